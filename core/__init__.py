@@ -1,0 +1,1 @@
+"""Everything Framedeck knows and does without a window. No Qt in here."""

@@ -1,0 +1,1 @@
+"""Engines: whatever can run a job. They never import each other."""

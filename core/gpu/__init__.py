@@ -1,0 +1,1 @@
+"""Readings of memory, load, heat and power, by device and by process."""

@@ -1,0 +1,1 @@
+"""Data that ships with Framedeck: icons, the starter model's recipe, themes."""

@@ -1,0 +1,1 @@
+"""Views. They import core's types, never an engine and never a thread."""
