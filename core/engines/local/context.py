@@ -1,0 +1,127 @@
+"""What a model family is given to run one job: the only way out is `report`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, TypeVar
+
+from core.engines.local.warm import Warm
+from core.events import Event, FramesPublished, PhaseStarted, Report, Sampled
+from core.frames import Ring
+from core.jobs import Job, Phase
+
+if TYPE_CHECKING:
+    import numpy as np
+
+T = TypeVar("T")
+
+_REMEMBERED_STEPS = 5
+
+
+class Cancelled(BaseException):
+    """The job was cancelled; no family catches this."""
+
+
+class Context:
+    """One run of one job, as its family sees it.
+
+    Attributes:
+        job: What to make.
+        started_seconds: Monotonic time at which the run began.
+    """
+
+    def __init__(
+        self, job: Job, *, ring: Ring, report: Report, warm: Warm, device: Callable[[], str]
+    ) -> None:
+        self.job = job
+        self.started_seconds = monotonic()
+        self._ring = ring
+        self._report = report
+        self._warm = warm
+        self._device = device
+        self._mark = self.started_seconds
+        self._steps: deque[float] = deque(maxlen=_REMEMBERED_STEPS)
+
+    @property
+    def device(self) -> str:
+        """Where to compute: "cpu", "cuda:0" or "mps". The first use imports torch."""
+        return self._device()
+
+    def report(self, event: Event) -> None:
+        """Send `event`. Raises Cancelled when the job was cancelled."""
+        self._report(event)
+
+    def phase(self, phase: Phase) -> None:
+        """Say that `phase` begins. Raises Cancelled."""
+        self._mark = monotonic()
+        self._steps.clear()
+        self.report(PhaseStarted(job_id=self.job.id, phase=phase))
+
+    def sampled(self, step: int, steps: int) -> None:
+        """Say that `step` (from 1) of `steps` is done. Raises Cancelled."""
+        now = monotonic()
+        self._steps.append(now - self._mark)
+        self._mark = now
+        each = sum(self._steps) / len(self._steps)
+        self.report(
+            Sampled(
+                job_id=self.job.id,
+                step=step,
+                steps=steps,
+                seconds_per_step=each,
+                seconds_left=each * max(0, steps - step),
+            )
+        )
+
+    def publish(self, frames: np.ndarray, *, first: int, total: int, preview: bool) -> None:
+        """Put frames into the ring and tell of them. Raises Cancelled.
+
+        Args:
+            frames: uint8, (n, height, width, 3) as R,G,B or (n, height, width, 4)
+                as B,G,R,any. Sides too large for a slot are thinned out evenly.
+            first: Index of the first of them in the clip.
+            total: Number of frames of the clip.
+            preview: They are a projection of latents, not decoded frames.
+        """
+        count, height, width, channels = frames.shape
+        stride = 1
+        while count * -(-height // stride) * -(-width // stride) * 4 > self._ring.slot_bytes:
+            stride += 1
+        frames = frames[:, ::stride, ::stride]
+        count, height, width, channels = frames.shape
+
+        def fill(target: memoryview) -> None:
+            import numpy as np
+
+            pixels = np.frombuffer(target, np.uint8).reshape(count, height, width, 4)
+            if channels == 4:
+                pixels[...] = frames
+            else:
+                for blue_first in range(3):
+                    pixels[..., blue_first] = frames[..., 2 - blue_first]
+            pixels[..., 3] = 255
+
+        slot, sequence = self._ring.publish_with(count * height * width * 4, fill)
+        self.report(
+            FramesPublished(
+                job_id=self.job.id,
+                slot=slot,
+                sequence=sequence,
+                width=width,
+                height=height,
+                first=first,
+                count=count,
+                total=total,
+                fps=float(self.job.params["fps"]),
+                preview=preview,
+            )
+        )
+
+    def warm(self, key: str, build: Callable[[], T]) -> T:
+        """Return the model kept for `key`, or what `build` makes.
+
+        One model is kept between jobs; another key drops it first.
+        """
+        return self._warm.get(key, build)

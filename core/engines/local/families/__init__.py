@@ -1,0 +1,54 @@
+"""Model families: one file each, with its parameters, its preview colours and its code.
+
+A family is a module with three names:
+
+    ID: str                                      its name in a job
+    recipes(models: Path) -> tuple[Recipe, ...]  what can be asked; imports no torch
+    generate(context) -> Iterator[ndarray]       the decoded frames in order,
+                                                 uint8 (height, width, 3) as R,G,B
+
+`generate` reports the phases load, sample and decode through its context.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from core.jobs import Recipe
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from core.engines.local.context import Context
+
+NAMES = ("animatediff", "test_pattern")
+"""The families there are, in the order of their recipes."""
+
+
+class Family(Protocol):
+    """What every family's module offers."""
+
+    ID: str
+
+    def recipes(self, models: Path) -> tuple[Recipe, ...]:
+        """Return what can be asked of it; `models` is the folder of models."""
+        ...
+
+    def generate(self, context: Context) -> Iterator[np.ndarray]:
+        """Make the clip of `context.job`, frame by frame."""
+        ...
+
+
+def load(family: str) -> Family:
+    """Return the module of `family`. Raises KeyError when there is none."""
+    if family not in NAMES:
+        raise KeyError(family)
+    return cast(Family, importlib.import_module(f"{__name__}.{family}"))
+
+
+def recipes(models: Path) -> tuple[Recipe, ...]:
+    """Return the recipes of all families. `models` is the folder of models."""
+    return tuple(recipe for family in NAMES for recipe in load(family).recipes(models))

@@ -1,0 +1,50 @@
+"""What stays loaded between jobs: one model, and no second one beside it."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Warm:
+    """Holds the one loaded model of a worker."""
+
+    def __init__(self) -> None:
+        self._key: str | None = None
+        self._value: object = None
+
+    def get(self, key: str, build: Callable[[], T]) -> T:
+        """Return what was built for `key`, building it if it is not there.
+
+        Whatever was kept for another key is dropped first, so that two models
+        never lie in memory together.
+        """
+        if self._key != key:
+            self.drop()
+            value = build()
+            self._value, self._key = value, key
+            # A model lives long: no collection needs to walk through it again.
+            gc.collect()
+            gc.freeze()
+            return value
+        return self._value  # type: ignore[return-value]  # the key stands for its type
+
+    def drop(self) -> None:
+        """Let go of what is kept and give its memory back."""
+        if self._key is None:
+            return
+        self._key, self._value = None, None
+        gc.unfreeze()
+        gc.collect()
+        give_back()
+
+
+def give_back() -> None:
+    """Return unused blocks of the GPU allocator; imports nothing for it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
