@@ -1,0 +1,210 @@
+"""Names and moves of files: temporary names, free names, and the step to the final name."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from core.errors import Category, Problem, ProblemError
+
+_LEAST_FREE_BYTES = 16 * 1024 * 1024
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def part_path(output: Path, job_id: str, kind: str) -> Path:
+    """Return the hidden temporary name of one file of a job, beside its target.
+
+    The target's name is cut, so that long names stay legal, and a digest of
+    all of it keeps two long names apart.
+    """
+    return output.with_name(f"{_part_prefix(output)}{job_id[:8]}.{kind}.part")
+
+
+def _part_prefix(output: Path) -> str:
+    digest = hashlib.blake2b(output.stem.encode(), digest_size=4).hexdigest()
+    return f".{output.stem[:40]}.{digest}."
+
+
+def _parts(output: Path) -> list[Path]:
+    """Return the temporary files that any job left for `output`."""
+    prefix = _part_prefix(output)
+    try:
+        names = os.listdir(output.parent)  # noqa: PTH208 - one folder read, no Path per name
+    except OSError:
+        return []
+    return [
+        output.parent / name for name in names if name.startswith(prefix) and name.endswith(".part")
+    ]
+
+
+def remove_leftovers(output_path: str | os.PathLike[str]) -> None:
+    """Delete what a job that died left beside its target; a finished clip is never touched.
+
+    Args:
+        output_path: The job's final path.
+    """
+    output = Path(output_path)
+    parts = _parts(output)
+    if parts and not output.exists():
+        # It may have died between publishing the recipe and the clip.
+        ids = {part.name[len(_part_prefix(output)) :][:8] for part in parts}
+        recipe = output.with_suffix(".json")
+        if _job_id_in(recipe)[:8] in ids:
+            recipe.unlink(missing_ok=True)
+            output.with_suffix(".jpg").unlink(missing_ok=True)
+    for part in parts:
+        part.unlink(missing_ok=True)
+
+
+def _job_id_in(recipe: Path) -> str:
+    try:
+        return str(json.loads(recipe.read_text("utf-8"))["job"]["id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def storage_problem(error: OSError, output: Path, doing: str) -> ProblemError:
+    """Return the error a person sees when a file cannot be written."""
+    if error.errno in _FULL:
+        message = f"The disk is full: {doing} in {output.parent} could not go on."
+        hint = "Free some space there or choose another output folder, then retry."
+    else:
+        reason = error.strerror or type(error).__name__
+        message = f"The folder {output.parent} cannot be written to: {reason}."
+        hint = "Choose another output folder, or make this one writable, then retry."
+    return ProblemError(Problem(Category.STORAGE, message, hint, details=repr(error)))
+
+
+def check_writable(
+    output_path: str | os.PathLike[str], needed_bytes: int = _LEAST_FREE_BYTES
+) -> None:
+    """Make sure that a clip could be written, by making its folder and a file in it.
+
+    Args:
+        output_path: Final path of the clip.
+        needed_bytes: Space that must be free.
+
+    Raises:
+        ProblemError: STORAGE; names the folder and the next step.
+    """
+    output = Path(output_path)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output.parent, prefix=".framedeck-"):
+            pass
+        free = shutil.disk_usage(output.parent).free
+    except OSError as error:
+        raise storage_problem(error, output, "making a clip") from error
+    if free < needed_bytes:
+        raise ProblemError(
+            Problem(
+                Category.STORAGE,
+                f"The disk is full: {output.parent} has {free / 1e6:.0f} MB left "
+                f"and a clip may need {needed_bytes / 1e6:.0f} MB.",
+                "Free some space there or choose another output folder, then retry.",
+            )
+        )
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file and wait until it is on the disk."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_file(path: Path) -> None:
+    """Wait until a file's bytes are on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the folder's names are on the disk; Windows has no such call."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        # Some network file systems refuse to sync a folder; the files are synced.
+        pass
+    finally:
+        os.close(handle)
+
+
+def _names(output: Path) -> Iterator[Path]:
+    yield output
+    for number in range(2, 10_000):
+        yield output.with_name(f"{output.stem}-{number}{output.suffix}")
+
+
+def place(source: Path, target: Path) -> None:
+    """Move a file to a name that must be free, in one step.
+
+    Raises:
+        FileExistsError: The name is taken; nothing changed.
+    """
+    if os.name == "posix":
+        try:
+            os.link(source, target)  # fails where a name exists; a rename would replace it
+        except FileExistsError:
+            raise
+        except OSError:
+            # A file system without hard links.
+            if os.path.lexists(target):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
+            source.rename(target)
+        else:
+            source.unlink()
+    else:
+        source.rename(target)
+
+
+def publish(output: Path, clip: Path, poster: Path, recipe: Mapping[str, Any]) -> Path:
+    """Give the finished files their final names, the clip last.
+
+    Where a name is taken, the next of name-2, name-3 … that is free for all
+    three is used; nothing that exists is replaced.
+
+    Args:
+        output: The wished final path of the clip.
+        clip: The verified clip under its temporary name.
+        poster: The poster under its temporary name.
+        recipe: Content of the JSON beside the clip.
+
+    Returns:
+        The clip's final path; poster and recipe have its stem.
+    """
+    part = clip.with_name(clip.name.replace(".clip.part", ".recipe.part"))
+    text = json.dumps(dict(recipe), ensure_ascii=False, indent=1) + "\n"
+    write_synced(part, text.encode())
+    for name in _names(output):
+        done: list[tuple[Path, Path]] = []
+        try:
+            for source, suffix in ((part, ".json"), (poster, ".jpg"), (clip, output.suffix)):
+                target = name.with_suffix(suffix)
+                place(source, target)
+                done.append((source, target))
+        except FileExistsError:
+            _take_back(done)
+            continue
+        except OSError:
+            _take_back(done)
+            raise
+        sync_folder(output.parent)
+        return name
+    raise FileExistsError(errno.EEXIST, "no free name", str(output))
+
+
+def _take_back(done: list[tuple[Path, Path]]) -> None:
+    for source, target in reversed(done):
+        target.rename(source)

@@ -1,0 +1,158 @@
+"""Reading clips back: frames to play, and the recipe that made them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import Category, Problem, ProblemError
+
+RECIPE_KEY = "framedeck"
+"""Name of the metadata entry that holds the recipe as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFrame:
+    """One frame of a clip, ready to paint.
+
+    Attributes:
+        index: Position, from 0.
+        total: Frames that the clip speaks of.
+        width: Pixels, maybe less than in the file.
+        height: Pixels, maybe less than in the file.
+        bgra: Rows of width * 4 bytes: B, G, R, 255.
+    """
+
+    index: int
+    total: int
+    width: int
+    height: int
+    fps: float
+    bgra: bytes
+
+
+def read_frames(path: str | os.PathLike[str], max_bytes: int) -> Iterator[ReadFrame]:
+    """Yield the frames of a clip in order, scaled down when all of them exceed `max_bytes`.
+
+    Args:
+        path: The clip.
+        max_bytes: Most bytes that all frames together may take.
+
+    Raises:
+        ProblemError: The clip is missing, or cannot be decoded.
+    """
+    import av
+
+    clip = Path(path)
+    if not clip.is_file():
+        raise ProblemError(
+            Problem(
+                Category.STORAGE,
+                f"The clip {clip.name} is not there any more.",
+                f"Look in {clip.parent}, or make it again from its job.",
+            )
+        )
+    try:
+        with av.open(os.fspath(clip), metadata_errors="replace") as container:
+            if not container.streams.video:
+                raise ValueError("no video in it")
+            yield from _decode(container, max_bytes)
+    except (av.FFmpegError, ValueError) as error:
+        raise ProblemError(
+            Problem(
+                Category.BAD_OUTPUT,
+                f"The clip {clip.name} cannot be played to its end.",
+                "It may have been damaged; make it again from its job.",
+                details=f"{clip}\n{error!r}",
+            )
+        ) from error
+
+
+def _decode(container: Any, max_bytes: int) -> Iterator[ReadFrame]:
+    stream = container.streams.video[0]
+    stream.thread_type = "AUTO"
+    total = stream.frames
+    width, height = fitting(stream.width, stream.height, total or 1, max_bytes)
+    fps = float(stream.average_rate or 1)
+    for index, frame in enumerate(container.decode(stream)):
+        # Unmarked files of a small size are taken as the older standard, as players do.
+        space = frame.colorspace if frame.colorspace in (1, 5, 6, 9) else 5
+        shown = frame.reformat(
+            width=width, height=height, format="bgra", src_colorspace=space, interpolation="AREA"
+        )
+        yield ReadFrame(
+            index,
+            max(total, index + 1),
+            width,
+            height,
+            fps,
+            rows_of(shown.planes[0], width, height),
+        )
+
+
+def fitting(width: int, height: int, frames: int, max_bytes: int) -> tuple[int, int]:
+    """Return the size at which `frames` frames of 4 bytes a pixel fit in `max_bytes`."""
+    full = width * height * 4 * frames
+    if full <= max_bytes:
+        return width, height
+    scale = float((max_bytes / full) ** 0.5)
+    return max(2, int(width * scale)), max(2, int(height * scale))
+
+
+def rows_of(plane: Any, width: int, height: int) -> bytes:
+    """Return the plane's rows of `width` 4-byte pixels without the padding between them."""
+    data = bytes(plane)
+    line = plane.line_size
+    if line == width * 4:
+        return data[: height * line]
+    return b"".join(data[row * line : row * line + width * 4] for row in range(height))
+
+
+def container_recipe(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Return the recipe inside a clip's metadata, None when it has none."""
+    import av
+
+    try:
+        with av.open(os.fspath(path), metadata_errors="replace") as container:
+            text = container.metadata.get(RECIPE_KEY) or container.metadata.get("comment")
+        data = json.loads(text or "")
+    except (av.FFmpegError, ValueError):
+        return None
+    return data if isinstance(data, dict) and RECIPE_KEY in data else None
+
+
+def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return how a clip was made: from the clip itself, or from the JSON beside it.
+
+    The JSON beside a clip says more (the whole job, times, checksums); the
+    clip carries what is needed to make it again and no paths.
+
+    Args:
+        path: An .mp4 made here, or its .json.
+
+    Raises:
+        ProblemError: There is no recipe in it.
+    """
+    file = Path(path)
+    if file.suffix.lower() != ".json":
+        found = container_recipe(file) if file.is_file() else None
+        if found is not None:
+            return found
+    try:
+        data = json.loads(file.with_suffix(".json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        data = error
+    if isinstance(data, dict) and RECIPE_KEY in data:
+        return data
+    raise ProblemError(
+        Problem(
+            Category.INVALID_PARAMS,
+            f"{file.name} holds no recipe.",
+            "Choose a clip that was made here, or the .json file beside it.",
+            details=f"{file}: {data!r:.200}",
+        )
+    )
