@@ -115,9 +115,7 @@ class Parameter:
 
     def _choice(self, given: object) -> str:
         if given not in self.choices:
-            raise invalid(
-                self.name, f"{self.label} {given!r} is not known.", self.range_text()
-            )
+            raise invalid(self.name, f"{self.label} {given!r} is not known.", self.range_text())
         return str(given)
 
     def _seed(self, given: object) -> int:
@@ -130,7 +128,9 @@ class Parameter:
         words |= {"false": False, "0": False, "off": False, "no": False}
         value = words.get(str(given).strip().lower())
         if value is None:
-            raise invalid(self.name, f"{self.label} {given!r} is neither on nor off.", "Use on or off.")
+            raise invalid(
+                self.name, f"{self.label} {given!r} is neither on nor off.", "Use on or off."
+            )
         return value
 
     def range_text(self) -> str:
@@ -140,7 +140,9 @@ class Parameter:
         if self.kind is Kind.SWITCH:
             return "Use on or off."
         if self.kind is Kind.TEXT:
-            return f"Any text up to {int(self.maximum)} characters." if self.maximum else "Any text."
+            return (
+                f"Any text up to {int(self.maximum)} characters." if self.maximum else "Any text."
+            )
         noun = "a number" if self.kind is Kind.NUMBER else "a whole number"
         parts = [f"Use {noun}"]
         if self.minimum is not None and self.maximum is not None:

@@ -1,0 +1,304 @@
+"""The command line: the same engine and ledger, no Qt."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from core.engines.local.client import LocalEngine
+
+from core.engines.local.families import recipes as local_recipes
+from core.errors import Category, Problem, ProblemError, problem_from
+from core.events import (
+    Event,
+    Failed,
+    Finished,
+    Noted,
+    PhaseStarted,
+    Progressed,
+    Sampled,
+    Stopped,
+)
+from core.jobs import Job, Kind, Recipe, new_job
+from core.ledger import Ledger
+from core.places import Places
+
+DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
+GRACE_SECONDS = 2.0
+"""Ctrl-C ends within three seconds; this leaves one for the rest."""
+
+
+def main(argv: list[str]) -> int:
+    """Run one command.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 bad arguments, 130 interrupted.
+    """
+    options = _parser().parse_args(argv)
+    places = Places.find(options.home)
+    recipes = local_recipes(places.models)
+    try:
+        if options.command == "recipes":
+            return _list(recipes, options.json)
+        return _generate(options, places, recipes)
+    except ProblemError as error:
+        return _complain(error.problem, options.json)
+    except OSError as error:
+        return _complain(problem_from(error), options.json)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="framedeck")
+    commands = parser.add_subparsers(dest="command", required=True)
+    listing = commands.add_parser("recipes", help="list recipes and their parameters with ranges")
+    make = commands.add_parser(
+        "generate",
+        help="make one clip",
+        description="Makes one clip with the same engine as the window. Exit codes: 0 done, "
+        "1 failed, 2 bad arguments, 130 interrupted.",
+    )
+    make.add_argument("--prompt", help="what the clip shows")
+    make.add_argument("--negative-prompt", help="what it must not show")
+    make.add_argument("--recipe", help="see `framedeck recipes`; the first one by default")
+    make.add_argument("--out", type=Path, help="path of the clip, ending in .mp4")
+    for name, words in _NUMBERS.items():
+        make.add_argument(f"--{name}", help=words)
+    make.add_argument("--seed", help='a whole number, or "random"')
+    make.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any parameter of the recipe; may be repeated",
+    )
+    for command in (listing, make):
+        command.add_argument("--json", action="store_true", help="print one JSON line on stdout")
+        command.add_argument("--home", type=Path, help="keep everything below this folder")
+    return parser
+
+
+_NUMBERS = {
+    "width": "pixels",
+    "height": "pixels",
+    "frames": "number of frames",
+    "fps": "frames per second",
+    "steps": "sampling steps",
+}
+
+
+def _given(options: argparse.Namespace) -> dict[str, object]:
+    """Collect parameter values from the options."""
+    names = ("prompt", "negative_prompt", "seed", *_NUMBERS)
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    for item in options.set:
+        name, equals, value = item.partition("=")
+        if not equals or not name:
+            raise ProblemError(
+                Problem(
+                    Category.INVALID_PARAMS,
+                    f"--set {item!r} is not NAME=VALUE.",
+                    "Write for example --set steps=8.",
+                    field="set",
+                )
+            )
+        given[name.strip()] = value
+    return given
+
+
+def _generate(options: argparse.Namespace, places: Places, recipes: tuple[Recipe, ...]) -> int:
+    job = _job(options, places, recipes)
+    places.make()
+    engine = LocalEngine(
+        interpreter=sys.executable,
+        log=places.worker_log,
+        models=places.models,
+        grace_seconds=GRACE_SECONDS,
+    )
+    ledger = Ledger.open(places.ledger)
+    interrupted = _cancel_on_signals(engine, job)
+    bar = _Bar(sys.stderr)
+    ending: Finished | Stopped | Failed | None = None
+    try:
+        # The row stands before the work starts, as for the window's jobs.
+        ledger.enqueue([job])
+        ledger.begin(job.id)
+        for event in engine.run(job):
+            if isinstance(event, Finished | Stopped | Failed):
+                ending = event
+                ledger.end(job.id, event)
+            else:
+                ledger.record(job.id, event)
+                bar.show(event)
+    finally:
+        bar.close()
+        engine.close()
+        ledger.close()
+    if ending is None:
+        raise RuntimeError("the engine ended without an ending")
+    return _tell(job, ending, options.json, interrupted.is_set())
+
+
+def _job(options: argparse.Namespace, places: Places, recipes: tuple[Recipe, ...]) -> Job:
+    by_id = {recipe.id: recipe for recipe in recipes}
+    recipe = by_id.get(options.recipe or recipes[0].id)
+    if recipe is None:
+        raise ProblemError(
+            Problem(
+                Category.INVALID_PARAMS,
+                f"The recipe {options.recipe!r} is not known.",
+                "Choose one of: " + ", ".join(by_id) + ".",
+                field="recipe",
+            )
+        )
+    if options.out is not None and options.out.suffix.lower() != ".mp4":
+        raise ProblemError(
+            Problem(
+                Category.INVALID_PARAMS,
+                f"--out {options.out} does not end in .mp4.",
+                "Name the clip something.mp4.",
+                field="out",
+            )
+        )
+    return new_job(recipe, _given(options), places.outputs, output=options.out)
+
+
+def _cancel_on_signals(engine: LocalEngine, job: Job) -> threading.Event:
+    """Let Ctrl-C and SIGTERM cancel the job; the returned event says that one came."""
+    interrupted = threading.Event()
+
+    def stop(*_: object) -> None:
+        if not interrupted.is_set():
+            interrupted.set()
+            # A thread, because the handler may interrupt code that holds the engine's lock.
+            threading.Thread(target=engine.cancel, args=(job.id,), daemon=True).start()
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), stop)
+    return interrupted
+
+
+def _tell(job: Job, ending: Finished | Stopped | Failed, as_json: bool, interrupted: bool) -> int:
+    match ending:
+        case Finished(output=output):
+            facts: dict[str, Any] = {
+                "path": output.path,
+                "recipe": job.recipe,
+                "seed": ending.seed,
+                "seconds": round(ending.seconds, 3),
+                "frames": output.frames,
+                "width": output.width,
+                "height": output.height,
+                "fps": output.fps,
+                "peak_rss_bytes": ending.peak_rss_bytes,
+                "peak_vram_bytes": ending.peak_vram_bytes,
+                "verified": True,
+            }
+            if as_json:
+                sys.stdout.write(json.dumps(facts) + "\n")
+            else:
+                sys.stderr.write(
+                    f"Done in {ending.seconds:.1f} s, decoded again and found whole "
+                    f"({output.frames} frames, seed {ending.seed}).\n"
+                )
+                sys.stdout.write(output.path + "\n")
+            return DONE
+        case Stopped():
+            problem = Problem(Category.UNKNOWN, "Stopped; no clip was written.", "")
+            _complain(problem, as_json)
+            return INTERRUPTED if interrupted else FAILED
+        case Failed(problem=problem):
+            _complain(problem, as_json)
+            return INTERRUPTED if interrupted else FAILED
+
+
+def _complain(problem: Problem, as_json: bool) -> int:
+    sys.stderr.write(f"{problem.message} {problem.hint}".strip() + "\n")
+    if as_json:
+        sys.stdout.write(json.dumps({"problem": problem.to_json()}) + "\n")
+    return BAD_ARGUMENTS if problem.category is Category.INVALID_PARAMS else FAILED
+
+
+def _list(recipes: tuple[Recipe, ...], as_json: bool) -> int:
+    if as_json:
+        data = [
+            {
+                "id": recipe.id,
+                "title": recipe.title,
+                "summary": recipe.summary,
+                "notice": recipe.notice,
+                "parameters": {p.name: _parameter(p) for p in recipe.parameters},
+            }
+            for recipe in recipes
+        ]
+        sys.stdout.write(json.dumps(data) + "\n")
+        return DONE
+    for recipe in recipes:
+        sys.stdout.write(f"{recipe.id}: {recipe.title}\n  {recipe.summary}\n")
+        if recipe.notice:
+            sys.stdout.write(f"  Note: {recipe.notice}\n")
+        for item in recipe.parameters:
+            default = "random" if item.kind is Kind.SEED else item.default
+            needed = " (required)" if item.required else f" (default {default})"
+            sys.stdout.write(f"    {item.name:<16} {item.range_text()}{needed} {item.help}\n")
+        sys.stdout.write("\n")
+    return DONE
+
+
+def _parameter(item: Any) -> dict[str, Any]:
+    return {
+        "kind": item.kind.value,
+        "default": item.default,
+        "minimum": item.minimum,
+        "maximum": item.maximum,
+        "multiple": item.multiple,
+        "choices": list(item.choices),
+        "required": item.required,
+        "help": item.help,
+    }
+
+
+class _Bar:
+    """One line of progress on a terminal, one line a phase elsewhere."""
+
+    WIDTH = 24
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._live = bool(stream.isatty())
+        self._open = False
+
+    def show(self, event: Event) -> None:
+        """Draw what `event` changed."""
+        match event:
+            case PhaseStarted(phase=phase) if not self._live:
+                self._stream.write(f"{phase.value}\n")
+            case PhaseStarted(phase=phase):
+                self._draw(0.0, phase.value)
+            case Progressed(phase=phase, done=done, total=total, text=text):
+                self._draw(done / max(total, 1), f"{phase.value} {text}".strip())
+            case Sampled(step=step, steps=steps):
+                words = f"sample {step}/{steps} · {event.seconds_per_step:.2f} s/step"
+                self._draw(step / steps, f"{words} · {event.seconds_left:.0f} s left")
+            case Noted(text=text):
+                self.close()
+                self._stream.write(f"Note: {text}\n")
+        self._stream.flush()
+
+    def _draw(self, share: float, words: str) -> None:
+        if not self._live:
+            return
+        full = round(share * self.WIDTH)
+        self._stream.write(f"\r\033[K[{'█' * full}{'·' * (self.WIDTH - full)}] {words}")
+        self._open = True
+
+    def close(self) -> None:
+        """End the line."""
+        if self._open:
+            self._stream.write("\n")
+            self._open = False

@@ -1,0 +1,100 @@
+"""Arguments, then either the command line or the window."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+COMMANDS = ("generate", "recipes", "desktop-entry")
+
+
+def main(argv: list[str]) -> int:
+    """Run Framedeck. Returns the exit code."""
+    if argv and argv[0] in COMMANDS:
+        return _command(argv)
+    options = _options(argv)
+    if options.screenshot and not _has_screen():
+        os.environ["QT_QPA_PLATFORM"] = "offscreen"
+    elif not _has_screen():
+        sys.stderr.write(NO_SCREEN)
+        return 2
+    from app.gui import run
+
+    return run(options)
+
+
+def _command(argv: list[str]) -> int:
+    if argv[0] == "desktop-entry":
+        from app.launchers import main as launch
+
+        return launch(argv[1:])
+    from app.cli import main as cli
+
+    return cli(argv)
+
+
+def _options(argv: list[str]) -> Namespace:
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog="framedeck",
+        description="A control panel for local AI video generation.",
+        epilog="Without a command the window opens. Commands: generate (make a clip without a "
+        "window), recipes (list what can be made), desktop-entry (start by double-click).",
+    )
+    parser.add_argument("--home", type=Path, help="keep everything below this folder")
+    parser.add_argument("--theme", choices=("system", "light", "dark"), help="for this start only")
+    parser.add_argument("--size", help="window size, such as 1600x1000")
+    parser.add_argument(
+        "--screenshot", type=Path, metavar="FILE", help="save a picture of the window and exit"
+    )
+    options = parser.parse_args(argv)
+    if options.size is not None:
+        try:
+            width, height = (int(part) for part in options.size.lower().split("x"))
+        except ValueError:
+            parser.error("--size wants WIDTHxHEIGHT, such as 1600x1000")
+        options.size = (width, height)
+    return options
+
+
+NO_SCREEN = """\
+There is no screen to open a window on (DISPLAY and WAYLAND_DISPLAY are empty or do not answer).
+Go on in one of these ways:
+  python3 -m app generate --prompt "a red ball" --out clip.mp4    makes a clip without a window
+  xvfb-run -a python3 -m app                                      opens it on a virtual screen
+  python3 -m app --screenshot window.png                          draws the window to a picture
+"""
+
+
+def _has_screen() -> bool:
+    """Say whether Qt will find a screen; Qt itself would abort without one."""
+    if not sys.platform.startswith("linux") or os.environ.get("QT_QPA_PLATFORM"):
+        return True
+    if os.environ.get("WAYLAND_DISPLAY"):
+        return True
+    display = os.environ.get("DISPLAY", "")
+    if display.startswith(":"):
+        number = display[1:].split(".")[0]
+        return number.isdigit() and _local_display_answers(int(number))
+    return bool(display)
+
+
+def _local_display_answers(number: int) -> bool:
+    import socket
+
+    path = f"/tmp/.X11-unix/X{number}"  # noqa: S108 - where X servers listen
+    for address in (path, "\0" + path):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(2)
+            try:
+                client.connect(address)
+            except OSError:
+                continue
+            return True
+    return False

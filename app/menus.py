@@ -1,0 +1,71 @@
+"""The menu bar: every action of the window with its key, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from PySide6.QtGui import QAction, QActionGroup, QKeySequence
+from PySide6.QtWidgets import QMenu
+
+if TYPE_CHECKING:
+    from app.window import MainWindow
+
+
+class Menus:
+    """The menus and those actions that others connect to."""
+
+    def __init__(self, window: MainWindow) -> None:
+        self._window = window
+        bar = window.menu_bar
+        self.file = bar.addMenu("&File")
+        self.open_recipe = self._add(self.file, "&Open clip or recipe…", "Ctrl+O")
+        self.add_model = self._add(self.file, "Add &model folder…", "Ctrl+M")
+        self.open_outputs = self._add(self.file, "Show &clips folder", "Ctrl+Shift+O")
+        self.file.addSeparator()
+        self.quit = self._add(self.file, "&Quit", "Ctrl+Q", window.close)
+        self.queue = bar.addMenu("&Queue")
+        self.add_job = self._add(self.queue, "&Add to queue", "")
+        self.pause = self._add(self.queue, "&Pause queue", "Ctrl+P")
+        self.pause.setCheckable(True)
+        self.stop = self._add(self.queue, "&Stop running job", "Ctrl+.")
+        self.reject = self._add(self.queue, "&Reject, next seed", "Ctrl+J")
+        self.free = self._add(self.queue, "&Free VRAM", "Ctrl+Shift+F")
+        self.undo = self._add(self.queue, "&Undo removal", "Ctrl+Shift+Z")
+        self.view = bar.addMenu("&View")
+        for number, dock in enumerate(window.docks.values(), 1):
+            action = dock.toggleViewAction()
+            action.setShortcut(QKeySequence(f"Ctrl+{number}"))
+            self.view.addAction(action)
+        self.view.addSeparator()
+        self._themes(window)
+        self._add(self.view, "&Reset layout", "", window.reset_layout)
+        self.help = bar.addMenu("&Help")
+        self.guide = self._add(self.help, "&Guide", "F1")
+        self.open_log = self._add(self.help, "Open &log", "")
+        self.about = self._add(self.help, "&About Framedeck", "")
+
+    def _themes(self, window: MainWindow) -> None:
+        menu = self.view.addMenu("&Theme")
+        group = QActionGroup(menu)
+        for mode, text in (("system", "&System"), ("light", "&Light"), ("dark", "&Dark")):
+            action = menu.addAction(text)
+            action.setCheckable(True)
+            action.setChecked(window.settings.theme == mode)
+            action.triggered.connect(lambda _=False, mode=mode: window.set_theme(mode))
+            group.addAction(action)
+
+    def _add(
+        self, menu: QMenu, text: str, key: str, slot: Callable[[], object] | None = None
+    ) -> QAction:
+        action = menu.addAction(text)
+        if key:
+            action.setShortcut(QKeySequence(key))
+        if slot is not None:
+            action.triggered.connect(lambda _=False: slot())
+        return action
+
+
+def build_menus(window: MainWindow) -> Menus:
+    """Fill the window's menu bar."""
+    return Menus(window)

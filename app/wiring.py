@@ -1,0 +1,358 @@
+"""Which request goes where, and which fact is shown where: one way round."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from PySide6.QtCore import QObject, QUrl
+from PySide6.QtGui import QDesktopServices, QImage
+from PySide6.QtWidgets import QFileDialog
+
+from app.controller import Controller
+from app.window import MainWindow
+from core.engines.base import Released
+from core.errors import Category, Problem, ProblemError
+from core.events import Event, Failed, Finished, Noted, PhaseStarted, Stopped
+from core.gpu.readings import Reading
+from core.jobs import Job, JobState
+from core.places import Places
+from core.queue import JobRow
+
+CLIP_BYTES = 256_000_000
+"""Most memory that the frames of the clip on the stage may take."""
+
+
+class Wiring(QObject):
+    """Connects one controller and one window."""
+
+    def __init__(self, controller: Controller, window: MainWindow, places: Places) -> None:
+        super().__init__(window)
+        self._controller = controller
+        self._window = window
+        self._places = places
+        self._clip: str = ""
+        self._connect_requests()
+        self._connect_facts()
+        self._connect_menus()
+
+    # -- requests -----------------------------------------------------------
+
+    def _connect_requests(self) -> None:
+        window, controller = self._window, self._controller
+        guard = controller.guard
+        window.compose.add_requested.connect(self._on_add)
+        window.compose.edit_saved.connect(self._on_edit_saved)
+        window.stage.stop_requested.connect(
+            lambda job_id: guard(lambda: controller.cancel([job_id]))
+        )
+        window.stage.reject_requested.connect(
+            lambda job_id: guard(lambda: controller.reject(job_id))
+        )
+        window.stage.retry_requested.connect(
+            lambda job_id: guard(lambda: controller.retry([job_id]))
+        )
+        window.stage.clip_wanted.connect(self._on_clip_wanted)
+        window.stage.save_as_requested.connect(self._on_save_as)
+        window.stage.reveal_requested.connect(self._on_reveal_path)
+        window.top.pause_toggled.connect(lambda on: guard(lambda: controller.set_paused(on)))
+        window.top.free_requested.connect(self._on_free)
+        queue = window.queue
+        queue.pause_toggled.connect(lambda on: guard(lambda: controller.set_paused(on)))
+        queue.cancel_requested.connect(lambda ids: guard(lambda: controller.cancel(ids)))
+        queue.remove_requested.connect(self._on_remove)
+        queue.undo_requested.connect(lambda: guard(controller.undo))
+        queue.move_requested.connect(lambda ids, to: guard(lambda: controller.move(ids, to)))
+        queue.top_requested.connect(lambda ids: guard(lambda: controller.move_to_top(ids)))
+        queue.retry_requested.connect(lambda ids: guard(lambda: controller.retry(ids)))
+        queue.edit_requested.connect(self._on_edit)
+        queue.duplicate_requested.connect(self._on_duplicate)
+        queue.open_requested.connect(lambda job_id: guard(lambda: self._open_job(job_id)))
+        queue.reveal_requested.connect(lambda job_id: guard(lambda: self._reveal_job(job_id)))
+        window.dropped.connect(self._on_dropped)
+
+    def _on_add(self, recipe_id: str, values: Mapping[str, object], copies: int) -> None:
+        self._window.compose.clear_invalid()
+
+        def add() -> None:
+            try:
+                self._controller.add(recipe_id, values, copies)
+            except ProblemError as error:
+                if not error.problem.field:
+                    raise
+                self._window.compose.show_invalid(error.problem)
+
+        self._controller.guard(add)
+
+    def _on_edit_saved(self, job_id: str, recipe_id: str, values: Mapping[str, object]) -> None:
+        def save() -> None:
+            try:
+                self._controller.edit(job_id, recipe_id, values)
+            except ProblemError as error:
+                if not error.problem.field:
+                    raise
+                self._window.compose.edit(job_id, recipe_id, dict(values))
+                self._window.compose.show_invalid(error.problem)
+
+        self._controller.guard(save)
+
+    def _on_edit(self, job_id: str) -> None:
+        def edit() -> None:
+            row = self._controller.ledger.row(job_id)
+            self._window.compose.edit(job_id, row.job.recipe, dict(row.job.params))
+            self._show_compose()
+
+        self._controller.guard(edit)
+
+    def _on_duplicate(self, job_id: str) -> None:
+        def duplicate() -> None:
+            row = self._controller.ledger.row(job_id)
+            self._window.compose.load(row.job.recipe, dict(row.job.params))
+            self._show_compose()
+
+        self._controller.guard(duplicate)
+
+    def _show_compose(self) -> None:
+        dock = self._window.docks["compose"]
+        dock.show()
+        dock.raise_()
+        self._window.compose.focus_prompt()
+
+    def _on_remove(self, ids: list[str]) -> None:
+        if self._controller.guard(lambda: self._controller.remove(ids)):
+            count = "1 job" if len(ids) == 1 else f"{len(ids)} jobs"
+            self._window.notice.show_text(
+                f"Removed {count} from the list. Finished clips stay on disk.",
+                (("Undo", lambda: self._controller.guard(self._controller.undo)),),
+                kind="info",
+            )
+
+    def _on_free(self) -> None:
+        if self._controller.running is not None and not self._window.confirm(
+            "A job is running",
+            "Freeing memory now stops the running job. It can be retried.",
+            "Stop it and free",
+        ):
+            return
+        self._window.top.set_freeing(True)
+        self._controller.free()
+
+    def _on_clip_wanted(self, path: str) -> None:
+        self._clip = path
+        self._controller.guard(lambda: self._controller.read_clip(path, CLIP_BYTES))
+
+    def _on_save_as(self, path: str) -> None:
+        source = Path(path)
+        target, _ = QFileDialog.getSaveFileName(
+            self._window, "Save clip as", str(Path.home() / source.name), "MP4 video (*.mp4)"
+        )
+        if target:
+            self._controller.guard(lambda: _copy(source, Path(target)))
+
+    def _on_reveal_path(self, path: str) -> None:
+        QDesktopServices.openUrl(QUrl.fromLocalFile(str(Path(path).parent)))
+
+    def _reveal_job(self, job_id: str) -> None:
+        row = self._controller.ledger.row(job_id)
+        self._on_reveal_path(row.output.path if row.output else row.job.output)
+
+    def _open_job(self, job_id: str) -> None:
+        """Put a job on the stage."""
+        running = self._controller.running
+        if running is not None and running.id == job_id:
+            return
+        row = self._controller.ledger.row(job_id)
+        stage = self._window.stage
+        if row.output is not None:
+            stage.show_output(row.job, row.output)
+        elif row.problem is not None:
+            stage.show_problem(row.job, row.problem)
+        elif row.state is JobState.LOST:
+            stage.show_problem(row.job, lost_problem([row]))
+
+    def _on_dropped(self, path: str) -> None:
+        def load() -> None:
+            from core.outputs import read_recipe
+
+            data = read_recipe(Path(path))
+            job = data.get("job", data)
+            recipe, params = job.get("recipe"), job.get("params")
+            if recipe not in self._controller.recipes or not isinstance(params, dict):
+                raise ProblemError(
+                    Problem(
+                        Category.INVALID_PARAMS,
+                        f"{Path(path).name} holds no recipe that Framedeck knows.",
+                        "Drop a clip or a JSON file that Framedeck made.",
+                    )
+                )
+            self._window.compose.load(recipe, params)
+            self._show_compose()
+
+        self._controller.guard(load)
+
+    def refresh(self) -> None:
+        """Show what the ledger holds, without starting anything."""
+        self._on_paused(self._controller.ledger.paused)
+
+    def tell_lost(self, rows: list[JobRow]) -> None:
+        """Offer jobs again that ran when an earlier process died."""
+        if not rows:
+            return
+        ids = [row.job.id for row in rows]
+        retry = ("Retry", lambda: self._controller.guard(lambda: self._controller.retry(ids)))
+        self._window.notice.show_problem(lost_problem(rows), (retry,))
+
+    # -- facts --------------------------------------------------------------
+
+    def _connect_facts(self) -> None:
+        controller = self._controller
+        controller.queue_changed.connect(self._on_queue_changed)
+        controller.job_began.connect(self._on_job_began)
+        controller.event.connect(self._on_event)
+        controller.job_ended.connect(self._on_job_ended)
+        controller.engine_state.connect(self._on_engine_state)
+        controller.paused_changed.connect(self._on_paused)
+        controller.problem.connect(self._on_problem)
+        controller.freed.connect(self._on_freed)
+        controller.reading.connect(self._on_reading)
+        controller.clip_frame.connect(self._on_clip_frame)
+
+    def _on_queue_changed(self) -> None:
+        self._window.queue.refresh()
+        counts = self._controller.ledger.counts()
+        waiting, running = counts.get(JobState.WAITING, 0), counts.get(JobState.RUNNING, 0)
+        text = f"{running} running · {waiting} waiting" if running or waiting else "Queue is empty"
+        if self._controller.ledger.paused:
+            text = f"Queue paused · {waiting} waiting"
+        self._window.status.set_queue(text)
+
+    def _on_job_began(self, job: Job) -> None:
+        self._window.stage.begin(job)
+        self._window.tiles.job_started(job.id)
+
+    def _on_event(self, event: Event) -> None:
+        window = self._window
+        window.stage.apply(event, self._controller.engine.ring)
+        window.queue.apply(event)
+        match event:
+            case PhaseStarted(job_id=job_id, phase=phase, at_seconds=at):
+                running = self._controller.running
+                window.timeline.phase(job_id, running.title if running else "", phase, at)
+            case Noted(text=text):
+                window.notice.show_text(text, kind="info")
+
+    def _on_job_ended(self, job: Job, ending: Finished | Stopped | Failed) -> None:
+        window = self._window
+        outcome = type(ending).__name__.lower()
+        window.timeline.job_ended(job.id, ending.at_seconds, outcome)
+        window.tiles.job_ended(job.id)
+        match ending:
+            case Finished(output=output):
+                window.stage.show_output(job, output)
+                window.status.set_health("ok", "Healthy")
+            case Failed(problem=problem):
+                window.stage.show_problem(job, problem)
+                window.status.set_health("warning", "Last job failed")
+                retry = (
+                    "Retry",
+                    lambda: self._controller.guard(lambda: self._controller.retry([job.id])),
+                )
+                window.notice.show_problem(problem, (retry,))
+
+    def _on_engine_state(self, name: str, text: str, tone: str) -> None:
+        label = "Local engine" if name == "local" else name
+        self._window.top.set_engine(name, f"{label} · {text}", tone)
+
+    def _on_paused(self, paused: bool) -> None:
+        self._window.top.set_paused(paused)
+        self._window.queue.set_paused(paused)
+        self._window.menus.pause.setChecked(paused)
+        self._on_queue_changed()
+
+    def _on_problem(self, problem: Problem, key: str) -> None:
+        if key == "release":
+            self._window.top.set_freeing(False)
+        self._window.notice.show_problem(problem)
+
+    def _on_freed(self, released: Released) -> None:
+        self._window.top.set_freeing(False)
+        self._window.notice.show_text(freed_text(released), kind="success")
+
+    def _on_reading(self, reading: Reading) -> None:
+        window = self._window
+        window.timeline.append(reading)
+        window.tiles.update_reading(reading)
+        window.status.set_reading(reading)
+
+    def _on_clip_frame(self, frame: object) -> None:
+        image = QImage(
+            frame.bgra, frame.width, frame.height, frame.width * 4, QImage.Format.Format_RGB32
+        ).copy()
+        self._window.stage.clip_frame(frame.index, frame.total, image, frame.fps)
+
+    # -- menus --------------------------------------------------------------
+
+    def _connect_menus(self) -> None:
+        menus, controller, window = self._window.menus, self._controller, self._window
+        menus.pause.triggered.connect(
+            lambda on: controller.guard(lambda: controller.set_paused(on))
+        )
+        menus.free.triggered.connect(self._on_free)
+        menus.undo.triggered.connect(lambda: controller.guard(controller.undo))
+        menus.add_job.triggered.connect(window.compose.submit)
+        menus.stop.triggered.connect(lambda: self._with_running(lambda i: controller.cancel([i])))
+        menus.reject.triggered.connect(lambda: self._with_running(controller.reject))
+        menus.open_recipe.triggered.connect(self._choose_recipe)
+        menus.open_outputs.triggered.connect(lambda: _open_folder(controller.outputs))
+        menus.open_log.triggered.connect(lambda: _open_folder(self._places.log))
+
+    def _with_running(self, action: object) -> None:
+        running = self._controller.running
+        if running is not None and callable(action):
+            self._controller.guard(lambda: action(running.id))
+
+    def _choose_recipe(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(
+            self._window,
+            "Open clip or recipe",
+            str(self._controller.outputs),
+            "Clips and recipes (*.mp4 *.json)",
+        )
+        if path:
+            self._on_dropped(path)
+
+
+def lost_problem(rows: list[JobRow]) -> Problem:
+    """Say in words what happened to jobs that ran when Framedeck died."""
+    names = ", ".join(f"“{row.job.title}”" for row in rows[:3])
+    more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+    return Problem(
+        Category.WORKER_UNAVAILABLE,
+        f"{names}{more} was running when Framedeck ended and did not finish.",
+        "Retry it: the same settings and seed give the same clip.",
+    )
+
+
+def freed_text(released: Released) -> str:
+    """Say in words how much memory came back."""
+    parts = []
+    if released.vram_bytes is not None:
+        parts.append(f"{released.vram_bytes / 1e9:.1f} GB of VRAM")
+    if released.ram_bytes or not parts:
+        parts.append(f"{released.ram_bytes / 1e9:.2f} GB of memory")
+    return f"{' and '.join(parts)} freed in {released.seconds:.1f} s."
+
+
+def _copy(source: Path, target: Path) -> None:
+    part = target.with_name(f".{target.name}.part")
+    try:
+        shutil.copyfile(source, part)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _open_folder(path: Path) -> None:
+    target = path if path.exists() else path.parent
+    QDesktopServices.openUrl(QUrl.fromLocalFile(str(target)))

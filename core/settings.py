@@ -1,0 +1,113 @@
+"""Typed settings in one JSON file: versioned, written atomically.
+
+A field that cannot be read is reset alone, after the file was backed up.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+VERSION = 1
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a person chose or the window should remember.
+
+    Attributes:
+        theme: "system", "light" or "dark".
+        outputs: Folder of finished clips; "" for the usual one.
+        interpreter: Python that runs the engine; "" for this one.
+        grace_seconds: How long a cancelled job may take to end by itself.
+        geometry: Window geometry as Qt saved it, base64.
+        layout: Dock layout as Qt saved it, base64.
+        layout_version: Version of the layout; another one is ignored.
+        compose: What the compose form held, by recipe.
+        loop: Whether finished clips play in a loop.
+    """
+
+    theme: str = "system"
+    outputs: str = ""
+    interpreter: str = ""
+    grace_seconds: float = 5.0
+    geometry: str = ""
+    layout: str = ""
+    layout_version: int = 1
+    compose: dict[str, Any] = field(default_factory=dict)
+    loop: bool = True
+
+
+_CHOICES = {"theme": ("system", "light", "dark")}
+
+
+def _usable(name: str, value: object, kind: type) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 3600
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind) and value in _CHOICES.get(name, (value,))
+
+
+def _kinds() -> dict[str, type]:
+    hints = get_type_hints(Settings)
+    return {name: getattr(hint, "__origin__", hint) for name, hint in hints.items()}
+
+
+def load(path: Path) -> tuple[Settings, list[str]]:
+    """Read settings from `path`.
+
+    Returns:
+        The settings, and the names of fields that were reset because what the
+        file held could not be used; a backup named `settings.json.bad` then
+        lies beside it. A missing file gives the defaults.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Settings(), []
+    except (OSError, ValueError) as error:
+        _log.warning("settings cannot be read: %s", error)
+        _back_up(path)
+        return Settings(), [item.name for item in fields(Settings)]
+    if not isinstance(data, dict):
+        _back_up(path)
+        return Settings(), [item.name for item in fields(Settings)]
+    kinds = _kinds()
+    good = {k: v for k, v in data.items() if k in kinds and _usable(k, v, kinds[k])}
+    bad = [k for k in kinds if k in data and k not in good]
+    if bad:
+        _back_up(path)
+    return replace(Settings(), **good), bad
+
+
+def _back_up(path: Path) -> None:
+    backup = path.with_name(path.name + ".bad")
+    try:
+        backup.write_bytes(path.read_bytes())
+    except OSError as error:
+        _log.warning("settings could not be backed up: %s", error)
+
+
+def save(path: Path, settings: Settings) -> None:
+    """Write `settings` to `path` so that a crash leaves the old or the new file.
+
+    Raises:
+        OSError: The folder is not writable or the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    text = json.dumps({"version": VERSION, **asdict(settings)}, indent=1, ensure_ascii=False)
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

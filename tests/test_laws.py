@@ -1,0 +1,172 @@
+"""The laws of the house, each by a check rather than by memory."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = ("torch", "diffusers", "transformers", "cv2")
+
+
+def sources(*rooms: str) -> list[Path]:
+    return [path for room in rooms for path in sorted((ROOT / room).rglob("*.py"))]
+
+
+def run_python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "QT_QPA_PLATFORM": "offscreen", **env},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_starting_the_window_imports_no_torch(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from app.main import main
+code = main(["--home", {str(tmp_path)!r}, "--screenshot", {str(tmp_path / "w.png")!r}])
+heavy = [name for name in {HEAVY!r} if name in sys.modules]
+print("heavy:", heavy)
+raise SystemExit(code or (3 if heavy else 0))
+"""
+    done = run_python(code)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "heavy: []" in done.stdout
+    assert (tmp_path / "w.png").stat().st_size > 10_000
+
+
+def test_only_pyside_before_the_first_paint(tmp_path: Path) -> None:
+    code = f"""
+import sys
+import app.window
+late = ("numpy", "pyqtgraph", "av", "pynvml", "requests", "torch", "PySide6.QtNetwork")
+found = []
+plain = app.window.MainWindow.paintEvent
+def paint(self, event):
+    if not self._painted:
+        found.extend(name for name in late if name in sys.modules)
+    plain(self, event)
+app.window.MainWindow.paintEvent = paint
+from app.main import main
+code = main(["--home", {str(tmp_path)!r}, "--screenshot", {str(tmp_path / "w.png")!r}])
+print("found:", found)
+raise SystemExit(code)
+"""
+    done = run_python(code)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "found: []" in done.stdout
+
+
+def test_core_runs_without_qt() -> None:
+    code = """
+import sys, importlib, pathlib
+for name in ("PySide6", "pyqtgraph", "shiboken6"):
+    sys.modules[name] = None
+for path in sorted(pathlib.Path("core").rglob("*.py")):
+    parts = path.with_suffix("").parts
+    if parts[-1] == "__main__":
+        continue
+    name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    importlib.import_module(name)
+print("heavy:", [n for n in ("torch", "diffusers", "transformers") if n in sys.modules])
+"""
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+    assert "heavy: []" in done.stdout
+
+
+def test_no_module_imports_torch_at_its_top() -> None:
+    found = []
+    for path in sources("app", "widgets", "core", "resources"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            found += [f"{path}: {n}" for n in names if n.split(".")[0] in HEAVY]
+    assert found == []
+
+
+def test_threads_are_made_in_the_pump_alone() -> None:
+    """In the window's process; the worker and the command line are processes of their own."""
+    own_process = {
+        ROOT / "core/engines/local/worker.py",
+        ROOT / "core/engines/local/lifeline.py",
+        ROOT / "app/cli.py",
+        ROOT / "app/bootstrap.py",
+    }
+    found = []
+    for path in sources("app", "widgets", "core"):
+        if path == ROOT / "app/pump.py" or path in own_process:
+            continue
+        text = path.read_text(encoding="utf-8")
+        found += [
+            f"{path.name}: {word}"
+            for word in (
+                "QThread(",
+                "(QThread)",
+                "threading.Thread(",
+                "ThreadPoolExecutor(",
+                "QThreadPool",
+            )
+            if word in text
+        ]
+    assert found == []
+
+
+def test_files_and_functions_have_one_job() -> None:
+    """The limits are where a file or function surely holds two jobs."""
+    long = []
+    for path in sources("app", "widgets", "core", "resources", "tests"):
+        text = path.read_text(encoding="utf-8")
+        if text.count("\n") > (700 if "tests" in path.parts else 450):
+            long.append(f"{path}: {text.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and "tests" not in path.parts:
+                length = (node.end_lineno or 0) - node.lineno + 1
+                if length > 80:
+                    long.append(f"{path}:{node.lineno} {node.name}: {length} lines")
+    assert long == []
+
+
+def test_torch_is_pinned_in_one_place() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    places = [
+        (group, item)
+        for group, items in {
+            "dependencies": project["dependencies"],
+            **project["optional-dependencies"],
+        }.items()
+        for item in items
+        if item.startswith("torch")
+    ]
+    assert len(places) == 1
+    from packaging.requirements import Requirement
+
+    assert Requirement(places[0][1]).specifier.contains("2.13.0")
+
+
+def test_packaging_folder_does_not_shadow_the_library() -> None:
+    assert not list((ROOT / "packaging").rglob("__init__.py"))
+    import packaging.version
+
+    assert Path(packaging.version.__file__).parent.parent != ROOT
+
+
+@pytest.mark.parametrize("word", ["pickle.load", "torch.load(", "shell=True", "os.system("])
+def test_unsafe_calls_are_absent(word: str) -> None:
+    found = [p.name for p in sources("app", "widgets", "core") if word in p.read_text("utf-8")]
+    assert found == []
