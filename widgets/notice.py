@@ -1,0 +1,182 @@
+"""The one bar in which problems and news reach a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from PySide6.QtCore import QEvent, QSize, Qt
+from PySide6.QtGui import QFontDatabase, QGuiApplication, QKeyEvent, QResizeEvent
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QVBoxLayout, QWidget
+
+from core.errors import Category, Problem
+from widgets import theme
+from widgets.parts import Button, IconButton, label, set_tone
+
+Action = tuple[str, Callable[[], object]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Notice:
+    key: str
+    text: str
+    details: str
+    tone: str
+    actions: tuple[Action, ...]
+
+
+class NoticeBar(QFrame):
+    """Shows the newest notice; closing it shows the one before, then hides.
+
+    A notice replaces an older one of the same key, so that a problem that
+    comes again does not pile up.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._notices: list[_Notice] = []
+        self._buttons: list[QWidget] = []
+        self.setProperty("role", "notice")
+        self.setAccessibleName("Notice")
+        self._icon = QLabel()
+        self._icon.setFixedSize(16, 16)
+        self._text = label("", "")
+        self._text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._more = label("", "small")
+        self._close = IconButton("close", "Close notice", "Close (Esc)")
+        self._close.clicked.connect(self.dismiss)
+        self._details = QPlainTextEdit()
+        self._details.setReadOnly(True)
+        self._details.setTabChangesFocus(True)
+        self._details.setMaximumHeight(130)
+        self._details.setAccessibleName("Details")
+        self._details.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
+        self._row = QHBoxLayout()
+        self._row.setSpacing(8)
+        for widget in (self._icon, self._text):
+            self._row.addWidget(widget)
+        self._row.addStretch(1)
+        self._row.addWidget(self._more)
+        self._row.addWidget(self._close)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(12, 3, 8, 3)
+        column.setSpacing(3)
+        column.addLayout(self._row)
+        column.addWidget(self._details)
+        self._details.hide()
+        self.hide()
+
+    def show_problem(
+        self, problem: Problem, actions: Sequence[Action] = (), key: str | None = None
+    ) -> None:
+        """Show `problem` with its hint; `actions` become links behind it."""
+        tone = "warning" if problem.category is Category.INVALID_PARAMS else "danger"
+        key = key or f"{problem.category}:{problem.field or problem.message}"
+        text = f"{problem.message} {problem.hint}".strip()
+        self._put(_Notice(key, text, problem.details, tone, tuple(actions)))
+
+    def show_text(
+        self, text: str, actions: Sequence[Action] = (), kind: str = "info", key: str | None = None
+    ) -> None:
+        """Show news; `kind` is "info", "success", "warning" or "danger"."""
+        self._put(_Notice(key or text, text, "", kind, tuple(actions)))
+
+    def text(self) -> str:
+        """Return the words shown now, "" when there is nothing to say."""
+        return self._notices[-1].text if self._notices else ""
+
+    def clear(self, key: str | None = None) -> None:
+        """Forget the notice of `key`, or all of them."""
+        self._notices = [n for n in self._notices if key is not None and n.key != key]
+        self._render()
+
+    def dismiss(self) -> None:
+        """Close the notice that is shown."""
+        if self._notices:
+            self._notices.pop()
+        self._render()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Close on Escape."""
+        if event.key() == Qt.Key.Key_Escape:
+            self.dismiss()
+        else:
+            super().keyPressEvent(event)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Redraw the icon when the theme changes."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.StyleChange:
+            self._draw_icon()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Wrap the text once it no longer fits on one line."""
+        super().resizeEvent(event)
+        self._wrap()
+
+    def _put(self, notice: _Notice) -> None:
+        self._notices = [n for n in self._notices if n.key != notice.key]
+        self._notices.append(notice)
+        self._render()
+
+    def _render(self) -> None:
+        for button in self._buttons:
+            self._row.removeWidget(button)
+            button.hide()
+            button.deleteLater()
+        self._buttons = []
+        self._details.hide()
+        if not self._notices:
+            self.hide()
+            return
+        notice = self._notices[-1]
+        set_tone(self, notice.tone)
+        self._text.setText(notice.text)
+        self._text.setAccessibleName(notice.text)
+        self._draw_icon()
+        for title, do in notice.actions:
+            self._add_button(title, do)
+        if notice.details:
+            self._details.setPlainText(notice.details)
+            self._add_button("Details", self._toggle_details)
+            self._add_button(
+                "Copy",
+                lambda: QGuiApplication.clipboard().setText(f"{notice.text}\n\n{notice.details}"),
+            )
+        older = len(self._notices) - 1
+        self._more.setText(f"{older} more" if older else "")
+        self._more.setVisible(bool(older))
+        self.show()
+        self._wrap()
+
+    def _add_button(self, title: str, do: Callable[[], object]) -> None:
+        button = Button(title, "link")
+        button.clicked.connect(lambda: do())
+        self._row.insertWidget(2 + len(self._buttons), button)
+        self._buttons.append(button)
+
+    def _toggle_details(self) -> None:
+        self._details.setVisible(not self._details.isVisible())
+
+    def _draw_icon(self) -> None:
+        if not self._notices:
+            return
+        tone = self._notices[-1].tone
+        name = "warning" if tone in ("warning", "danger") else "info"
+        ratio = self.devicePixelRatioF()
+        pixmap = theme.picture(name, theme.of(self).tone(tone), round(16 * ratio))
+        pixmap.setDevicePixelRatio(ratio)
+        self._icon.setPixmap(pixmap)
+
+    def _wrap(self) -> None:
+        others = [self._icon, self._close, *self._buttons]
+        if not self._more.isHidden():
+            others.append(self._more)
+        room = self.width() - sum(w.sizeHint().width() + 8 for w in others) - 40
+        wrap = self._text.fontMetrics().horizontalAdvance(self._text.text()) > room
+        self._text.setWordWrap(wrap)
+        self._row.setStretch(1, 100 if wrap else 0)
+
+    def minimumSizeHint(self) -> QSize:
+        """Let the window be narrow; the text wraps."""
+        return QSize(200, super().minimumSizeHint().height())

@@ -1,0 +1,234 @@
+"""Small pieces that several panels share."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QEvent, QObject, QSize, Qt
+from PySide6.QtGui import QIcon, QPainter, QPaintEvent, QResizeEvent
+from PySide6.QtWidgets import (
+    QFrame,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from widgets import theme
+
+_NO_LIMIT = 16_777_215
+
+
+def label(text: str, role: str, *, wrap: bool = False) -> QLabel:
+    """Return a plain-text label in the style of `role` (see `stylesheet`)."""
+    made = QLabel(text)
+    made.setTextFormat(Qt.TextFormat.PlainText)
+    made.setProperty("role", role)
+    made.setWordWrap(wrap)
+    return made
+
+
+def set_tone(widget: QWidget, tone: str) -> None:
+    """Give `widget` a tone ("success", "warning", "danger", "info" or "") and restyle it."""
+    if widget.property("tone") != tone:
+        widget.setProperty("tone", tone)
+        theme.restyle(widget)
+
+
+class _Iconed:
+    """What buttons with a themed icon share; mixed into a Qt button."""
+
+    _icon_name = ""
+
+    def set_icon(self, name: str) -> None:
+        """Show resources/icons/`name`.svg, following the theme."""
+        if name != self._icon_name:
+            self._icon_name = name
+            self._draw_icon()
+
+    def _draw_icon(self) -> None:
+        shown = theme.icon(self._icon_name, theme.of(self)) if self._icon_name else QIcon()  # type: ignore[arg-type]
+        self.setIcon(shown)  # type: ignore[attr-defined]
+
+
+class IconButton(_Iconed, QToolButton):
+    """A button that is only a picture; `name` is said aloud and in the tooltip."""
+
+    def __init__(self, icon: str, name: str, tip: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setIconSize(QSize(16, 16))
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setAccessibleName(name)
+        self.setToolTip(tip or name)
+        self.set_icon(icon)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Redraw the icon when the theme changes."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.StyleChange:
+            self._draw_icon()
+
+
+class Button(_Iconed, QPushButton):
+    """A text button; `kind` picks its style, `icon` a picture before the text."""
+
+    def __init__(self, text: str, kind: str = "", icon: str = "", tip: str = "") -> None:
+        super().__init__(text)
+        if kind:
+            self.setProperty("kind", kind)
+        if tip:
+            self.setToolTip(tip)
+        self.setIconSize(QSize(14, 14))
+        self.set_icon(icon)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Redraw the icon when the theme changes."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.StyleChange and self._icon_name:
+            self._draw_icon()
+
+
+class ElidedLabel(QLabel):
+    """One line that shortens itself with "…"; the whole text is in the tooltip."""
+
+    def __init__(self, text: str = "", role: str = "", least: int = 40) -> None:
+        super().__init__(text)
+        self._least = least
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setProperty("role", role)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+
+    def minimumSizeHint(self) -> QSize:
+        """Allow shrinking to a few letters."""
+        hint = super().minimumSizeHint()
+        return QSize(min(hint.width(), self._least), hint.height())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Offer the whole text as a tooltip once it no longer fits."""
+        super().resizeEvent(event)
+        fits = self.fontMetrics().horizontalAdvance(self.text()) <= self.contentsRect().width()
+        self.setToolTip("" if fits else self.text())
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
+        """Draw as much of the text as fits."""
+        painter = QPainter(self)
+        box = self.contentsRect()
+        text = self.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideRight, box.width())
+        painter.drawText(box, int(self.alignment()), text)
+        painter.end()
+
+
+class Card(QFrame):
+    """A framed box with a vertical layout."""
+
+    def __init__(self, tone: str = "", margins: tuple[int, int, int, int] = (10, 8, 10, 8)) -> None:
+        super().__init__()
+        self.setProperty("role", "card")
+        self.setProperty("tone", tone)
+        self.column = QVBoxLayout(self)
+        self.column.setContentsMargins(*margins)
+        self.column.setSpacing(4)
+
+
+class FlowBox(QWidget):
+    """Lays its children out like words, on as many lines as the width asks for."""
+
+    def __init__(self, gap: int = 5) -> None:
+        super().__init__()
+        self._gap = gap
+        self._items: list[QWidget] = []
+        policy = QSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)
+        policy.setHeightForWidth(True)
+        self.setSizePolicy(policy)
+
+    def add(self, widget: QWidget) -> None:
+        """Append `widget`."""
+        widget.setParent(self)
+        self._items.append(widget)
+        widget.show()
+        self.updateGeometry()
+
+    def heightForWidth(self, width: int) -> int:
+        """Return the height needed at `width`."""
+        return self._place(width, move=False)
+
+    def sizeHint(self) -> QSize:
+        """Ask for the height at the width there is now."""
+        width = max((item.sizeHint().width() for item in self._items), default=0)
+        return QSize(width, self._place(max(self.width(), width), move=False))
+
+    def minimumSizeHint(self) -> QSize:
+        """Allow one child per line, each shortened."""
+        return QSize(60, 0)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Place the children anew."""
+        super().resizeEvent(event)
+        self._place(self.width(), move=True)
+
+    def _place(self, width: int, *, move: bool) -> int:
+        x = y = line = 0
+        for item in self._items:
+            hint = item.sizeHint()
+            wide = min(hint.width(), width)
+            if x and x + wide > width:
+                x, y, line = 0, y + line + self._gap, 0
+            if move:
+                item.setGeometry(x, y, wide, hint.height())
+            x += wide + self._gap
+            line = max(line, hint.height())
+        return y + line
+
+
+class FittingScroll(QScrollArea):
+    """A vertical scroll area no taller than what it holds."""
+
+    def __init__(self, inside: QWidget) -> None:
+        super().__init__()
+        self.setWidget(inside)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)
+        inside.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Follow the height of what is inside."""
+        if watched is self.widget() and event.type() in (
+            QEvent.Type.LayoutRequest,
+            QEvent.Type.Resize,
+        ):
+            self._fit()
+        return super().eventFilter(watched, event)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Follow the width, which decides the height."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def sizeHint(self) -> QSize:
+        """Ask for all of what is inside."""
+        return QSize(super().sizeHint().width(), min(self._needed(), _NO_LIMIT))
+
+    def minimumSizeHint(self) -> QSize:
+        """Allow a short window."""
+        return QSize(self.widget().minimumSizeHint().width(), 90)
+
+    def _needed(self) -> int:
+        layout = self.widget().layout()
+        if layout is None:
+            return self.widget().sizeHint().height()
+        width = self.viewport().width()
+        return (
+            layout.totalHeightForWidth(width)
+            if layout.hasHeightForWidth()
+            else layout.totalSizeHint().height()
+        )
+
+    def _fit(self) -> None:
+        height = self._needed()
+        if self.maximumHeight() != height:
+            self.setMaximumHeight(height)
+            self.updateGeometry()

@@ -1,0 +1,107 @@
+"""The bar on top: name, engines, pausing the queue, giving memory back."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel
+
+from widgets.parts import Button, ElidedLabel, label, set_tone
+
+_RESULT_MS = 12_000
+
+
+class EngineChip(QFrame):
+    """One engine's name and state with a dot."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setProperty("role", "engine-chip")
+        self.setFixedHeight(26)
+        self._dot = label("●", "dot")
+        self._words = ElidedLabel(least=70)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(11, 0, 12, 0)
+        row.setSpacing(6)
+        row.addWidget(self._dot)
+        row.addWidget(self._words)
+
+    def show_state(self, name: str, text: str, tone: str) -> None:
+        """Show "name · text" with a dot in `tone`."""
+        words = f"{name} · {text}" if text else name
+        self._words.setText(words)
+        self.setAccessibleName(words)
+        set_tone(self._dot, tone)
+
+
+class TopBar(QFrame):
+    """Title, one chip per engine, Pause queue and Free VRAM."""
+
+    pause_toggled = Signal(bool)
+    free_requested = Signal()
+
+    def __init__(self, title: str = "Framedeck", free_text: str = "Free VRAM") -> None:
+        super().__init__()
+        self.setProperty("role", "bar")
+        self._free_text = free_text
+        self._chips: dict[str, EngineChip] = {}
+        self._row = QHBoxLayout(self)
+        self._row.setContentsMargins(14, 6, 12, 6)
+        self._row.setSpacing(9)
+        self._row.addWidget(label(title, "app-title"))
+        self._row.addSpacing(8)
+        self._row.addStretch(1)
+        self._result = ElidedLabel(role="muted", least=60)
+        self._result.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        self._pause = Button("Pause queue", tip="The running job goes on; no new one starts")
+        self._pause.setCheckable(True)
+        self._pause.clicked.connect(self._on_pause)
+        self._free = Button(
+            free_text, "primary", tip="End the engine's process and give all its memory back"
+        )
+        self._free.clicked.connect(self.free_requested)
+        for widget in (self._result, self._pause, self._free):
+            self._row.addWidget(widget)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_RESULT_MS)
+        self._timer.timeout.connect(lambda: self._result.setText(""))
+
+    def set_engine(self, name: str, text: str, tone: str) -> None:
+        """Show engine `name` as `text` ("idle", "running") with a dot in `tone`."""
+        chip = self._chips.get(name)
+        if chip is None:
+            chip = self._chips[name] = EngineChip()
+            self._row.insertWidget(1 + len(self._chips), chip)
+        chip.show_state(name, text, tone)
+
+    def remove_engine(self, name: str) -> None:
+        """Take the chip of engine `name` away."""
+        chip = self._chips.pop(name, None)
+        if chip is not None:
+            self._row.removeWidget(chip)
+            chip.deleteLater()
+
+    def set_paused(self, paused: bool) -> None:
+        """Show whether the queue is paused."""
+        self._pause.setChecked(paused)
+        self._pause.setText("Resume queue" if paused else "Pause queue")
+
+    def set_freeing(self, busy: bool) -> None:
+        """Show that memory is being given back."""
+        self._free.setEnabled(not busy)
+        self._free.setText("Freeing…" if busy else self._free_text)
+
+    def set_free_result(self, text: str, tone: str = "success") -> None:
+        """Show for a while what giving memory back achieved."""
+        set_tone(self._result, tone)
+        self._result.setText(text)
+        self._timer.start()
+
+    def _on_pause(self) -> None:
+        paused = self._pause.isChecked()
+        self.set_paused(paused)
+        self.pause_toggled.emit(paused)
+
+    def chip_label(self, name: str) -> QLabel:
+        """Return the words of engine `name`'s chip."""
+        return self._chips[name].findChild(ElidedLabel)
