@@ -1,0 +1,378 @@
+"""AnimateDiff: text to a short clip, by diffusers' AnimateDiffPipeline."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.engines.local import folders, preview, schedulers, starter
+from core.errors import Category, Problem, ProblemError
+from core.events import Noted, Progressed
+from core.jobs import Kind, Parameter, Phase, Recipe
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from core.engines.local.context import Context
+
+ID = "animatediff"
+CONTEXT_FRAMES = 16
+"""Frames the motion modules see at once; longer clips use sliding windows."""
+
+STARTER_NOTICE = (
+    "This starter model is untrained: it proves that the whole line works on this machine "
+    "and draws coloured noise, not your prompt."
+)
+EXAMPLES = (
+    "a red ball bounces on a green field",
+    "a yellow star moves left over the night sky",
+    "a blue square spins on a white field",
+)
+
+
+def recipes(models: Path) -> tuple[Recipe, ...]:
+    """Return the recipes of this family; `models` is where its models lie."""
+    starter_recipe = Recipe(
+        id="starter",
+        title="Starter · text → video",
+        summary="Makes a small clip in seconds on any machine, to try everything out.",
+        engine="local",
+        family=ID,
+        parameters=parameters(size=128, smallest=64, largest=512, steps=12),
+        model=str((models / starter.folder_name()).absolute()),
+        notice=STARTER_NOTICE,
+        examples=EXAMPLES,
+    )
+    return (starter_recipe,)
+
+
+def recipe_for_folder(folder: Path, *, id: str | None = None, title: str | None = None) -> Recipe:
+    """Return a recipe for the AnimateDiff model in `folder`.
+
+    Raises:
+        ProblemError: The folder is no model that can be run.
+    """
+    found = folders.check(folder)
+    return Recipe(
+        id=id or f"animatediff:{folder.name}",
+        title=title or f"{folder.name} · text → video",
+        summary=f"Makes a clip from text with the model in {folder.name}.",
+        engine="local",
+        family=ID,
+        parameters=parameters(size=512, smallest=64, largest=2048, steps=25),
+        model=str(found.path.absolute()),
+    )
+
+
+def parameters(*, size: int, smallest: int, largest: int, steps: int) -> tuple[Parameter, ...]:
+    """Return the knobs of an AnimateDiff; sizes in pixels."""
+    whole, number, text = Kind.INTEGER, Kind.NUMBER, Kind.TEXT
+    return (
+        Parameter(
+            "prompt", text, "Prompt", "", maximum=2000, required=True, help="What the clip shows."
+        ),
+        Parameter(
+            "negative_prompt",
+            text,
+            "Negative prompt",
+            "",
+            maximum=2000,
+            help="What the clip should not show; used when guidance is above 1.",
+        ),
+        Parameter("width", whole, "Width", size, smallest, largest, 8, unit="px", group="size"),
+        Parameter("height", whole, "Height", size, smallest, largest, 8, unit="px", group="size"),
+        Parameter(
+            "frames", whole, "Frames", 16, 8, 128, help="Length of the clip.", group="length"
+        ),
+        Parameter(
+            "fps", whole, "Rate", 8, 4, 60, unit="fps", help="How fast it plays.", group="length"
+        ),
+        Parameter(
+            "steps",
+            whole,
+            "Steps",
+            steps,
+            1,
+            100,
+            help="More steps take longer and give finer clips.",
+            group="sampling",
+        ),
+        Parameter(
+            "guidance_scale",
+            number,
+            "Guidance",
+            7.5,
+            1,
+            20,
+            help="How strictly the prompt is followed; 1 turns guidance off and halves the time.",
+            group="sampling",
+        ),
+        Parameter(
+            "scheduler",
+            Kind.CHOICE,
+            "Scheduler",
+            "euler",
+            choices=schedulers.NAMES,
+            help="The method that turns noise into frames.",
+            group="method",
+        ),
+        Parameter(
+            "seed",
+            Kind.SEED,
+            "Seed",
+            None,
+            0,
+            2**32 - 1,
+            help="The same seed and settings give the same clip; empty is random.",
+            group="method",
+        ),
+    )
+
+
+@dataclass(slots=True)
+class Model:
+    """A loaded model, kept warm between jobs."""
+
+    pipe: Any
+    colours: preview.Projection
+    scheduler_config: Mapping[str, Any]
+    tokens: int
+
+
+def generate(context: Context) -> Iterator[npt.NDArray[np.uint8]]:
+    """Make the clip of `context.job`, yielding RGB frames of shape (h, w, 3).
+
+    Raises:
+        ProblemError: The model cannot be loaded, or gave numbers that are no
+            picture.
+        Cancelled: The job was cancelled.
+    """
+    context.phase(Phase.LOAD)
+    with quiet():
+        model = _model(context)
+        _note_cut_words(context, model)
+        context.phase(Phase.SAMPLE)
+        latents = _sample(context, model)
+    context.phase(Phase.DECODE)
+    yield from _decode(context, model, latents)
+
+
+class quiet:  # noqa: N801
+    """Keeps the libraries' bars, hints and known warnings out of the log."""
+
+    def __enter__(self) -> None:
+        import diffusers
+        import transformers
+
+        for library in (diffusers, transformers):
+            library.utils.logging.set_verbosity_error()
+            library.utils.logging.disable_progress_bar()
+        self._warnings = warnings.catch_warnings()
+        self._warnings.__enter__()
+        # Some samplers hand a tensor's value to NumPy the old way.
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"diffusers\..*")
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"diffusers\..*")
+
+    def __exit__(self, *error: object) -> None:
+        self._warnings.__exit__(None, None, None)
+
+
+# ---- loading -----------------------------------------------------------------
+
+
+def _model(context: Context) -> Model:
+    folder = Path(context.job.model)
+    if folder.name == starter.folder_name():
+        starter.ensure(folder, _teller(context, "Making the starter model: "))
+    found = folders.check(folder)
+    dtype = "float16" if context.device.startswith("cuda") else "float32"
+    key = f"{ID}|{folder}|{dtype}|{context.device}"
+    return context.warm(key, lambda: _load(context, found, dtype))
+
+
+def _teller(context: Context, lead: str) -> Callable[[int, int, str], None]:
+    def told(done: int, total: int, word: str) -> None:
+        text = lead + word.replace("_", " ")
+        context.report(
+            Progressed(job_id=context.job.id, phase=Phase.LOAD, done=done, total=total, text=text)
+        )
+
+    return told
+
+
+def _load(context: Context, found: folders.ModelFolder, dtype_name: str) -> Model:
+    """Load part by part, so that a cancel is heard between two parts."""
+    import diffusers
+    import torch
+    import transformers
+
+    told = _teller(context, "Loading ")
+    dtype = getattr(torch, dtype_name)
+    parts: dict[str, Any] = {}
+    total = len(folders.CONFIGS) + len(found.classes) + 1
+    told(0, total, "tokenizer")
+    parts["tokenizer"] = transformers.CLIPTokenizer.from_pretrained(
+        found.path / "tokenizer", local_files_only=True
+    )
+    for name, class_name in found.classes.items():
+        told(len(parts), total, name)
+        library = transformers if name == "text_encoder" else diffusers
+        naming = {"dtype": dtype} if library is transformers else {"torch_dtype": dtype}
+        parts[name] = getattr(library, class_name).from_pretrained(
+            found.path / name,
+            use_safetensors=True,
+            local_files_only=True,
+            variant=found.variants[name],
+            **naming,
+        )
+    told(len(parts), total, "scheduler")
+    config = diffusers.DDIMScheduler.load_config(found.path / "scheduler", local_files_only=True)
+    parts["scheduler"] = diffusers.DDIMScheduler.from_config(config)
+    told(len(parts), total, "pipeline")
+    pipe = diffusers.AnimateDiffPipeline(**parts).to(context.device)
+    pipe.unet.eval()
+    pipe.set_progress_bar_config(disable=True)
+    colours = preview.for_model(found.path, pipe.vae)
+    told(total, total, "done")
+    return Model(pipe, colours, dict(config), int(pipe.tokenizer.model_max_length))
+
+
+def _note_cut_words(context: Context, model: Model) -> None:
+    """Tell which words stand behind the last one that the model reads."""
+    fields = {"prompt": "prompt", "negative_prompt": "negative prompt"}
+    for name, label in fields.items():
+        text = str(context.job.params[name])
+        cut = cut_words(model.pipe.tokenizer, text, model.tokens)
+        if cut:
+            short = cut if len(cut) <= 120 else cut[:119] + "…"
+            words = f"The end of the {label} is not read, because it is too long: “{short}”"
+            context.report(Noted(job_id=context.job.id, text=words))
+
+
+def cut_words(tokenizer: Any, text: str, limit: int) -> str:
+    """Return the end of `text` that does not fit into `limit` tokens."""
+    spans = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    offsets = spans["offset_mapping"]
+    # Two tokens are taken by the start and the end.
+    if len(offsets) <= limit - 2:
+        return ""
+    return text[offsets[limit - 2][0] :].strip()
+
+
+# ---- sampling ----------------------------------------------------------------
+
+
+def _sample(context: Context, model: Model) -> Any:
+    """Run the pipeline; return latents of shape (1, channels, f, h, w)."""
+    import torch
+
+    params = context.job.params
+    pipe = model.pipe
+    frames, steps = int(params["frames"]), int(params["steps"])
+    pipe.scheduler = schedulers.make(str(params["scheduler"]), model.scheduler_config, steps)
+    set_windows(pipe, frames)
+    watch = _Watch(context, model, frames)
+    pipe.scheduler.step = watch.wrapped(pipe.scheduler.step)
+    result = pipe(
+        prompt=str(params["prompt"]),
+        negative_prompt=str(params["negative_prompt"]),
+        width=int(params["width"]),
+        height=int(params["height"]),
+        num_frames=frames,
+        num_inference_steps=steps,
+        guidance_scale=float(params["guidance_scale"]),
+        # On the CPU, so that a seed means the same noise on every device.
+        generator=torch.Generator("cpu").manual_seed(int(params["seed"])),
+        output_type="latent",
+        callback_on_step_end=watch.step_ended,
+    )
+    return result.frames
+
+
+class _Watch:
+    """Follows the sampler: shows the whole clip and reports after each step."""
+
+    def __init__(self, context: Context, model: Model, frames: int) -> None:
+        self._context = context
+        self._model = model
+        self._frames = frames
+        self._output: Any = None
+
+    def wrapped(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `step` remembering what it returned, where the clean guess is."""
+
+        @functools.wraps(step)
+        def remembering(*args: Any, **options: Any) -> Any:
+            self._output = step(*args, **options)
+            return self._output
+
+        return remembering
+
+    def step_ended(
+        self, pipe: Any, index: int, _timestep: Any, tensors: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Publish the clip so far; raises Cancelled through `sampled`."""
+        latents = tensors["latents"]
+        guess = schedulers.clean_latents(pipe.scheduler, self._output, latents)
+        self._output = None
+        pixels = self._model.colours.pixels(guess)
+        self._context.publish(pixels, first=0, total=self._frames, preview=True)
+        self._context.sampled(index + 1, int(pipe.num_timesteps))
+        return tensors
+
+
+def set_windows(pipe: Any, frames: int) -> None:
+    """Let the motion modules see `frames` at once or through sliding windows."""
+    longest = int(pipe.motion_adapter.config.motion_max_seq_length)
+    length = min(CONTEXT_FRAMES, longest)
+    if frames > length:
+        pipe.enable_free_noise(context_length=length, context_stride=max(1, length // 4))
+    elif pipe.free_noise_enabled:
+        # pipe.disable_free_noise() fails where the middle has no motion modules.
+        unet = pipe.unet
+        for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
+            if hasattr(block, "motion_modules"):
+                pipe._disable_free_noise_in_block(block)
+        pipe._free_noise_context_length = None
+    pipe.unet.eval()
+
+
+# ---- decoding ----------------------------------------------------------------
+
+
+def _decode(context: Context, model: Model, latents: Any) -> Iterator[npt.NDArray[np.uint8]]:
+    """Decode frame by frame: one frame needs little memory and can be shown."""
+    import torch
+
+    vae = model.pipe.vae
+    scaled = latents[0].transpose(0, 1) / vae.config.scaling_factor
+    total = len(scaled)
+    for number, one in enumerate(scaled.split(1)):
+        with torch.no_grad():
+            picture = vae.decode(one.to(vae.dtype)).sample[0].float()
+            if not bool(torch.isfinite(picture).all()):
+                raise _not_a_number(number)
+            bytes_ = picture.permute(1, 2, 0).mul(127.5).add(128).clamp(0, 255).to(torch.uint8)
+            frame: npt.NDArray[np.uint8] = bytes_.contiguous().cpu().numpy()
+        context.publish(frame[None], first=number, total=total, preview=False)
+        progress = Progressed(
+            job_id=context.job.id, phase=Phase.DECODE, done=number + 1, total=total
+        )
+        context.report(progress)
+        yield frame
+
+
+def _not_a_number(frame: int) -> ProblemError:
+    return ProblemError(
+        Problem(
+            Category.BAD_OUTPUT,
+            f"The model produced NaN instead of a picture in frame {frame + 1}.",
+            "Retry with another scheduler, more steps or less guidance; if it stays, "
+            "the model's files do not fit each other.",
+        )
+    )

@@ -1,0 +1,287 @@
+"""Model folders, looked at before anything is loaded, and without torch.
+
+A damaged or dangerous file is found here in milliseconds and named, instead
+of deep inside a library after a minute of loading.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import Category, Problem, ProblemError
+
+INDEX = "model_index.json"
+PICKLES = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
+PIPELINES = ("AnimateDiffPipeline", "StableDiffusionPipeline")
+"""Pipelines whose parts make an AnimateDiff, given a motion adapter."""
+
+MODELS: Mapping[str, tuple[str, ...]] = {
+    "unet": ("UNet2DConditionModel", "UNetMotionModel"),
+    "motion_adapter": ("MotionAdapter",),
+    "vae": ("AutoencoderKL",),
+    "text_encoder": ("CLIPTextModel",),
+}
+"""Parts with weights and the classes they may be of."""
+
+CONFIGS: Mapping[str, tuple[str, ...]] = {
+    "tokenizer": ("tokenizer_config.json", "vocab.json", "tokenizer.json"),
+    "scheduler": ("scheduler_config.json",),
+}
+"""Parts without weights and files of which one must be there."""
+
+_HEADER_LIMIT = 100_000_000
+_BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8}
+_BITS |= {"I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32}
+_BITS |= {"I64": 64, "U64": 64, "F64": 64, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A folder that was looked through and can be loaded.
+
+    Attributes:
+        path: The folder.
+        pipeline: Pipeline class named by its index.
+        classes: Class name of each part with weights.
+        variants: Variant of each part's files, such as "fp16"; None for plain.
+        weights_bytes: Size of the weights that will be read.
+    """
+
+    path: Path
+    pipeline: str
+    classes: Mapping[str, str]
+    variants: Mapping[str, str | None]
+    weights_bytes: int
+
+
+def check(folder: Path) -> ModelFolder:
+    """Look through the model folder `folder`.
+
+    Raises:
+        ProblemError: It is missing, empty, incomplete, damaged, holds pickles
+            instead of safetensors, or is of a pipeline that cannot be run.
+    """
+    index = _index(folder)
+    pipeline = str(index.get("_class_name", ""))
+    if pipeline not in PIPELINES:
+        known = " or ".join(PIPELINES)
+        raise _problem(
+            f"{folder.name} is a model for {pipeline or 'an unnamed pipeline'}, "
+            "which AnimateDiff cannot run.",
+            f"Choose a folder whose {INDEX} names {known}.",
+            folder,
+        )
+    for part, names in CONFIGS.items():
+        if not any((folder / part / name).is_file() for name in names):
+            raise _missing(folder, part, names[0])
+    classes: dict[str, str] = {}
+    variants: dict[str, str | None] = {}
+    size = 0
+    for part, allowed in MODELS.items():
+        classes[part] = _class_of(folder, index, part, allowed)
+        variants[part], part_size = _weights(folder, part)
+        size += part_size
+    return ModelFolder(folder, pipeline, classes, variants, size)
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    if folder.is_file():
+        if folder.suffix.lower() in PICKLES:
+            raise _pickle(folder)
+        raise _problem(
+            f"{folder.name} is a file, not a model folder.",
+            f"Choose the folder that holds {INDEX}.",
+            folder,
+        )
+    if not folder.is_dir():
+        raise _problem(
+            f"The model folder {folder.name} is not there.",
+            "Check the path, or choose another model and retry.",
+            folder,
+        )
+    path = folder / INDEX
+    if path.is_file():
+        return _json_object(path, folder)
+    contents = list(folder.iterdir())
+    if not contents:
+        raise _problem(
+            f"The model folder {folder.name} is empty.",
+            "Copy the whole model into it, or choose another folder.",
+            folder,
+        )
+    pickles = sorted(path for path in contents if path.suffix.lower() in PICKLES)
+    if pickles:
+        raise _pickle(pickles[0])
+    raise _problem(
+        f"{folder.name} holds no {INDEX}, so it is not a model in diffusers' format.",
+        f"Choose the folder that holds {INDEX}.",
+        folder,
+    )
+
+
+def _json_object(path: Path, folder: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _problem(
+            f"{path.relative_to(folder)} cannot be read: {error.strerror}.",
+            "Check who may read the folder, then retry.",
+            path,
+        ) from error
+    except ValueError as error:
+        data = None
+        reason = str(error)
+    else:
+        reason = "it is no JSON object"
+    if not isinstance(data, dict):
+        raise _problem(
+            f"{path.relative_to(folder)} is damaged: {reason}.",
+            "Copy this file again from where the model came from.",
+            path,
+        )
+    return data
+
+
+def _class_of(folder: Path, index: Mapping[str, Any], part: str, allowed: tuple[str, ...]) -> str:
+    if not (folder / part).is_dir():
+        raise _missing(folder, part, "config.json")
+    config = _json_object(folder / part / "config.json", folder)
+    entry = index.get(part)
+    named = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+    found = str(config.get("_class_name") or named or (config.get("architectures") or [""])[0])
+    if found not in allowed:
+        raise _problem(
+            f"The part {part} of {folder.name} is a {found or 'model without a name'}, "
+            f"but AnimateDiff needs a {' or '.join(allowed)}.",
+            "Choose a model folder made for AnimateDiff.",
+            folder / part,
+        )
+    return found
+
+
+def _weights(folder: Path, part: str) -> tuple[str | None, int]:
+    """Check the weights of one part; return their variant and size, bytes."""
+    place = folder / part
+    found = sorted(place.glob("*.safetensors"))
+    if not found:
+        pickles = sorted(path for path in place.iterdir() if path.suffix.lower() in PICKLES)
+        if pickles:
+            raise _pickle(pickles[0])
+        raise _missing(folder, part, "its .safetensors weights")
+    stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
+    for variant in (None, "fp16"):
+        ending = f".{variant}" if variant else ""
+        single = place / f"{stem}{ending}.safetensors"
+        listing = place / f"{stem}.safetensors.index{ending}.json"
+        if listing.is_file():
+            return variant, _shards(listing, folder)
+        if single.is_file():
+            return variant, check_safetensors(single)
+    raise _problem(
+        f"The weights of {part} have names that are not known: {found[0].name}.",
+        f"Rename the file to {stem}.safetensors, or fetch the model in diffusers' format.",
+        place,
+    )
+
+
+def _shards(listing: Path, folder: Path) -> int:
+    table = _json_object(listing, folder).get("weight_map")
+    names = sorted(set(table.values())) if isinstance(table, dict) else []
+    if not names:
+        raise _problem(
+            f"{listing.relative_to(folder)} is damaged: it lists no files.",
+            "Copy this file again from where the model came from.",
+            listing,
+        )
+    for name in names:
+        if not (listing.parent / name).is_file():
+            raise _missing(folder, listing.parent.name, name)
+    return sum(check_safetensors(listing.parent / name) for name in names)
+
+
+def check_safetensors(path: Path) -> int:
+    """Check that a safetensors file is whole; return its size in bytes.
+
+    Raises:
+        ProblemError: The file is cut, padded or not safetensors at all; the
+            problem names it.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(size - 8, _HEADER_LIMIT):
+                raise _damaged(path, f"it ends after {size:,} bytes, inside its own header")
+            header = json.loads(file.read(length))
+    except OSError as error:
+        raise _problem(
+            f"{path.name} cannot be read: {error.strerror}.",
+            "Check who may read the folder, then retry.",
+            path,
+        ) from error
+    except ValueError as error:
+        raise _damaged(path, "its header cannot be read") from error
+    if not isinstance(header, dict):
+        raise _damaged(path, "its header cannot be read")
+    needed = 8 + length + _data_bytes(path, header)
+    if size != needed:
+        raise _damaged(path, f"it has {size:,} bytes where its header asks for {needed:,}")
+    return size
+
+
+def _data_bytes(path: Path, header: Mapping[str, Any]) -> int:
+    """Return the bytes that the tensors of `header` fill without a gap."""
+    spans: list[tuple[int, int]] = []
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        try:
+            start, end = entry["data_offsets"]
+            bits = _BITS[entry["dtype"]] * math.prod(entry["shape"])
+            fits = bits == 8 * (end - start)
+        except (KeyError, TypeError, ValueError):
+            fits = False
+        if not fits:
+            raise _damaged(path, f"its entry {name!r} makes no sense")
+        spans.append((start, end))
+    reached = 0
+    for start, end in sorted(spans):
+        if start != reached:
+            raise _damaged(path, "its parts overlap or leave gaps")
+        reached = end
+    return reached
+
+
+def _problem(message: str, hint: str, path: Path) -> ProblemError:
+    return ProblemError(Problem(Category.MODEL_NOT_FOUND, message, hint, f"Path: {path}"))
+
+
+def _damaged(path: Path, reason: str) -> ProblemError:
+    return _problem(
+        f"The model file {path.parent.name}/{path.name} is damaged: {reason}.",
+        "Copy or download this file again; a copy that was cut short is the usual cause.",
+        path,
+    )
+
+
+def _missing(folder: Path, part: str, what: str) -> ProblemError:
+    return _problem(
+        f"The model {folder.name} is incomplete: {part} lacks {what}."
+        if (folder / part).is_dir()
+        else f"The model {folder.name} is incomplete: its part {part} is missing.",
+        "Copy the whole model folder again, or choose another model.",
+        folder / part,
+    )
+
+
+def _pickle(path: Path) -> ProblemError:
+    return _problem(
+        f"{path.name} is a pickle, which can run any program hidden in it, so it is not opened.",
+        "Use the model's .safetensors files instead, or convert it with a tool you trust.",
+        path,
+    )

@@ -1,0 +1,65 @@
+"""Samplers by the names that people know them by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SCHEDULERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "ddim": ("DDIMScheduler", {"clip_sample": False}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
+    "dpm++ 2m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
+    "dpm++ 2m karras": (
+        "DPMSolverMultistepScheduler",
+        {"algorithm_type": "dpmsolver++", "use_karras_sigmas": True},
+    ),
+    "dpm++ 2m sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
+    "ddpm": ("DDPMScheduler", {"clip_sample": False}),
+    "lcm": ("LCMScheduler", {"clip_sample": False}),
+}
+"""Class and settings of each sampler; all else comes from the model's own settings."""
+
+NAMES = tuple(SCHEDULERS)
+
+
+def make(name: str, base: Mapping[str, Any], steps: int) -> Any:
+    """Return the sampler called `name` for a model.
+
+    Args:
+        name: One of `NAMES`.
+        base: The model's own sampler settings (noise schedule, prediction type).
+        steps: Number of steps it will be asked for.
+
+    Raises:
+        KeyError: The name is not known.
+    """
+    import diffusers
+
+    class_name, settings = SCHEDULERS[name]
+    changed = dict(settings)
+    if name == "lcm":
+        # The distillation grid must be at least as fine as the steps taken.
+        changed["original_inference_steps"] = max(50, steps)
+    return getattr(diffusers, class_name).from_config(dict(base), **changed)
+
+
+def clean_latents(scheduler: Any, output: Any, latents: Any) -> Any:
+    """Return the best guess at the finished latents after a step.
+
+    Args:
+        scheduler: The sampler that made the step.
+        output: What its `step` returned.
+        latents: Latents after the step, still noisy.
+    """
+    for field in ("pred_original_sample", "denoised"):
+        guess = getattr(output, field, None)
+        if guess is not None:
+            return guess
+    # Multistep solvers keep their guess at the finished latents instead.
+    kept = getattr(scheduler, "model_outputs", None)
+    if kept and kept[-1] is not None and kept[-1].shape == latents.shape:
+        return kept[-1]
+    return latents
