@@ -83,6 +83,15 @@ QToolButton:hover { background: $raised; }
 QToolButton:pressed, QToolButton:checked { background: $selection; }
 QToolButton:focus { border-color: $focus; }
 
+QToolButton[kind="split"] { background: $raised; border: 1px solid $border;
+    padding: 6px 24px 6px 9px; }
+QToolButton[kind="split"]:hover { border-color: $muted; }
+QToolButton[kind="split"]:focus { border: 2px solid $focus; padding: 5px 23px 5px 8px; }
+QToolButton[kind="split"]:disabled { color: $muted; background: $panel; }
+QToolButton[kind="split"]::menu-button { border: none;
+    border-left: 1px solid $border; width: 18px; }
+QToolButton[kind="split"]::menu-arrow { image: url("$chevron"); width: 11px; height: 11px; }
+
 QLineEdit, QPlainTextEdit, QTextEdit, QAbstractSpinBox, QComboBox { background: $field;
     color: $text; border: 1px solid $border; border-radius: 5px; padding: 4px 7px;
     selection-background-color: $accent; selection-color: $accent_text; }
@@ -94,7 +103,6 @@ QLineEdit:focus, QPlainTextEdit:focus, QTextEdit:focus, QAbstractSpinBox:focus, 
 QPlainTextEdit:focus, QTextEdit:focus { padding: 1px 2px; }
 QLineEdit[invalid="true"], QPlainTextEdit[invalid="true"], QAbstractSpinBox[invalid="true"],
 QComboBox[invalid="true"] { border-color: $danger; }
-QLineEdit[part="seed"] { border-top-right-radius: 0; border-bottom-right-radius: 0; }
 QLineEdit:disabled, QPlainTextEdit:disabled, QAbstractSpinBox:disabled, QComboBox:disabled
     { color: $muted; }
 QAbstractSpinBox QLineEdit { border: none; padding: 0; background: transparent; }

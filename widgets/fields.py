@@ -1,0 +1,406 @@
+"""One form field per kind of `Parameter`, all with the same face."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtGui import QFocusEvent, QKeyEvent, QResizeEvent, QValidator, QWheelEvent
+from PySide6.QtWidgets import (
+    QAbstractSpinBox,
+    QCheckBox,
+    QComboBox,
+    QGridLayout,
+    QHBoxLayout,
+    QLineEdit,
+    QPlainTextEdit,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from core.errors import Problem, ProblemError
+from core.jobs import Kind, Parameter
+from widgets import theme
+from widgets.parts import IconButton, label
+
+
+class Field(QWidget):
+    """A label, an editor below it and, when the value cannot be used, the reason.
+
+    Subclasses set `editor` and give `raw` and `set_raw`.
+    """
+
+    changed = Signal()
+
+    def __init__(self, parameter: Parameter, editor: QWidget, *, labelled: bool = True) -> None:
+        super().__init__()
+        self.parameter = parameter
+        self.editor = editor
+        self.column = QVBoxLayout(self)
+        self.column.setContentsMargins(0, 0, 0, 0)
+        self.column.setSpacing(3)
+        editor.setAccessibleName(parameter.label)
+        limits = "" if parameter.kind in (Kind.TEXT, Kind.SEED) else parameter.range_text()
+        tip = " ".join(part for part in (parameter.help, limits) if part)
+        editor.setToolTip(tip)
+        editor.setAccessibleDescription(tip)
+        if labelled:
+            unit = parameter.unit
+            shown = parameter.label
+            if unit and unit.lower() not in shown.lower():
+                shown = f"{shown}, {unit}"
+            self.title = label(shown, "label")
+            self.title.setToolTip(tip)
+            self.title.setBuddy(editor)
+            self.column.addWidget(self.title)
+        self.column.addWidget(editor)
+        self._error = label("", "error", wrap=True)
+        self._error.hide()
+        self.column.addWidget(self._error)
+
+    def raw(self) -> object:
+        """Return what is in the field, unchecked; None for a random seed."""
+        raise NotImplementedError
+
+    def set_raw(self, value: object) -> None:
+        """Put `value` into the field."""
+        raise NotImplementedError
+
+    def problem(self) -> Problem | None:
+        """Return why the value cannot be used, None when it can."""
+        try:
+            self.parameter.parse(self.raw())
+        except ProblemError as error:
+            return error.problem
+        return None
+
+    def show_error(self, problem: Problem | None) -> None:
+        """Mark the field with `problem`, or as good again with None."""
+        text = f"{problem.message} {problem.hint}".strip() if problem else ""
+        if text == self._error.text() and self._error.isHidden() == (not text):
+            return
+        self._error.setText(text)
+        self._error.setVisible(bool(text))
+        self.editor.setProperty("invalid", bool(text))
+        self.editor.setAccessibleDescription(text or self.editor.toolTip())
+        theme.restyle(self.editor)
+
+    def error(self) -> str:
+        """Return the reason shown, "" when there is none."""
+        return self._error.text()
+
+
+class GrowingText(QPlainTextEdit):
+    """Text of several lines, as tall as its lines within limits; Tab moves on."""
+
+    def __init__(self, lines: int, most: int) -> None:
+        super().__init__()
+        self._lines, self._most = lines, most
+        self.setTabChangesFocus(True)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.document().documentLayout().documentSizeChanged.connect(self._fit)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Wrapping decides the height."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def sizeHint(self) -> QSize:
+        """Ask for as many lines as there are."""
+        lines = min(max(self.document().size().height(), self._lines), self._most)
+        line = self.fontMetrics().lineSpacing()
+        return QSize(120, round(lines * line + 2 * self.document().documentMargin() + 8))
+
+    def minimumSizeHint(self) -> QSize:
+        """Allow narrow forms."""
+        return QSize(60, self.sizeHint().height())
+
+    def _fit(self) -> None:
+        if self.minimumHeight() != self.sizeHint().height():
+            self.setFixedHeight(self.sizeHint().height())
+        enough = self.document().size().height() <= self._most
+        policy = Qt.ScrollBarPolicy
+        self.setVerticalScrollBarPolicy(
+            policy.ScrollBarAlwaysOff if enough else policy.ScrollBarAsNeeded
+        )
+
+
+class TextField(Field):
+    """Words: several lines for prompts, one line for short texts."""
+
+    def __init__(self, parameter: Parameter) -> None:
+        long = "prompt" in parameter.name or (parameter.maximum or 0) > 120
+        if long:
+            first = not parameter.name.startswith("negative")
+            self._text: QPlainTextEdit | QLineEdit = GrowingText(3 if first else 1, 9)
+        else:
+            self._text = QLineEdit()
+        super().__init__(parameter, self._text)
+        self._text.setPlaceholderText(parameter.help)
+        self._text.textChanged.connect(self.changed)
+
+    def raw(self) -> object:
+        """Return the text."""
+        text = self._text
+        return text.toPlainText() if isinstance(text, QPlainTextEdit) else text.text()
+
+    def set_raw(self, value: object) -> None:
+        """Show `value`; undo still works."""
+        text = "" if value is None else str(value)
+        if text == self.raw():
+            return
+        if isinstance(self._text, QPlainTextEdit):
+            cursor = self._text.textCursor()
+            cursor.select(cursor.SelectionType.Document)
+            cursor.insertText(text)
+            self._text.moveCursor(cursor.MoveOperation.Start)
+        else:
+            self._text.setText(text)
+
+
+class NumberBox(QAbstractSpinBox):
+    """A number typed freely; arrow keys step within the limits.
+
+    Anything may be typed: the field says what is wrong with it, which a box
+    that refuses keys cannot.
+    """
+
+    def __init__(self, parameter: Parameter) -> None:
+        super().__init__()
+        self._parameter = parameter
+        self.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.lineEdit().setAccessibleName(parameter.label)
+
+    def text_edit(self) -> QLineEdit:
+        """Return the line inside."""
+        return self.lineEdit()
+
+    def stepBy(self, steps: int) -> None:
+        """Go `steps` up or down, staying within the limits and multiples."""
+        p = self._parameter
+        try:
+            value = float(self.text().strip() or str(p.default))
+        except ValueError:
+            value = float(p.default or 0)
+        one = float(p.multiple or (1 if p.kind is Kind.INTEGER else 0.5))
+        value = (round(value / one) + steps) * one if p.multiple else value + steps * one
+        if p.minimum is not None:
+            value = max(value, p.minimum)
+        if p.maximum is not None:
+            value = min(value, p.maximum)
+        self.lineEdit().setText(f"{value:g}" if p.kind is Kind.NUMBER else str(int(value)))
+        self.selectAll()
+
+    def stepEnabled(self) -> QAbstractSpinBox.StepEnabledFlag:
+        """Both ways always: stepping stops by itself."""
+        flag = QAbstractSpinBox.StepEnabledFlag
+        return flag.StepUpEnabled | flag.StepDownEnabled
+
+    def validate(self, text: str, position: int) -> object:
+        """Let every key through."""
+        return QValidator.State.Acceptable, text, position
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Step only while focused; else the form scrolls."""
+        if self.hasFocus():
+            super().wheelEvent(event)
+        else:
+            event.ignore()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Leave Ctrl+Return to the panel."""
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            event.ignore()
+        else:
+            super().keyPressEvent(event)
+
+    def focusInEvent(self, event: QFocusEvent) -> None:
+        """Select the number, so that typing replaces it."""
+        super().focusInEvent(event)
+        if event.reason() in (Qt.FocusReason.TabFocusReason, Qt.FocusReason.BacktabFocusReason):
+            self.selectAll()
+
+    def sizeHint(self) -> QSize:
+        """Ask for room for the largest value."""
+        height = super().sizeHint().height()
+        return QSize(self.fontMetrics().horizontalAdvance("000000") + 24, height)
+
+    def minimumSizeHint(self) -> QSize:
+        """Allow three boxes in a narrow row."""
+        return self.sizeHint()
+
+
+class NumberField(Field):
+    """A whole or real number."""
+
+    def __init__(self, parameter: Parameter) -> None:
+        self._box = NumberBox(parameter)
+        super().__init__(parameter, self._box)
+        self._box.text_edit().textChanged.connect(self.changed)
+
+    def raw(self) -> object:
+        """Return the text typed."""
+        return self._box.text().strip()
+
+    def set_raw(self, value: object) -> None:
+        """Show `value`."""
+        text = f"{value:g}" if isinstance(value, float) else str("" if value is None else value)
+        self._box.text_edit().setText(text)
+
+
+class ChoiceBox(QComboBox):
+    """A choice that the wheel does not change by accident."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(7)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Change only while focused; else the form scrolls."""
+        if self.hasFocus():
+            super().wheelEvent(event)
+        else:
+            event.ignore()
+
+
+class ChoiceField(Field):
+    """One of a few words."""
+
+    def __init__(self, parameter: Parameter) -> None:
+        self._box = ChoiceBox()
+        self._box.addItems(list(parameter.choices))
+        super().__init__(parameter, self._box)
+        self._box.currentIndexChanged.connect(self.changed)
+
+    def raw(self) -> object:
+        """Return the word chosen."""
+        return self._box.currentText()
+
+    def set_raw(self, value: object) -> None:
+        """Choose `value`; one that is not offered is left out."""
+        index = self._box.findText(str(value))
+        if index >= 0:
+            self._box.setCurrentIndex(index)
+
+
+class SeedField(Field):
+    """A seed: empty is random each time; the button keeps one."""
+
+    def __init__(self, parameter: Parameter) -> None:
+        holder = QWidget()
+        row = QHBoxLayout(holder)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(2)
+        self._text = QLineEdit()
+        self._text.setPlaceholderText("random")
+        self._text.setMinimumWidth(self._text.fontMetrics().horizontalAdvance("random") + 20)
+        self._lock = IconButton("shuffle", "Keep one seed")
+        self._lock.setCheckable(True)
+        self._lock.clicked.connect(self._on_lock)
+        row.addWidget(self._text, 1)
+        row.addWidget(self._lock)
+        super().__init__(parameter, holder)
+        self.editor = self._text
+        self.title.setBuddy(self._text)
+        self._text.setAccessibleName(parameter.label)
+        self._text.setToolTip(parameter.help or "Empty: another seed for each clip.")
+        self._text.textChanged.connect(self._on_text)
+        self._on_text()
+
+    def raw(self) -> object:
+        """Return the number typed, None for random."""
+        return self._text.text().strip() or None
+
+    def set_raw(self, value: object) -> None:
+        """Show a number, or "random" for None."""
+        self._text.setText("" if value in (None, "", "random", -1) else str(value))
+
+    def _on_lock(self) -> None:
+        keep = self._lock.isChecked()
+        self._text.setText(str(self.parameter.parse(None)) if keep else "")
+
+    def _on_text(self) -> None:
+        kept = bool(self._text.text().strip())
+        self._lock.setChecked(kept)
+        self._lock.set_icon("lock" if kept else "shuffle")
+        self._lock.setToolTip(
+            "This seed is kept. Click for a random one each time."
+            if kept
+            else "Another seed for each clip. Click to keep one."
+        )
+        self.changed.emit()
+
+
+class SwitchField(Field):
+    """On or off."""
+
+    def __init__(self, parameter: Parameter) -> None:
+        self._box = QCheckBox(parameter.label)
+        super().__init__(parameter, self._box, labelled=False)
+        self._box.toggled.connect(self.changed)
+
+    def raw(self) -> object:
+        """Return whether it is on."""
+        return self._box.isChecked()
+
+    def set_raw(self, value: object) -> None:
+        """Switch."""
+        self._box.setChecked(str(value).strip().lower() in ("true", "1", "on", "yes"))
+
+
+def field_for(parameter: Parameter) -> Field:
+    """Return the field that edits `parameter`, showing its default."""
+    classes: dict[Kind, type[Field]] = {
+        Kind.TEXT: TextField,
+        Kind.INTEGER: NumberField,
+        Kind.NUMBER: NumberField,
+        Kind.CHOICE: ChoiceField,
+        Kind.SEED: SeedField,
+        Kind.SWITCH: SwitchField,
+    }
+    field = classes[parameter.kind](parameter)
+    field.set_raw(parameter.default)
+    return field
+
+
+class FieldRow(QWidget):
+    """Fields side by side, on fewer columns when the form is narrow."""
+
+    def __init__(self, fields: list[Field], most: int = 3) -> None:
+        super().__init__()
+        self._fields = fields
+        self._most = most
+        self._columns = 0
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setHorizontalSpacing(7)
+        self._grid.setVerticalSpacing(8)
+        self._arrange(min(len(fields), most))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Choose the number of columns."""
+        super().resizeEvent(event)
+        widest = max(field.minimumSizeHint().width() for field in self._fields)
+        fitting = (self.width() + 7) // (widest + 7)
+        self._arrange(max(1, min(len(self._fields), self._most, fitting)))
+
+    def minimumSizeHint(self) -> QSize:
+        """Allow one column."""
+        hint = super().minimumSizeHint()
+        return QSize(max(f.minimumSizeHint().width() for f in self._fields), hint.height())
+
+    def _arrange(self, columns: int) -> None:
+        if columns == self._columns:
+            return
+        for field in self._fields:
+            self._grid.removeWidget(field)
+        for index, field in enumerate(self._fields):
+            row, column = divmod(index, columns)
+            self._grid.addWidget(field, row, column, Qt.AlignmentFlag.AlignTop)
+        for column in range(self._most):
+            self._grid.setColumnStretch(column, 1 if column < columns else 0)
+        self._columns = columns
