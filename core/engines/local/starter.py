@@ -20,6 +20,7 @@ from uuid import uuid4
 
 from core import resources
 from core.engines.local import folders
+from core.engines.local.quiet import hush
 from core.errors import ProblemError
 
 PREFIX = "starter-untrained-"
@@ -107,6 +108,7 @@ def _put(draft: Path, folder: Path) -> None:
 
 def build(folder: Path, told: Told | None = None) -> None:
     """Write the whole model into the new folder `folder`, in diffusers' format."""
+    hush()
     import torch
     from diffusers import AutoencoderKL, DDIMScheduler, MotionAdapter, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel

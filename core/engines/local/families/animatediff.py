@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.engines.local import folders, preview, schedulers, starter
+from core.engines.local.quiet import hush
 from core.errors import Category, Problem, ProblemError
 from core.events import Noted, Progressed
 from core.jobs import Kind, Parameter, Phase, Recipe
@@ -153,33 +153,13 @@ def generate(context: Context) -> Iterator[npt.NDArray[np.uint8]]:
         Cancelled: The job was cancelled.
     """
     context.phase(Phase.LOAD)
-    with quiet():
-        model = _model(context)
-        _note_cut_words(context, model)
-        context.phase(Phase.SAMPLE)
-        latents = _sample(context, model)
+    hush()
+    model = _model(context)
+    _note_cut_words(context, model)
+    context.phase(Phase.SAMPLE)
+    latents = _sample(context, model)
     context.phase(Phase.DECODE)
     yield from _decode(context, model, latents)
-
-
-class quiet:  # noqa: N801
-    """Keeps the libraries' bars, hints and known warnings out of the log."""
-
-    def __enter__(self) -> None:
-        import diffusers
-        import transformers
-
-        for library in (diffusers, transformers):
-            library.utils.logging.set_verbosity_error()
-            library.utils.logging.disable_progress_bar()
-        self._warnings = warnings.catch_warnings()
-        self._warnings.__enter__()
-        # Some samplers hand a tensor's value to NumPy the old way.
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"diffusers\..*")
-        warnings.filterwarnings("ignore", category=FutureWarning, module=r"diffusers\..*")
-
-    def __exit__(self, *error: object) -> None:
-        self._warnings.__exit__(None, None, None)
 
 
 # ---- loading -----------------------------------------------------------------
