@@ -33,6 +33,7 @@ READERS = 2
 """How many leases can be held at once, one for each reader index."""
 
 _PAGE = 4096
+_MOST_SLOTS = 60
 _FLAG = "--ring"
 
 
@@ -68,15 +69,15 @@ class Ring:
         """Make a ring; called by the process that reads.
 
         Args:
-            slots: Number of slots, 4 to 64; more let a reader lag further behind.
+            slots: Number of slots, 4 to 60; more let a reader lag further behind.
             slot_bytes: Bytes per slot, rounded up to whole pages.
 
         Raises:
             ValueError: A size is out of range.
             OSError: There is no memory for it.
         """
-        if not READERS + 2 <= slots <= 64 or slot_bytes < 1:
-            raise ValueError("a ring has 4 to 64 slots of at least one byte")
+        if not READERS + 2 <= slots <= _MOST_SLOTS or slot_bytes < 1:
+            raise ValueError(f"a ring has 4 to {_MOST_SLOTS} slots of at least one byte")
         slot_bytes = _whole_pages(slot_bytes)
         size = _PAGE + slots * slot_bytes
         if sys.platform == "win32":

@@ -1,0 +1,410 @@
+"""The local engine as the rest of the program sees it: torch stays in its worker process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from core.engines.base import Released
+from core.engines.local.lifeline import Lifeline
+from core.engines.local.pipe import LineReader
+from core.engines.local.worker_log import WorkerLog
+from core.errors import Category, Problem, problem_from
+from core.events import Ending, Event, Failed, MemoryRead, Stopped, loads
+from core.frames import Ring
+from core.jobs import Job
+from core.outputs import remove_leftovers
+
+CODE_ROOT = Path(__file__).resolve().parents[3]
+
+_TICK_SECONDS = 0.2
+_JOIN_SECONDS = 2.5
+_RETRY = "Retry the job; the engine starts again by itself."
+
+
+class _Child:
+    """One worker process and its pipes."""
+
+    def __init__(self, process: subprocess.Popen[bytes], lifeline: Lifeline, log_mark: int) -> None:
+        self.process = process
+        self.lifeline = lifeline
+        self.log_mark = log_mark
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self.lines = LineReader(process.stdout.fileno())
+        self.vram_bytes: int | None = None
+        self.fresh = True
+        self._writing = threading.Lock()
+
+    def send(self, order: Mapping[str, Any]) -> None:
+        """Write an order. Raises OSError when the worker is gone."""
+        data = json.dumps(order, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        assert self.process.stdin is not None
+        with self._writing:
+            self.process.stdin.write(data)
+            self.process.stdin.flush()
+
+    def kill(self) -> None:
+        """End it for certain and wait for that; bounded, from any thread."""
+        self.process.kill()
+        self.lifeline.cut()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_JOIN_SECONDS)
+
+    def how_it_died(self) -> str:
+        """Say in a few words how the process ended."""
+        code = self.process.poll()
+        if code is None:
+            return "closed its pipe"
+        if code >= 0:
+            return f"ended with code {code}"
+        try:
+            return f"was killed by signal {-code} ({signal.Signals(-code).name})"
+        except ValueError:
+            return f"was killed by signal {-code}"
+
+    def close_pipes(self) -> None:
+        """Close our ends; only whoever reads the lines may do so."""
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+class LocalEngine:
+    """Runs jobs of the embedded model families in a worker process.
+
+    Args:
+        interpreter: Python that has torch; need not be this one.
+        log: File for whatever the worker prints; rotated when it starts.
+        models: Folder of models.
+        grace_seconds: How long a cancelled job may take to stop by itself.
+        environment: Variables of the worker; this process' own by default.
+        extra_families: Files of further families, for tests.
+    """
+
+    def __init__(
+        self,
+        *,
+        interpreter: str = sys.executable,
+        log: Path,
+        models: Path,
+        grace_seconds: float = 5.0,
+        environment: Mapping[str, str] | None = None,
+        extra_families: Sequence[Path] = (),
+    ) -> None:
+        self._interpreter = interpreter
+        self._log = WorkerLog(log)
+        self._models = models
+        self._grace_seconds = grace_seconds
+        self._environment = environment
+        self._extra_families = tuple(extra_families)
+        self._lock = threading.RLock()
+        self._child: _Child | None = None
+        self._ring: Ring | None = None
+        self._job: Job | None = None
+        self._asked_at: float | None = None
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        """Key that jobs name this engine by."""
+        return "local"
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process, None while there is none."""
+        child = self._child
+        return child.process.pid if child is not None and child.process.poll() is None else None
+
+    @property
+    def ring(self) -> Ring | None:
+        """Where frames lie, from the first start of the worker on."""
+        return self._ring
+
+    def warm_up(self, *, torch: bool = False) -> None:
+        """Start the worker ahead of the first job; returns at once.
+
+        Args:
+            torch: Let it import torch and diffusers meanwhile.
+
+        Raises:
+            OSError: It cannot be started.
+        """
+        with self._lock:
+            child = self._start()
+            if torch:
+                child.send({"warm": True})
+            child.fresh = False
+
+    def run(self, job: Job) -> Iterator[Event]:
+        """Run `job`, yielding its events; the last is its one ending.
+
+        Raises:
+            RuntimeError: Another job is running, or the engine was closed.
+        """
+        began = monotonic()
+        with self._lock:
+            if self._job is not None or self._closed:
+                raise RuntimeError("an engine runs one job at a time, and none once closed")
+            self._job, self._asked_at = job, None
+        ended = False
+        try:
+            for event in self._events(job, began):
+                ended = isinstance(event, Ending)
+                if ended:
+                    # Before it is handed out: a cancel that comes now is late.
+                    self._forget_job()
+                yield event
+        finally:
+            if not ended:  # Whoever drained this has gone away.
+                self._end_child()
+                _tidy(job)
+            self._forget_job()
+
+    def cancel(self, job_id: str) -> None:
+        """Ask the job named `job_id` to stop; after the grace time it is made to."""
+        with self._lock:
+            child = self._child
+            if self._job is None or self._job.id != job_id or self._asked_at is not None:
+                return
+            self._asked_at = monotonic()
+            if child is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    child.send({"cancel": job_id})
+
+    def release(self) -> Released:
+        """End the worker and with it all memory it holds. A running job ends as Stopped."""
+        began = monotonic()
+        with self._lock:
+            child = self._child
+            if self._job is not None:
+                self._asked_at = self._asked_at or began
+            if child is None or child.process.poll() is not None:
+                return Released(0, None, monotonic() - began)
+            ram = _rss_bytes(child.process.pid)
+            child.kill()
+            if self._job is None:
+                self._drop_child()
+        return Released(ram, child.vram_bytes, monotonic() - began)
+
+    def close(self) -> None:
+        """End the worker within three seconds; twice is fine."""
+        with self._lock:
+            self._closed = True
+        self.release()
+        with self._lock:
+            if self._job is None:
+                self._drop_child()
+            if self._ring is not None:
+                self._ring.close()
+
+    # --- one run
+
+    def _events(self, job: Job, began: float) -> Iterator[Event]:
+        """Yield the job's events; the last is an ending, also when the worker dies."""
+        try:
+            child, cold = self._hand_over(job)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this job's end
+            yield self._not_started(job, began, error)
+            return
+        mark = self._log.size()
+        while True:
+            try:
+                line = child.lines.read(_TICK_SECONDS)
+            except EOFError:
+                break
+            if line is None:
+                if self._grace_is_over():
+                    child.kill()
+                continue
+            event = self._event(line, job)
+            if isinstance(event, Failed):
+                event = self._with_log(event, mark)
+            if isinstance(event, MemoryRead):
+                child.vram_bytes = event.vram_bytes
+            if event is not None:
+                yield event
+            if isinstance(event, Ending):
+                return
+        yield self._after_death(job, child, began, child.log_mark if cold else mark)
+
+    def _hand_over(self, job: Job) -> tuple[_Child, bool]:
+        """Give the job to a living worker; one that just died is replaced once.
+
+        Raises:
+            OSError: There is no worker to be had.
+        """
+        with self._lock:
+            for attempt in range(2):
+                child = self._start()
+                cold = child.fresh
+                try:
+                    child.send({"run": job.to_json(), "cold": cold})
+                except OSError:
+                    if attempt:
+                        raise
+                    self._end_child()
+                    continue
+                child.fresh = False
+                if self._asked_at is not None:  # Cancelled while the worker was starting.
+                    child.send({"cancel": job.id})
+                return child, cold
+        raise OSError("the worker does not stay alive")
+
+    def _event(self, line: bytes, job: Job) -> Event | None:
+        """Return the event in `line`; what is none goes to the log."""
+        try:
+            event = loads(line.decode())
+        except ValueError:
+            self._log.write(b"not an event: " + line[:500] + b"\n")
+            return None
+        return event if event.job_id == job.id else None
+
+    def _grace_is_over(self) -> bool:
+        asked = self._asked_at
+        return asked is not None and monotonic() - asked > self._grace_seconds
+
+    def _after_death(self, job: Job, child: _Child, began: float, mark: int) -> Stopped | Failed:
+        """Clear up after a worker that died and return how the job ended."""
+        child.kill()
+        with self._lock:
+            if self._child is child:
+                self._drop_child()
+        _tidy(job)
+        seconds = monotonic() - began
+        if self._asked_at is not None:
+            return Stopped(job_id=job.id, seconds=seconds)
+        problem = Problem(
+            Category.WORKER_UNAVAILABLE,
+            f"The engine's process {child.how_it_died()} while the job was running.",
+            _RETRY,
+            self._log.tail(mark),
+        )
+        return Failed(job_id=job.id, problem=problem, seconds=seconds)
+
+    def _not_started(self, job: Job, began: float, error: Exception) -> Failed:
+        problem = Problem(
+            Category.WORKER_UNAVAILABLE,
+            f"The engine's process could not be started: {error}",
+            f"Check that {self._interpreter} exists and that {self._log.path.parent} is writable.",
+            problem_from(error).details,
+        )
+        return Failed(job_id=job.id, problem=problem, seconds=monotonic() - began)
+
+    def _with_log(self, event: Failed, mark: int) -> Failed:
+        """Put what was printed during the job behind the problem's details."""
+        printed = self._log.tail(mark)
+        if not printed:
+            return event
+        old = event.problem
+        details = f"{old.details}\n--- printed meanwhile ---\n{printed}".lstrip()
+        problem = Problem(old.category, old.message, old.hint, details, old.field)
+        return Failed(
+            job_id=event.job_id, at_seconds=event.at_seconds, problem=problem, seconds=event.seconds
+        )
+
+    # --- the process
+
+    def _start(self) -> _Child:
+        """Return the living worker, starting it if there is none. Raises OSError."""
+        if self._closed:
+            raise OSError("the engine was closed")
+        if self._child is not None:
+            if self._child.process.poll() is None:
+                return self._child
+            self._end_child()
+        if self._ring is None:
+            self._ring = Ring.create()
+        lifeline = Lifeline()
+        fds = (*self._ring.pass_fds, *lifeline.pass_fds)
+        command = [self._interpreter, "-m", "core.engines.local", *self._ring.arguments()]
+        command += ["--models", str(self._models), *lifeline.arguments()]
+        for path in self._extra_families:
+            command += ["--extra-family", str(path)]
+        try:
+            with self._log.open() as log:
+                mark = self._log.size()
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    cwd=CODE_ROOT,
+                    env=worker_environment(self._environment),
+                    **_platform_options(fds),
+                )
+        except OSError:
+            lifeline.cut()
+            raise
+        lifeline.hold(process)
+        self._child = _Child(process, lifeline, mark)
+        return self._child
+
+    def _forget_job(self) -> None:
+        with self._lock:
+            self._job = None
+            if self._closed:
+                self._drop_child()
+
+    def _end_child(self) -> None:
+        with self._lock:
+            if self._child is not None:
+                self._child.kill()
+                self._drop_child()
+
+    def _drop_child(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.close_pipes()
+
+
+def worker_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the worker's environment: our code, no network, the system's own libraries.
+
+    Args:
+        base: Variables to start from; this process' own by default.
+    """
+    env = dict(os.environ if base is None else base)
+    # A frozen program puts its own libraries first; the worker's Python has others.
+    before = env.pop("LD_LIBRARY_PATH_ORIG", None)
+    if before is not None:
+        env["LD_LIBRARY_PATH"] = before
+    elif getattr(sys, "frozen", False):
+        env.pop("LD_LIBRARY_PATH", None)
+    env.pop("PYTHONHOME", None)
+    env["PYTHONPATH"] = str(CODE_ROOT)
+    env["PYTHONUTF8"] = "1"
+    env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    return env
+
+
+def _platform_options(fds: tuple[int, ...]) -> dict[str, Any]:
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NO_WINDOW}
+    # A session of its own: Ctrl-C and hang-ups of the terminal are the parent's to handle.
+    return {"pass_fds": fds, "start_new_session": True}
+
+
+def _rss_bytes(pid: int) -> int:
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def _tidy(job: Job) -> None:
+    """Remove what a dead worker left half written."""
+    with contextlib.suppress(OSError):
+        remove_leftovers(job.output)

@@ -1,0 +1,110 @@
+"""What the worker knows of the machine: its device and its own memory.
+
+Nothing here imports torch unless it is asked for the device to compute on:
+a job that needs no torch never waits for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib.metadata
+import platform
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+
+@cache
+def device() -> str:
+    """Return where to compute: "cuda:0", "mps" or "cpu". Imports torch."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda:0"
+    if torch.backends.mps.is_available():
+        return "mps"
+    return "cpu"
+
+
+@cache
+def likely_device() -> str:
+    """Return what `device` will most likely say, without importing torch."""
+    try:
+        version = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return "cpu"
+    if sys.platform == "darwin":
+        return "mps" if platform.machine() == "arm64" else "cpu"
+    if "+cpu" in version:
+        return "cpu"
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return "cpu"
+    return "cuda:0"
+
+
+def import_torch() -> None:
+    """Import what every real family needs, ahead of its first job."""
+    with contextlib.suppress(ImportError):
+        import diffusers  # noqa: F401
+        import torch  # noqa: F401
+
+
+def _cuda() -> Any:
+    """Return torch.cuda if a job has used it, else None."""
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    # Another thread may be in the middle of importing it.
+    in_use = getattr(cuda, "is_initialized", None)
+    return cuda if in_use is not None and in_use() else None
+
+
+def vram_bytes() -> int | None:
+    """Return the GPU memory this process' allocator holds, None without a GPU."""
+    cuda = _cuda()
+    return None if cuda is None else int(cuda.memory_reserved())
+
+
+def rss_bytes() -> int:
+    """Return the main memory this process holds."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def forget_peaks() -> None:
+    """Begin to measure peaks anew."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+    cuda = _cuda()
+    if cuda is not None:
+        cuda.reset_peak_memory_stats()
+
+
+def peak_rss_bytes() -> int:
+    """Return the most main memory held since `forget_peaks`; where that is unknown, now."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            for line in Path("/proc/self/status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    return rss_bytes()
+
+
+def peak_vram_bytes() -> int | None:
+    """Return the most GPU memory allocated since `forget_peaks`, None without a GPU."""
+    cuda = _cuda()
+    return None if cuda is None else int(cuda.max_memory_allocated())
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what made a clip, as far as it is loaded."""
+    found = {"python": platform.python_version()}
+    for name in ("torch", "diffusers", "transformers", "numpy"):
+        version = getattr(sys.modules.get(name), "__version__", None)
+        if version is not None:
+            found[name] = str(version)
+    return found

@@ -1,0 +1,170 @@
+"""One job from its first phase to its one ending."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from core.engines.local import machine
+from core.engines.local.context import Cancelled, Context
+from core.engines.local.families import Family
+from core.engines.local.warm import Warm
+from core.errors import Category, Problem, ProblemError, problem_from
+from core.events import (
+    Ending,
+    Event,
+    Failed,
+    Finished,
+    MemoryRead,
+    Output,
+    PhaseStarted,
+    Progressed,
+    Stopped,
+)
+from core.jobs import Phase
+from core.outputs import ClipWriter, check_writable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_MEMORY_EVERY_SECONDS = 0.5
+
+
+def run_job(
+    context: Context, load: Callable[[], Family], send: Callable[[Event], None], warm: Warm
+) -> Ending:
+    """Run a job and return how it ended; raises nothing, whatever happens.
+
+    Args:
+        context: The job and its ways out.
+        load: Returns the job's family.
+        send: Sends events that no cancel may hold up.
+        warm: Where models stay; emptied when memory ran out.
+    """
+    job = context.job
+    machine.forget_peaks()
+    watch = _MemoryWatch(job.id, send)
+    ending: Ending
+    try:
+        with watch:
+            output = _make(context, load())
+        ending = Finished(
+            job_id=job.id,
+            output=output,
+            seed=int(job.params.get("seed", 0)),
+            seconds=monotonic() - context.started_seconds,
+            peak_rss_bytes=watch.peak_rss_bytes(),
+            peak_vram_bytes=machine.peak_vram_bytes(),
+        )
+    except Cancelled:
+        ending = Stopped(job_id=job.id, seconds=monotonic() - context.started_seconds)
+    except BaseException as error:  # noqa: BLE001 - a job's failure never ends the worker
+        problem = problem_from(error)
+        ending = Failed(
+            job_id=job.id, problem=problem, seconds=monotonic() - context.started_seconds
+        )
+        # The traceback keeps tensors alive through its frames.
+        error.__traceback__ = None
+        if problem.category is Category.INSUFFICIENT_VRAM:
+            warm.drop()
+    return ending
+
+
+def _make(context: Context, family: Family) -> Output:
+    """Generate, encode and verify. Raises Cancelled and whatever goes wrong."""
+    job = context.job
+    check_writable(job.output)
+    frames = family.generate(context)
+    try:
+        with ClipWriter(job, _VerifyReport(context)) as writer:
+            _encode(context, frames, writer)
+            context.phase(Phase.ENCODE)
+            return writer.finish(
+                {"device": machine.likely_device(), "made_with": machine.versions()}
+            )
+    finally:
+        close = getattr(frames, "close", None)
+        if close is not None:
+            close()
+
+
+def _encode(context: Context, frames: Iterator[np.ndarray], writer: ClipWriter) -> None:
+    total = int(context.job.params["frames"])
+    for done, frame in enumerate(frames, 1):
+        _check(frame, context)
+        writer.add(frame)
+        context.report(
+            Progressed(job_id=context.job.id, phase=Phase.DECODE, done=done, total=total)
+        )
+
+
+def _check(frame: np.ndarray, context: Context) -> None:
+    """Raise ProblemError for a frame that is no picture of the size asked for."""
+    import numpy as np
+
+    params = context.job.params
+    shape = (int(params["height"]), int(params["width"]), 3)
+    if frame.dtype.kind == "f" and not np.isfinite(frame).all():
+        raise _bad_frame(
+            "The model made numbers that are no colours (NaN).",
+            "Use another scheduler, a lower guidance scale or another seed, and retry.",
+        )
+    if frame.dtype != np.uint8 or frame.shape != shape:
+        raise _bad_frame(
+            f"The model made a frame of {frame.dtype} {frame.shape} instead of uint8 {shape}.",
+            "Copy the details into a report; another size may work meanwhile.",
+        )
+
+
+def _bad_frame(message: str, hint: str) -> ProblemError:
+    return ProblemError(Problem(Category.BAD_OUTPUT, message, hint))
+
+
+class _VerifyReport:
+    """Says that verification began, and how far it is. Raises Cancelled."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._began = False
+
+    def __call__(self, done: int, total: int) -> None:
+        job_id = self._context.job.id
+        if not self._began:
+            self._began = True
+            self._context.report(PhaseStarted(job_id=job_id, phase=Phase.VERIFY))
+        self._context.report(Progressed(job_id=job_id, phase=Phase.VERIFY, done=done, total=total))
+
+
+class _MemoryWatch:
+    """Reads the worker's memory a few times a second while a job runs."""
+
+    def __init__(self, job_id: str, send: Callable[[Event], None]) -> None:
+        self._job_id = job_id
+        self._send = send
+        self._over = threading.Event()
+        self._peak = 0
+        self._thread = threading.Thread(target=self._watch, name="memory", daemon=True)
+
+    def __enter__(self) -> _MemoryWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def peak_rss_bytes(self) -> int:
+        """Return the most main memory held during the job."""
+        return max(self._peak, machine.peak_rss_bytes())
+
+    def _watch(self) -> None:
+        while True:
+            rss = machine.rss_bytes()
+            self._peak = max(self._peak, rss)
+            self._send(
+                MemoryRead(job_id=self._job_id, rss_bytes=rss, vram_bytes=machine.vram_bytes())
+            )
+            if self._over.wait(_MEMORY_EVERY_SECONDS):
+                return
