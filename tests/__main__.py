@@ -1,0 +1,88 @@
+"""`python3 -m tests`: sets up what is missing, then runs every check and every test.
+
+`python3 -m tests [pytest arguments]` hands the arguments to pytest.
+`python3 -m tests bench [names]` runs the benchmarks instead.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# import-linter has no `python -m`, and its script need not be on the PATH.
+LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("ruff check", ("-m", "ruff", "check")),
+    ("ruff format", ("-m", "ruff", "format", "--check")),
+    ("mypy", ("-m", "mypy")),
+    ("lint-imports", ("-c", LINT_IMPORTS)),
+)
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of every stage: our rooms importable, no window on the screen."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, "QT_QPA_PLATFORM": "offscreen"}
+
+
+def stage(name: str, arguments: Sequence[str]) -> tuple[int, float]:
+    """Run one stage in this Python; returns (exit code, seconds)."""
+    print(f"\n== {name}", flush=True)
+    started = time.perf_counter()
+    code = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=environment(), check=False
+    ).returncode
+    return code, time.perf_counter() - started
+
+
+def table(rows: Sequence[tuple[str, int, float]], good: str, bad: str) -> None:
+    """Print the outcome of each stage, one line each."""
+    width = max((len(name) for name, _, _ in rows), default=0)
+    print()
+    for name, code, seconds in rows:
+        print(f"   {name:<{width}}  {good if code == 0 else bad:<6}  {seconds:7.1f} s")
+    print(flush=True)
+
+
+def run_tests(arguments: Sequence[str]) -> int:
+    """Run all checks, then pytest, all of them even when one fails; returns the exit code."""
+    rows = [(name, *stage(name, command)) for name, command in CHECKS]
+    table(rows, "ok", "FAILED")
+    if not any(argument.startswith("-m") for argument in arguments):
+        print("Left out: benchmarks (python3 -m tests bench) and what needs a GPU (… -m gpu).")
+    # The last -m counts, so one given by hand wins.
+    code, _ = stage("pytest", ["-m", "pytest", "-m", "not bench and not gpu", *arguments])
+    return code or next((code for _, code, _ in rows if code), 0)
+
+
+def run_benchmarks(names: Sequence[str]) -> int:
+    """Run the benchmark scripts whose file name holds one of `names` (all without names)."""
+    rows = []
+    for script in sorted((ROOT / "tests" / "benchmarks").glob("bench_*.py")):
+        name = script.stem.removeprefix("bench_")
+        if not names or any(part in name for part in names):
+            rows.append((name, *stage(name, [str(script)])))
+    if not rows:
+        print("There is no such benchmark.")
+        return 2
+    table(rows, "kept", "MISSED")
+    return max(min(code, 1) if code >= 0 else 1 for _, code, _ in rows)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the tests or the benchmarks; returns the exit code."""
+    if arguments[:1] == ["bench"]:
+        return run_benchmarks(arguments[1:])
+    return run_tests(arguments)
+
+
+if __name__ == "__main__":
+    from app import bootstrap
+
+    bootstrap.ensure("tests")
+    raise SystemExit(main(sys.argv[1:]))
