@@ -1,0 +1,119 @@
+"""A row of action buttons that gives up text, then buttons, when it gets narrow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtGui import QAction, QResizeEvent
+from PySide6.QtWidgets import QHBoxLayout, QMenu, QPushButton, QSizePolicy, QWidget
+
+GAP = 4
+_SHEET = """
+QPushButton[kind="bar"] { padding: 3px 6px; font-size: 9pt; }
+QPushButton[kind="bar"]:focus { padding: 2px 5px; }
+"""
+"""Measures only; colours come from the application's sheet."""
+TEXTS_AT_LEAST = 5
+"""With room for fewer texts than this, all buttons show their icon only."""
+
+
+class OverflowBar(QWidget):
+    """Buttons for `actions`, the ones without room in a menu at the end.
+
+    Wide: icon and text for all. Narrower: the first ones with text, the rest
+    in the menu. Narrower still: icons, the first with its text while it fits.
+    """
+
+    def __init__(self, actions: Sequence[QAction], parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setStyleSheet(_SHEET)
+        self._actions = list(actions)
+        self.buttons = [self._button(action) for action in actions]
+        self.menu = QMenu(self)
+        self.menu.setToolTipsVisible(True)
+        self.more = QPushButton("⋯", self)
+        self.more.setProperty("kind", "bar")
+        self.more.setAccessibleName("More actions")
+        self.more.setToolTip("More actions")
+        self.more.setMenu(self.menu)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(GAP)
+        for button in [*self.buttons, self.more]:
+            row.addWidget(button)
+        row.addStretch(1)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        for action, button in zip(self._actions, self.buttons, strict=True):
+            action.changed.connect(lambda a=action, b=button: self._dress(a, b))
+            self._dress(action, button)
+
+    def minimumSizeHint(self) -> QSize:
+        """Ask for no more than one button and the menu."""
+        return QSize(2 * self.more.sizeHint().width() + GAP, self.more.sizeHint().height())
+
+    def sizeHint(self) -> QSize:
+        """Ask for the height of a button; the width is what there is."""
+        return QSize(self._width(len(self.buttons), 0), self.more.sizeHint().height())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Choose which buttons to show."""
+        super().resizeEvent(event)
+        self._arrange()
+
+    def _button(self, action: QAction) -> QPushButton:
+        button = QPushButton(self)
+        button.setProperty("kind", "bar")
+        button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        button.clicked.connect(action.trigger)
+        return button
+
+    def _dress(self, action: QAction, button: QPushButton) -> None:
+        button.setIcon(action.icon())
+        button.setEnabled(action.isEnabled())
+        button.setToolTip(action.toolTip())
+        button.setAccessibleName(action.text())
+        # A text that changes, such as Pause to Resume, needs other room.
+        if button.text() and button.text() != action.text():
+            button.setText(action.text())
+            self._arrange()
+
+    def _widths(self, *, texts: bool) -> list[int]:
+        widths = []
+        for action, button in zip(self._actions, self.buttons, strict=True):
+            shown = button.text()
+            button.setText(action.text() if texts else "")
+            widths.append(button.sizeHint().width() + GAP)
+            button.setText(shown)
+        return widths
+
+    def _width(self, with_text: int, icons: int) -> int:
+        texts, bare = self._widths(texts=True), self._widths(texts=False)
+        return sum(texts[:with_text]) + sum(bare[with_text : with_text + icons]) - GAP
+
+    def _arrange(self) -> None:
+        with_text, shown = self._fit()
+        self.menu.clear()
+        for number, (action, button) in enumerate(zip(self._actions, self.buttons, strict=True)):
+            button.setText(action.text() if number < with_text else "")
+            button.setVisible(number < shown)
+            if number >= shown:
+                self.menu.addAction(action)
+        self.more.setVisible(shown < len(self.buttons))
+
+    def _fit(self) -> tuple[int, int]:
+        """Return how many buttons show text, and how many are shown at all."""
+        room, everything = self.width(), len(self.buttons)
+        menu = self.more.sizeHint().width() + GAP
+        if self._width(everything, 0) <= room:
+            return everything, everything
+        for count in range(everything - 1, TEXTS_AT_LEAST - 1, -1):
+            if self._width(count, 0) + menu <= room:
+                return count, count
+        for with_text in (1, 0):
+            if self._width(with_text, everything - with_text) <= room:
+                return with_text, everything
+        for count in range(everything - 1, 0, -1):
+            if self._width(0, count) + menu <= room:
+                return 0, count
+        return 0, 0

@@ -1,0 +1,337 @@
+"""The queue dock: what runs, what comes next, what is finished, and what to do with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from PySide6.QtCore import QEvent, QPoint, Qt, Signal
+from PySide6.QtGui import QAction, QKeySequence
+from PySide6.QtWidgets import QLabel, QMenu, QStackedLayout, QVBoxLayout, QWidget
+
+from core.events import Event
+from core.queue import Action, Group, JobRow, QueueSource, allowed
+from widgets import theme
+from widgets.overflow_bar import OverflowBar
+from widgets.queue_model import QueueModel
+from widgets.queue_view import QueueView
+
+LOOKED_AT = 128
+"""How many selected jobs are read to decide which actions apply; beyond, all that may."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Spec:
+    name: str
+    text: str
+    icon: str
+    keys: str
+    tip: str
+    bar: bool = True
+
+
+_SPECS = (
+    _Spec("pause", "Pause", "pause", "", "Hold the waiting jobs; the running one goes on"),
+    _Spec("top", "Top", "top", "Ctrl+Home", "Make the selected jobs the next ones"),
+    _Spec("edit", "Edit", "edit", "F2", "Change the waiting job"),
+    _Spec("cancel", "Cancel", "cancel", "Ctrl+.", "Stop the running job"),
+    _Spec("retry", "Retry", "retry", "Ctrl+R", "Queue the failed, stopped or lost jobs again"),
+    _Spec("duplicate", "Duplicate", "duplicate", "Ctrl+D", "Make a new job like this one"),
+    _Spec("remove", "Remove", "trash", "Del", "Take the selected jobs off the list"),
+    _Spec("undo", "Undo", "undo", "Ctrl+Z", "Bring back what was removed"),
+    _Spec("open", "Open in stage", "play", "", "Show the job in the stage (Enter)", bar=False),
+    _Spec("up", "Move up", "", "Ctrl+Up", "Begin the selected jobs sooner", bar=False),
+    _Spec("down", "Move down", "", "Ctrl+Down", "Begin the selected jobs later", bar=False),
+    _Spec("reveal", "Show in folder", "folder", "", "Open the clip's folder", bar=False),
+)
+
+
+class QueuePanel(QWidget):
+    """Shows a `QueueSource`; everything a person wants leaves as a signal."""
+
+    pause_toggled = Signal(bool)
+    cancel_requested = Signal(list)
+    remove_requested = Signal(list)
+    undo_requested = Signal()
+    move_requested = Signal(list, object)
+    """Ids, and the id of the waiting job they go before (None: to the end)."""
+    top_requested = Signal(list)
+    retry_requested = Signal(list)
+    edit_requested = Signal(str)
+    duplicate_requested = Signal(str)
+    open_requested = Signal(str)
+    reveal_requested = Signal(str)
+    """The job's id; its row's output tells the path."""
+
+    def __init__(self, source: QueueSource, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setAccessibleName("Queue")
+        self.setProperty("role", "panel")
+        self._paused = False
+        self._removals = 0
+        self.model = QueueModel(source, self)
+        self.view = QueueView(self.model)
+        self.actions_by_name = {spec.name: self._action(spec) for spec in _SPECS}
+        self.bar = OverflowBar([self.actions_by_name[s.name] for s in _SPECS if s.bar])
+        self.bar.setAccessibleName("Queue actions")
+        self._pages = QStackedLayout()
+        self._lay_out()
+        self._connect()
+        self._dress()
+        self._show_page()
+        self.on_selection_changed()
+
+    # -- what the controller calls -----------------------------------------
+
+    def refresh(self, changed: Iterable[str] | None = None) -> None:
+        """Read the queue again; selection and scroll position stay.
+
+        Args:
+            changed: Ids of the jobs that changed, when none came, went or moved.
+        """
+        self.view.refresh(changed)
+        self._show_page()
+        self.on_selection_changed()
+
+    def apply(self, event: Event) -> None:
+        """Show the progress of the running job."""
+        self.model.apply(event)
+
+    def set_paused(self, paused: bool) -> None:
+        """Show whether the queue is held."""
+        self._paused = paused
+        self.model.set_paused(paused)
+        pause = self.actions_by_name["pause"]
+        pause.setText("Resume" if paused else "Pause")
+        pause.setIcon(self._icon("play" if paused else "pause"))
+        tip = "Go on with the waiting jobs" if paused else _SPECS[0].tip
+        pause.setToolTip(tip)
+        pause.setStatusTip(tip)
+
+    def set_undo_available(self, available: bool) -> None:
+        """Say whether there is a removal that can be undone."""
+        self._removals = max(self._removals, 1) if available else 0
+        self.actions_by_name["undo"].setEnabled(available)
+
+    def selected_ids(self) -> list[str]:
+        """Return the ids of the selected jobs in queue order."""
+        return self.model.ids_at(self.view.selected_rows())
+
+    # -- making ------------------------------------------------------------
+
+    def _action(self, spec: _Spec) -> QAction:
+        action = QAction(spec.text, self)
+        action.setObjectName(f"queue_{spec.name}")
+        keys = QKeySequence(spec.keys)
+        shown = keys.toString(QKeySequence.SequenceFormat.NativeText)
+        tip = f"{spec.tip} ({shown})" if shown else spec.tip
+        action.setToolTip(tip)
+        action.setStatusTip(tip)
+        if spec.keys:
+            action.setShortcut(keys)
+            action.setShortcutContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+        self.addAction(action)
+        return action
+
+    def _lay_out(self) -> None:
+        self._pages.addWidget(self.view)
+        self._pages.addWidget(self._empty_page())
+        column = QVBoxLayout(self)
+        column.setContentsMargins(10, 8, 10, 8)
+        column.setSpacing(8)
+        column.addWidget(self.bar)
+        column.addLayout(self._pages, 1)
+
+    def _empty_page(self) -> QWidget:
+        page = QWidget()
+        title = QLabel("Nothing queued yet")
+        title.setProperty("role", "title")
+        what_next = QLabel(
+            "Write a prompt in Compose and press Add to queue (Ctrl+Return). "
+            "Jobs wait here, run one after the other, and stay after they finish."
+        )
+        what_next.setProperty("role", "muted")
+        column = QVBoxLayout(page)
+        column.setContentsMargins(8, 24, 8, 8)
+        for label in (title, what_next):
+            label.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+            label.setWordWrap(True)
+            column.addWidget(label)
+        column.addStretch(1)
+        return page
+
+    def _connect(self) -> None:
+        self.view.selection_changed.connect(self.on_selection_changed)
+        self.view.opened.connect(self.on_open)
+        self.view.retried.connect(self.on_retry)
+        self.view.customContextMenuRequested.connect(self.on_menu)
+        self.model.move_wanted.connect(self.move_requested)
+        handlers: dict[str, Callable[[], None]] = {
+            "pause": self.on_pause,
+            "top": self.on_top,
+            "edit": self.on_edit,
+            "cancel": self.on_cancel,
+            "retry": self.on_retry,
+            "duplicate": self.on_duplicate,
+            "remove": self.on_remove,
+            "undo": self.on_undo,
+            "open": self.on_open,
+            "up": self.on_up,
+            "down": self.on_down,
+            "reveal": self.on_reveal,
+        }
+        for name, handler in handlers.items():
+            self.actions_by_name[name].triggered.connect(handler)
+
+    def _icon(self, name: str) -> theme.QIcon:
+        return theme.icon(name, theme.of(self))
+
+    def _dress(self) -> None:
+        for spec in _SPECS:
+            if spec.icon:
+                self.actions_by_name[spec.name].setIcon(self._icon(spec.icon))
+        self.set_paused(self._paused)
+
+    def _show_page(self) -> None:
+        self._pages.setCurrentIndex(0 if self.model.rowCount() else 1)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Draw the icons in the colours of a new theme."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.StyleChange and hasattr(self, "_pages"):
+            self._dress()
+
+    # -- what applies ------------------------------------------------------
+
+    def _in(self, group: Group) -> list[int]:
+        stretch = self.model.rows_of(group)
+        return [row for row in self.view.selected_rows() if row in stretch]
+
+    def _single(self) -> JobRow | None:
+        rows = self.view.selected_rows()
+        return self.model.job_row(rows[0]) if len(rows) == 1 else None
+
+    def _ids_that_may(self, action: Action) -> list[str]:
+        jobs = self.model.jobs_at(self.view.selected_rows())
+        return [row.job.id for row in jobs if allowed(row.state, action)]
+
+    def on_selection_changed(self) -> None:
+        """Enable what applies to the selected jobs."""
+        rows = self.view.selected_rows()
+        ended = self._in(Group.FINISHED)
+        waiting, running = self._in(Group.WAITING), self._in(Group.RUNNING)
+        looked_at = self.model.jobs_at(ended[:LOOKED_AT])
+        may_retry = any(allowed(row.state, Action.RETRY) for row in looked_at)
+        single = self._single()
+        queue = self.model.rows_of(Group.WAITING)
+        enabled = {
+            "pause": True,
+            "top": bool(waiting) and waiting != list(queue[: len(waiting)]),
+            "edit": single is not None and allowed(single.state, Action.EDIT),
+            "cancel": bool(running),
+            "retry": may_retry or len(ended) > LOOKED_AT,
+            "duplicate": single is not None,
+            "remove": len(rows) > len(running),
+            "undo": self._removals > 0,
+            "open": single is not None,
+            "up": bool(waiting) and waiting != list(queue[: len(waiting)]),
+            "down": bool(waiting) and waiting != list(queue[len(queue) - len(waiting) :]),
+            "reveal": single is not None and single.output is not None,
+        }
+        for name, value in enabled.items():
+            self.actions_by_name[name].setEnabled(value)
+
+    # -- requests ----------------------------------------------------------
+
+    def on_pause(self) -> None:
+        """Ask to hold the queue or let it go on."""
+        self.pause_toggled.emit(not self._paused)
+
+    def on_top(self) -> None:
+        """Ask for the selected waiting jobs to be the next ones."""
+        self.top_requested.emit(self.model.ids_at(self._in(Group.WAITING)))
+
+    def on_up(self) -> None:
+        """Ask for the selected waiting jobs to go before the one above them."""
+        self._move(-1)
+
+    def on_down(self) -> None:
+        """Ask for the selected waiting jobs to go behind the one below them."""
+        self._move(1)
+
+    def _move(self, way: int) -> None:
+        rows = self._in(Group.WAITING)
+        queue = self.model.rows_of(Group.WAITING)
+        if not rows:
+            return
+        ids = self.model.ids_at(rows)
+        at = max(rows[0] - 1, queue.start) if way < 0 else rows[-1] + 2
+        self.move_requested.emit(ids, self.model.first_waiting_from(at, set(ids)))
+
+    def on_edit(self) -> None:
+        """Ask to edit the selected waiting job."""
+        self._request_single(self.edit_requested)
+
+    def on_duplicate(self) -> None:
+        """Ask for a copy of the selected job to change."""
+        self._request_single(self.duplicate_requested)
+
+    def on_open(self) -> None:
+        """Ask to show the selected job in the stage."""
+        self._request_single(self.open_requested)
+
+    def on_reveal(self) -> None:
+        """Ask to show the selected job's clip in its folder."""
+        self._request_single(self.reveal_requested)
+
+    def _request_single(self, signal: Signal) -> None:
+        single = self._single()
+        if single is not None:
+            signal.emit(single.job.id)
+
+    def on_cancel(self) -> None:
+        """Ask to stop the selected running jobs."""
+        self._request(self.cancel_requested, self.model.ids_at(self._in(Group.RUNNING)))
+
+    def on_retry(self) -> None:
+        """Ask to queue again those selected jobs that can be."""
+        self._request(self.retry_requested, self._ids_that_may(Action.RETRY))
+
+    def on_remove(self) -> None:
+        """Ask to take the selected jobs off the list; running ones stay."""
+        rows = [*self._in(Group.WAITING), *self._in(Group.FINISHED)]
+        if rows:
+            self._removals += 1
+            self.actions_by_name["undo"].setEnabled(True)
+            self.remove_requested.emit(self.model.ids_at(rows))
+
+    def on_undo(self) -> None:
+        """Ask to bring back what was removed last."""
+        self._removals = max(0, self._removals - 1)
+        self.actions_by_name["undo"].setEnabled(self._removals > 0)
+        self.undo_requested.emit()
+
+    def _request(self, signal: Signal, ids: list[str]) -> None:
+        if ids:
+            signal.emit(ids)
+
+    def menu(self) -> QMenu:
+        """Return the menu of the selected jobs."""
+        menu = QMenu(self)
+        menu.setToolTipsVisible(True)
+        groups = (
+            ("open", "reveal"),
+            ("edit", "duplicate", "retry", "cancel"),
+            ("top", "up", "down"),
+            ("remove", "undo"),
+        )
+        for names in groups:
+            menu.addActions([self.actions_by_name[name] for name in names])
+            menu.addSeparator()
+        return menu
+
+    def on_menu(self, spot: QPoint) -> None:
+        """Show the menu at `spot` of the list."""
+        menu = self.menu()
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        menu.popup(self.view.viewport().mapToGlobal(spot))

@@ -1,0 +1,157 @@
+"""What the queue says about a job, in words: chip, line, tooltip, spoken text."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from html import escape
+
+from core.events import Event, PhaseStarted, Progressed, Sampled, WorkerStarted
+from core.jobs import Job, JobState, Phase
+from core.queue import Group, JobRow
+
+_DOING = {
+    Phase.LOAD: "loading",
+    Phase.SAMPLE: "sampling",
+    Phase.DECODE: "decoding",
+    Phase.ENCODE: "encoding",
+    Phase.VERIFY: "verifying",
+}
+_TONES = {
+    JobState.RUNNING: "info",
+    JobState.DONE: "success",
+    JobState.FAILED: "danger",
+    JobState.LOST: "warning",
+}
+LOST = "was running when Framedeck ended · Retry?"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the running job is.
+
+    Attributes:
+        text: What it does, such as "sampling 13/20".
+        fraction: Part of this phase that is done, 0 to 1; None when unknown.
+        seconds_left: Time to the end of sampling; None when unknown.
+    """
+
+    text: str
+    fraction: float | None = None
+    seconds_left: float | None = None
+
+
+def progress_after(event: Event) -> Progress | None:
+    """Return what `event` says about progress; None when it says nothing."""
+    match event:
+        case WorkerStarted():
+            return Progress("starting")
+        case PhaseStarted(phase=phase):
+            return Progress(_DOING[phase])
+        case Sampled(step=step, steps=steps, seconds_left=left):
+            return Progress(f"sampling {step}/{steps}", min(step / max(steps, 1), 1.0), left)
+        case Progressed(phase=phase, done=done, total=total) if total > 0:
+            return Progress(f"{_DOING[phase]} {done}/{total}", min(done / total, 1.0))
+        case _:
+            return None
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time such as "0:07", "3:41" or "1:02:30"."""
+    whole = max(0, round(seconds))
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def size(count_bytes: int) -> str:
+    """Return an amount of memory such as "14.5 GB" or "640 MB"."""
+    if count_bytes < 1000 * 2**20:
+        return f"{count_bytes / 2**20:.0f} MB"
+    return f"{count_bytes / 2**30:.1f} GB"
+
+
+def header(group: Group, count: int, *, paused: bool) -> str:
+    """Return the line over a section."""
+    if group is Group.WAITING:
+        return f"Next · {count:,} waiting" + (" · paused" if paused else "")
+    return f"{'Running' if group is Group.RUNNING else 'Finished'} · {count:,}"
+
+
+def chip(row: JobRow, progress: Progress | None) -> tuple[str, str]:
+    """Return the text of the state chip and its tone."""
+    text = row.state.value
+    if row.state is JobState.RUNNING and progress is not None:
+        text = progress.text
+    return text, _TONES.get(row.state, "muted")
+
+
+def line(row: JobRow) -> str:
+    """Return what stands behind the chip."""
+    if row.state is JobState.LOST:
+        return LOST
+    if row.state is JobState.FAILED and row.problem is not None:
+        return row.problem.message
+    if row.state is JobState.DONE:
+        return _joined(
+            duration(row.seconds) if row.seconds is not None else "", peak(row), "verified"
+        )
+    again = f"attempt {row.attempt + 1}" if row.state is JobState.WAITING and row.attempt else ""
+    return _joined(again, what(row.job))
+
+
+def what(job: Job) -> str:
+    """Return recipe, size and length, such as "starter · 512×512 · 16 frames"."""
+    params = job.params
+    wide, high = params.get("width"), params.get("height")
+    frames = params.get("frames")
+    return _joined(
+        job.recipe,
+        f"{wide}×{high}" if wide and high else "",
+        f"{frames} frames" if frames else "",
+    )
+
+
+def peak(row: JobRow) -> str:
+    """Return the most memory the job held: the GPU's where there is one."""
+    held = row.peak_vram_bytes if row.peak_vram_bytes is not None else row.peak_rss_bytes
+    return f"peak {size(held)}" if held else ""
+
+
+def right(row: JobRow, progress: Progress | None) -> str:
+    """Return the figure at the right end: time left while it runs."""
+    if row.state is not JobState.RUNNING or progress is None:
+        return ""
+    if progress.seconds_left is not None:
+        return duration(progress.seconds_left)
+    return "" if progress.fraction is None else f"{progress.fraction:.0%}"
+
+
+def tooltip(row: JobRow) -> str:
+    """Return everything about the job as rich text, for hovering."""
+    job = row.job
+    prompt = str(job.params.get("prompt", "")) or job.title
+    facts = [what(job)]
+    if "seed" in job.params:
+        facts.append(f"Seed {job.params['seed']}")
+    if row.problem is not None:
+        facts += [row.problem.message, row.problem.hint]
+    if row.seconds is not None:
+        facts.append(_joined(f"Took {duration(row.seconds)}", peak(row)))
+    if row.ended_at is not None:
+        facts.append(time.strftime("Ended %Y-%m-%d %H:%M", time.localtime(row.ended_at)))
+    facts.append(row.output.path if row.output is not None else job.output)
+    lines = "<br>".join(escape(fact) for fact in facts if fact)
+    return f"<p>{escape(prompt)}</p><p>{lines}</p>"
+
+
+def spoken(row: JobRow, progress: Progress | None) -> str:
+    """Return the row as a screen reader says it."""
+    doing, _ = chip(row, progress)
+    left = ""
+    if progress is not None and progress.seconds_left is not None:
+        left = f"{duration(progress.seconds_left)} left"
+    return ", ".join(part for part in (row.job.title, doing, line(row), left) if part)
+
+
+def _joined(*parts: str) -> str:
+    return " · ".join(part for part in parts if part)
