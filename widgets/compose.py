@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby, pairwise
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QAction, QKeySequence, QShortcut
+from PySide6.QtGui import QAction, QKeySequence, QResizeEvent, QShortcut
 from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -23,6 +23,8 @@ from widgets.fields import ChoiceBox, Field, FieldRow, field_for
 from widgets.parts import Button, Card, FittingScroll, FlowBox, label, set_tone
 
 _COPIES = (2, 3, 4, 8, 16)
+_ADD = "Add to queue"
+_ADD_LONG = f"{_ADD}  Ctrl+⏎"
 
 
 class ComposePanel(QWidget):
@@ -87,19 +89,19 @@ class ComposePanel(QWidget):
         column.addWidget(self._estimate)
         column.addWidget(self._make_add_row())
         column.addStretch(0)
-        self.setMinimumWidth(200)
+        self.setMinimumWidth(250)
 
     def _make_edit_bar(self) -> QFrame:
-        self._edit_bar = Card("info", (10, 6, 6, 6))
+        self._edit_bar = Card("info", (10, 6, 8, 8))
+        self._edit_bar.column.addWidget(label("Editing a waiting job", ""))
         row = QHBoxLayout()
         row.setSpacing(6)
-        row.addWidget(label("Editing a waiting job", "", wrap=True), 1)
         self._edit_cancel = Button("Cancel", tip="Leave the job as it was")
         self._edit_cancel.clicked.connect(self.cancel_edit)
         self._edit_save = Button("Save changes", "primary", tip="Ctrl+Return")
         self._edit_save.clicked.connect(self.submit)
+        row.addWidget(self._edit_save, 1)
         row.addWidget(self._edit_cancel)
-        row.addWidget(self._edit_save)
         self._edit_bar.column.addLayout(row)
         self._edit_bar.hide()
         return self._edit_bar
@@ -129,7 +131,7 @@ class ComposePanel(QWidget):
         row = QHBoxLayout(holder)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(7)
-        self._add = Button("Add to queue  Ctrl+⏎", "primary")
+        self._add = Button(_ADD, "primary")
         self._add.setAccessibleName("Add to queue")
         self._add.setToolTip("Queue this clip (Ctrl+Return)")
         self._add.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -198,6 +200,13 @@ class ComposePanel(QWidget):
         order += [self._add, self._copies]
         for first, second in pairwise(order):
             QWidget.setTabOrder(first, second)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Leave the key out of the button where there is no room for it."""
+        super().resizeEvent(event)
+        room = self.width() - self._copies.sizeHint().width() - 31
+        wanted = self._add.fontMetrics().horizontalAdvance(_ADD_LONG) + 44
+        self._add.setText(_ADD_LONG if wanted <= room else _ADD)
 
     # -- what others ask --------------------------------------------------
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QSize, Qt, Signal
-from PySide6.QtGui import QFocusEvent, QKeyEvent, QResizeEvent, QValidator, QWheelEvent
+from PySide6.QtCore import QEvent, QSize, Qt, Signal
+from PySide6.QtGui import QAction, QKeyEvent, QResizeEvent, QWheelEvent
 from PySide6.QtWidgets import (
-    QAbstractSpinBox,
     QCheckBox,
     QComboBox,
     QGridLayout,
-    QHBoxLayout,
     QLineEdit,
     QPlainTextEdit,
     QSizePolicy,
@@ -20,7 +18,7 @@ from PySide6.QtWidgets import (
 from core.errors import Problem, ProblemError
 from core.jobs import Kind, Parameter
 from widgets import theme
-from widgets.parts import IconButton, label
+from widgets.parts import label
 
 
 class Field(QWidget):
@@ -53,9 +51,9 @@ class Field(QWidget):
             self.title.setBuddy(editor)
             self.column.addWidget(self.title)
         self.column.addWidget(editor)
-        self._error = label("", "error", wrap=True)
-        self._error.hide()
-        self.column.addWidget(self._error)
+        self.complaint = label("", "error", wrap=True)
+        self.complaint.hide()
+        self.column.addWidget(self.complaint)
 
     def raw(self) -> object:
         """Return what is in the field, unchecked; None for a random seed."""
@@ -76,17 +74,17 @@ class Field(QWidget):
     def show_error(self, problem: Problem | None) -> None:
         """Mark the field with `problem`, or as good again with None."""
         text = f"{problem.message} {problem.hint}".strip() if problem else ""
-        if text == self._error.text() and self._error.isHidden() == (not text):
+        if text == self.complaint.text() and self.complaint.isHidden() == (not text):
             return
-        self._error.setText(text)
-        self._error.setVisible(bool(text))
+        self.complaint.setText(text)
+        self.complaint.setVisible(bool(text))
         self.editor.setProperty("invalid", bool(text))
         self.editor.setAccessibleDescription(text or self.editor.toolTip())
         theme.restyle(self.editor)
 
     def error(self) -> str:
         """Return the reason shown, "" when there is none."""
-        return self._error.text()
+        return self.complaint.text()
 
 
 class GrowingText(QPlainTextEdit):
@@ -157,8 +155,8 @@ class TextField(Field):
             self._text.setText(text)
 
 
-class NumberBox(QAbstractSpinBox):
-    """A number typed freely; arrow keys step within the limits.
+class NumberBox(QLineEdit):
+    """A number typed freely; arrow keys and the wheel step within the limits.
 
     Anything may be typed: the field says what is wrong with it, which a box
     that refuses keys cannot.
@@ -167,16 +165,10 @@ class NumberBox(QAbstractSpinBox):
     def __init__(self, parameter: Parameter) -> None:
         super().__init__()
         self._parameter = parameter
-        self.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self._wheel = 0
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.lineEdit().setAccessibleName(parameter.label)
 
-    def text_edit(self) -> QLineEdit:
-        """Return the line inside."""
-        return self.lineEdit()
-
-    def stepBy(self, steps: int) -> None:
+    def step(self, steps: int) -> None:
         """Go `steps` up or down, staying within the limits and multiples."""
         p = self._parameter
         try:
@@ -189,42 +181,38 @@ class NumberBox(QAbstractSpinBox):
             value = max(value, p.minimum)
         if p.maximum is not None:
             value = min(value, p.maximum)
-        self.lineEdit().setText(f"{value:g}" if p.kind is Kind.NUMBER else str(int(value)))
+        self.setText(f"{value:g}" if p.kind is Kind.NUMBER else str(int(value)))
         self.selectAll()
-
-    def stepEnabled(self) -> QAbstractSpinBox.StepEnabledFlag:
-        """Both ways always: stepping stops by itself."""
-        flag = QAbstractSpinBox.StepEnabledFlag
-        return flag.StepUpEnabled | flag.StepDownEnabled
-
-    def validate(self, text: str, position: int) -> object:
-        """Let every key through."""
-        return QValidator.State.Acceptable, text, position
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         """Step only while focused; else the form scrolls."""
-        if self.hasFocus():
-            super().wheelEvent(event)
-        else:
+        if not self.hasFocus():
             event.ignore()
+            return
+        self._wheel += event.angleDelta().y()
+        notches = int(self._wheel / 120)
+        if notches:
+            self._wheel -= notches * 120
+            self.step(notches)
+        event.accept()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Leave Ctrl+Return to the panel."""
-        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
-            event.ignore()
-        else:
+        """Step with the arrow and page keys."""
+        steps = {
+            Qt.Key.Key_Up: 1,
+            Qt.Key.Key_Down: -1,
+            Qt.Key.Key_PageUp: 10,
+            Qt.Key.Key_PageDown: -10,
+        }.get(Qt.Key(event.key()))
+        if steps is None or event.modifiers() & Qt.KeyboardModifier.ControlModifier:
             super().keyPressEvent(event)
-
-    def focusInEvent(self, event: QFocusEvent) -> None:
-        """Select the number, so that typing replaces it."""
-        super().focusInEvent(event)
-        if event.reason() in (Qt.FocusReason.TabFocusReason, Qt.FocusReason.BacktabFocusReason):
-            self.selectAll()
+        else:
+            self.step(steps)
 
     def sizeHint(self) -> QSize:
         """Ask for room for the largest value."""
         height = super().sizeHint().height()
-        return QSize(self.fontMetrics().horizontalAdvance("000000") + 24, height)
+        return QSize(self.fontMetrics().horizontalAdvance("00000") + 24, height)
 
     def minimumSizeHint(self) -> QSize:
         """Allow three boxes in a narrow row."""
@@ -237,7 +225,7 @@ class NumberField(Field):
     def __init__(self, parameter: Parameter) -> None:
         self._box = NumberBox(parameter)
         super().__init__(parameter, self._box)
-        self._box.text_edit().textChanged.connect(self.changed)
+        self._box.textChanged.connect(self.changed)
 
     def raw(self) -> object:
         """Return the text typed."""
@@ -246,7 +234,7 @@ class NumberField(Field):
     def set_raw(self, value: object) -> None:
         """Show `value`."""
         text = f"{value:g}" if isinstance(value, float) else str("" if value is None else value)
-        self._box.text_edit().setText(text)
+        self._box.setText(text)
 
 
 class ChoiceBox(QComboBox):
@@ -291,22 +279,15 @@ class SeedField(Field):
     """A seed: empty is random each time; the button keeps one."""
 
     def __init__(self, parameter: Parameter) -> None:
-        holder = QWidget()
-        row = QHBoxLayout(holder)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(2)
         self._text = QLineEdit()
         self._text.setPlaceholderText("random")
-        self._text.setMinimumWidth(self._text.fontMetrics().horizontalAdvance("random") + 20)
-        self._lock = IconButton("shuffle", "Keep one seed")
+        self._text.setMinimumWidth(self._text.fontMetrics().horizontalAdvance("random") + 38)
+        self._text.setProperty("part", "seed")
+        self._lock = QAction(self._text)
         self._lock.setCheckable(True)
-        self._lock.clicked.connect(self._on_lock)
-        row.addWidget(self._text, 1)
-        row.addWidget(self._lock)
-        super().__init__(parameter, holder)
-        self.editor = self._text
-        self.title.setBuddy(self._text)
-        self._text.setAccessibleName(parameter.label)
+        self._lock.triggered.connect(self._on_lock)
+        self._text.addAction(self._lock, QLineEdit.ActionPosition.TrailingPosition)
+        super().__init__(parameter, self._text)
         self._text.setToolTip(parameter.help or "Empty: another seed for each clip.")
         self._text.textChanged.connect(self._on_text)
         self._on_text()
@@ -326,13 +307,24 @@ class SeedField(Field):
     def _on_text(self) -> None:
         kept = bool(self._text.text().strip())
         self._lock.setChecked(kept)
-        self._lock.set_icon("lock" if kept else "shuffle")
+        self._draw()
         self._lock.setToolTip(
             "This seed is kept. Click for a random one each time."
             if kept
             else "Another seed for each clip. Click to keep one."
         )
         self.changed.emit()
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Redraw the icon when the theme changes."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.StyleChange:
+            self._draw()
+
+    def _draw(self) -> None:
+        colours = theme.of(self)
+        name = "lock" if self._lock.isChecked() else "shuffle"
+        self._lock.setIcon(theme.icon(name, colours, colours.muted))
 
 
 class SwitchField(Field):
@@ -375,8 +367,15 @@ class FieldRow(QWidget):
         self._fields = fields
         self._most = most
         self._columns = 0
-        self._grid = QGridLayout(self)
-        self._grid.setContentsMargins(0, 0, 0, 0)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(3)
+        self._grid = QGridLayout()
+        column.addLayout(self._grid)
+        # Complaints stand below the row: in a third of its width none can be read.
+        for field in fields:
+            field.column.removeWidget(field.complaint)
+            column.addWidget(field.complaint)
         self._grid.setHorizontalSpacing(7)
         self._grid.setVerticalSpacing(8)
         self._arrange(min(len(fields), most))

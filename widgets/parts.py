@@ -229,6 +229,8 @@ class FittingScroll(QScrollArea):
 
     def _fit(self) -> None:
         height = self._needed()
+        # Without this the form is squeezed before it scrolls.
+        self.widget().setMinimumHeight(height)
         if self.maximumHeight() != height:
             self.setMaximumHeight(height)
             self.updateGeometry()

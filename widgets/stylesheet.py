@@ -40,6 +40,7 @@ QLabel[tone="success"] { color: $success; }
 QLabel[tone="warning"] { color: $warning; }
 QLabel[tone="danger"] { color: $danger; }
 QLabel[tone="info"] { color: $link; }
+QLabel[tone="muted"] { color: $muted; }
 
 QFrame[role="card"] { background: $raised; border: 1px solid $border; border-radius: 6px; }
 QFrame[role="card"][tone="success"] { background: $success_panel; border-color: $success; }
@@ -74,7 +75,7 @@ QPushButton[kind="link"] { background: transparent; border: 2px solid transparen
     padding: 1px 3px; text-decoration: underline; }
 QPushButton[kind="link"]:hover { color: $text; }
 QPushButton[kind="link"]:focus { border: 2px solid $focus; padding: 1px 3px; }
-QPushButton[kind="chip"] { border-radius: 11px; padding: 2px 9px; font-size: 8.5pt; }
+QPushButton[kind="chip"] { border-radius: 9px; padding: 2px 9px; font-size: 8.5pt; }
 QPushButton[kind="chip"]:focus { padding: 1px 8px; }
 QPushButton::menu-indicator { image: none; width: 0; }
 QToolButton { background: transparent; border: 2px solid transparent; border-radius: 5px;
@@ -103,6 +104,8 @@ QLineEdit:focus, QPlainTextEdit:focus, QTextEdit:focus, QAbstractSpinBox:focus, 
 QPlainTextEdit:focus, QTextEdit:focus { padding: 1px 2px; }
 QLineEdit[invalid="true"], QPlainTextEdit[invalid="true"], QAbstractSpinBox[invalid="true"],
 QComboBox[invalid="true"] { border-color: $danger; }
+QLineEdit[part="seed"] { padding-right: 1px; }
+QLineEdit[part="seed"]:focus { padding-right: 0; }
 QLineEdit:disabled, QPlainTextEdit:disabled, QAbstractSpinBox:disabled, QComboBox:disabled
     { color: $muted; }
 QAbstractSpinBox QLineEdit { border: none; padding: 0; background: transparent; }
@@ -112,6 +115,9 @@ QComboBox QAbstractItemView { background: $raised; color: $text; border: 1px sol
     selection-background-color: $accent; selection-color: $accent_text; outline: none; }
 QCheckBox { spacing: 7px; padding: 2px; border: 2px solid transparent; border-radius: 5px; }
 QCheckBox:focus { border-color: $focus; }
+QCheckBox::indicator { width: 14px; height: 14px; border: 1px solid $muted; border-radius: 3px;
+    background: $field; }
+QCheckBox::indicator:checked { background: $accent; border-color: $accent; image: url("$tick"); }
 
 QMenuBar { background: $panel; color: $text; }
 QMenuBar::item { padding: 4px 9px; background: transparent; }
@@ -159,4 +165,5 @@ def stylesheet(tokens: Tokens) -> str:
     values = {name: getattr(tokens, name) for name in tokens.__slots__}
     # Grey of its own, readable on both themes: style sheets cannot recolour.
     values["chevron"] = path("icons/chevron-down.svg").as_posix()
+    values["tick"] = path("icons/tick.svg").as_posix()
     return _SHEET.substitute(values)

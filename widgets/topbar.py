@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, QTimer, Signal
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy
 
 from widgets.parts import Button, ElidedLabel, label, set_tone
 
@@ -49,8 +49,9 @@ class TopBar(QFrame):
         self._row.setSpacing(9)
         self._row.addWidget(label(title, "app-title"))
         self._row.addSpacing(8)
-        self._row.addStretch(1)
-        self._result = ElidedLabel(role="muted", least=60)
+        # The result takes what room is left; chips are not shortened for it.
+        self._result = ElidedLabel(role="muted", least=0)
+        self._result.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self._result.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self._pause = Button("Pause queue", tip="The running job goes on; no new one starts")
         self._pause.setCheckable(True)
@@ -59,8 +60,9 @@ class TopBar(QFrame):
             free_text, "primary", tip="End the engine's process and give all its memory back"
         )
         self._free.clicked.connect(self.free_requested)
-        for widget in (self._result, self._pause, self._free):
-            self._row.addWidget(widget)
+        self._row.addWidget(self._result, 1)
+        self._row.addWidget(self._pause)
+        self._row.addWidget(self._free)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_RESULT_MS)
