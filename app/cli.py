@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from core.engines.local.client import LocalEngine
-
 from core.engines.local.families import recipes as local_recipes
 from core.errors import Category, Problem, ProblemError, problem_from
 from core.events import (

@@ -73,7 +73,7 @@ class Controller(QObject):
         self.recipes = {recipe.id: recipe for recipe in recipes}
         self.outputs = outputs
         self.running: Job | None = None
-        self._undo: list[tuple[str, Callable[[], object]]] = []
+        self._undo: list[str] = []
         self._pump: Pump | None = None
         self._ending: Finished | Stopped | Failed | None = None
         self._tasks: list[Task] = []
@@ -113,6 +113,8 @@ class Controller(QObject):
 
         A job that runs is stopped, and stands in the ledger as such.
         """
+        if self._closing:
+            return not self._pumps()
         self._closing = True
         self._clip_stop.set()
         if self._sampler is not None:
@@ -171,8 +173,8 @@ class Controller(QObject):
             if self.running is not None and self.running.id == job_id:
                 self.engine_state.emit(self.engine.name, "stopping", "busy")
                 self.engine.cancel(job_id)
-            elif self.ledger.row(job_id).state is JobState.WAITING:
-                self.ledger.cancel_waiting(job_id)
+            elif self.row(job_id).state is JobState.WAITING:
+                self.ledger.cancel(job_id)
         self.queue_changed.emit()
 
     def remove(self, ids: Sequence[str]) -> None:
@@ -180,19 +182,21 @@ class Controller(QObject):
         keep = self.running.id if self.running is not None else None
         gone = [job_id for job_id in ids if job_id != keep]
         if gone:
-            token = self.ledger.remove(gone)
-            self._undo.append(("remove", lambda: self.ledger.restore(token)))
+            self._remember(self.ledger.remove(gone))
         self.queue_changed.emit()
 
     def move(self, ids: Sequence[str], before: str | None) -> None:
         """Move waiting jobs before another one, or to the end."""
-        self.ledger.move(list(ids), before)
+        self._remember(self.ledger.move(list(ids), before))
         self.queue_changed.emit()
 
     def move_to_top(self, ids: Sequence[str]) -> None:
         """Move waiting jobs to the head of the queue."""
-        self.ledger.move_to_top(list(ids))
+        self._remember(self.ledger.move_to_top(list(ids)))
         self.queue_changed.emit()
+
+    def _remember(self, token: str) -> None:
+        self._undo = [*self._undo[-99:], token]
 
     def retry(self, ids: Sequence[str]) -> None:
         """Let ended jobs wait again."""
@@ -201,10 +205,9 @@ class Controller(QObject):
         self._next()
 
     def undo(self) -> None:
-        """Take back the last removal."""
+        """Take back the last removal or move."""
         if self._undo:
-            _, action = self._undo.pop()
-            action()
+            self.ledger.restore(self._undo.pop())
             self.queue_changed.emit()
             self._next()
 
@@ -244,6 +247,19 @@ class Controller(QObject):
                 self.clip_frame.emit(frame)
 
         self._launch(frames, "clip", deliver)
+
+    def row(self, job_id: str) -> JobRow:
+        """Return a job's row. Raises ProblemError when it is not in the ledger any more."""
+        row = self.ledger.row(job_id)
+        if row is None:
+            raise ProblemError(
+                Problem(
+                    Category.INVALID_PARAMS,
+                    "This job is not in the list any more.",
+                    "It was removed; Undo (Ctrl+Z) brings back what was removed last.",
+                )
+            )
+        return row
 
     # -- running ------------------------------------------------------------
 

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.engines.local.client import LocalEngine
 from PySide6.QtCore import QTimer
 from PySide6.QtWidgets import QApplication
 
@@ -17,6 +16,7 @@ from app.logs import ErrorDesk
 from app.single import SingleInstance
 from app.window import MainWindow
 from core import settings as settings_file
+from core.engines.local.client import LocalEngine
 from core.engines.local.families import recipes as local_recipes
 from core.errors import Category, Problem, ProblemError
 from core.ledger import Ledger
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from core.settings import Settings
 
 SCREENSHOT_AFTER_MS = 900
+_log = logging.getLogger(__name__)
 
 
 def run(options: Namespace) -> int:
@@ -145,6 +146,7 @@ def _screenshot(window: MainWindow, path: Path) -> None:
 
 
 def _bring_up(window: MainWindow) -> None:
+    _log.info("another start asked for this window")
     if window.isMinimized():
         window.showNormal()
     window.show()

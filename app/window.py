@@ -20,19 +20,19 @@ from PySide6.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from widgets.compose import ComposePanel
-from widgets.queue import QueuePanel
-from widgets.stage import StagePanel
-from widgets.tiles import TilesPanel
-from widgets.timeline import TimelinePanel
 
 from app.controller import Controller
 from app.menus import build_menus
 from core.settings import Settings
 from core.settings import save as save_settings
+from widgets.compose import ComposePanel
 from widgets.notice import NoticeBar
+from widgets.queue import QueuePanel
+from widgets.stage import StagePanel
 from widgets.statusbar import StatusLine
 from widgets.theme import apply as apply_theme
+from widgets.tiles import TilesPanel
+from widgets.timeline import TimelinePanel
 from widgets.topbar import TopBar
 
 LAYOUT_VERSION = 1

@@ -99,7 +99,7 @@ class Wiring(QObject):
 
     def _on_edit(self, job_id: str) -> None:
         def edit() -> None:
-            row = self._controller.ledger.row(job_id)
+            row = self._controller.row(job_id)
             self._window.compose.edit(job_id, row.job.recipe, dict(row.job.params))
             self._show_compose()
 
@@ -107,7 +107,7 @@ class Wiring(QObject):
 
     def _on_duplicate(self, job_id: str) -> None:
         def duplicate() -> None:
-            row = self._controller.ledger.row(job_id)
+            row = self._controller.row(job_id)
             self._window.compose.load(row.job.recipe, dict(row.job.params))
             self._show_compose()
 
@@ -154,7 +154,7 @@ class Wiring(QObject):
         QDesktopServices.openUrl(QUrl.fromLocalFile(str(Path(path).parent)))
 
     def _reveal_job(self, job_id: str) -> None:
-        row = self._controller.ledger.row(job_id)
+        row = self._controller.row(job_id)
         self._on_reveal_path(row.output.path if row.output else row.job.output)
 
     def _open_job(self, job_id: str) -> None:
@@ -162,7 +162,7 @@ class Wiring(QObject):
         running = self._controller.running
         if running is not None and running.id == job_id:
             return
-        row = self._controller.ledger.row(job_id)
+        row = self._controller.row(job_id)
         stage = self._window.stage
         if row.output is not None:
             stage.show_output(row.job, row.output)

@@ -103,6 +103,7 @@ def test_threads_are_made_in_the_pump_alone() -> None:
     own_process = {
         ROOT / "core/engines/local/worker.py",
         ROOT / "core/engines/local/lifeline.py",
+        ROOT / "core/engines/local/runner.py",
         ROOT / "app/cli.py",
         ROOT / "app/bootstrap.py",
     }

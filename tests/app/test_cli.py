@@ -1,0 +1,158 @@
+"""The command line as a person and a script meet it: real processes, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PATTERN = ["--recipe", "test-pattern", "--width", "64", "--height", "64", "--frames", "8"]
+
+
+def command(*args: str) -> list[str]:
+    return [sys.executable, "-m", "app", *args]
+
+
+def framedeck(*args: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*args),
+        cwd=ROOT,
+        env={**os.environ, "FRAMEDECK_NO_SETUP": "1"},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def test_generate_makes_a_verified_clip_and_one_json_line(home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "clip.mp4"
+    done = framedeck("generate", *PATTERN, "--seed", "5", "--out", str(out), "--json")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    facts = json.loads(line)
+    assert facts["path"] == str(out)
+    assert facts["seed"] == 5
+    assert facts["seconds"] > 0
+    assert facts["peak_rss_bytes"] > 1_000_000
+    assert out.stat().st_size > 500
+    from core.outputs import read_recipe
+
+    assert read_recipe(out)["job"]["params"]["seed"] == 5
+
+
+def test_the_same_seed_gives_the_same_bytes(home: Path, tmp_path: Path) -> None:
+    from core.outputs import read_frames
+
+    clips = []
+    for name in ("a.mp4", "b.mp4"):
+        out = tmp_path / name
+        done = framedeck("generate", *PATTERN, "--seed", "9", "--out", str(out))
+        assert done.returncode == 0, done.stderr
+        clips.append([bytes(frame.bgra) for frame in read_frames(out, 10**9)])
+    assert clips[0] == clips[1]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--prompt", ""], "Prompt is empty"),
+        (["--prompt", "x", "--width", "65"], "multiple of 8"),
+        (["--prompt", "x", "--frames", "7"], "from 8 to 128"),
+        (["--prompt", "x", "--frames", "129"], "from 8 to 128"),
+        (["--prompt", "x", "--steps", "-3"], "from 1 to"),
+        (["--prompt", "x", "--set", "sharpness=3"], "no parameter 'sharpness'"),
+        (["--prompt", "x", "--set", "sharpness"], "NAME=VALUE"),
+        (["--prompt", "x", "--recipe", "wan9"], "Choose one of"),
+        (["--prompt", "x", "--out", "clip.avi"], ".mp4"),
+    ],
+)
+def test_bad_arguments_name_the_field_and_the_fix(home: Path, args: list[str], words: str) -> None:
+    done = framedeck("generate", *args)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unwritable_folder_fails_with_a_reason(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    out = tmp_path / "file" / "clip.mp4"
+    done = framedeck("generate", *PATTERN, "--out", str(out), "--json")
+    assert done.returncode == 1
+    problem = json.loads(done.stdout)["problem"]
+    assert problem["category"] == "storage"
+    assert problem["hint"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGINT to one process is POSIX")
+def test_ctrl_c_stops_within_three_seconds(home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "clip.mp4"
+    slow = ["--steps", "50", "--set", "step_seconds=1"]
+    with subprocess.Popen(
+        command("generate", *PATTERN, *slow, "--out", str(out)),
+        cwd=ROOT,
+        env={**os.environ, "FRAMEDECK_NO_SETUP": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.strip() == "sample":
+                break
+        worker = psutil.Process(process.pid).children(recursive=True)
+        assert worker
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        assert time.monotonic() - began < 3.0
+        assert "Stopped" in process.stderr.read()
+    assert not out.exists()
+    assert list(tmp_path.glob(".*")) == []
+    assert not any(child.is_running() for child in worker)
+
+
+def test_recipes_tells_names_and_ranges(home: Path) -> None:
+    done = framedeck("recipes")
+    assert done.returncode == 0
+    assert "starter:" in done.stdout
+    assert "from 8 to 128" in done.stdout
+    data = json.loads(framedeck("recipes", "--json").stdout)
+    assert data[0]["id"] == "starter"
+    assert data[0]["parameters"]["prompt"]["required"] is True
+
+
+def test_a_row_stands_in_the_ledger(home: Path, tmp_path: Path) -> None:
+    from core.jobs import JobState
+    from core.ledger import Ledger
+    from core.places import Places
+    from core.queue import Group
+
+    done = framedeck("generate", *PATTERN, "--out", str(tmp_path / "clip.mp4"))
+    assert done.returncode == 0, done.stderr
+    ledger = Ledger.open(Places.find().ledger)
+    rows = ledger.rows(list(ledger.ids(Group.FINISHED)))
+    ledger.close()
+    assert [row.state for row in rows] == [JobState.DONE]
+
+
+def test_no_screen_says_how_to_go_on(home: Path) -> None:
+    env = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    env.pop("QT_QPA_PLATFORM", None)
+    done = subprocess.run(
+        command(),
+        cwd=ROOT,
+        env={**env, "FRAMEDECK_NO_SETUP": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "generate" in done.stderr
+    assert "xvfb" in done.stderr.lower()
