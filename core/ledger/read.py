@@ -33,7 +33,8 @@ FIRST_ID = _WAITING_KEYS.replace("SELECT key", "SELECT id") + " LIMIT 1"
 """Query for the id of the job whose turn it is."""
 _LOST_KEYS = """SELECT key FROM jobs WHERE removal IS NULL AND state = 'lost'
     ORDER BY ended_at DESC, key DESC"""
-_ENDED_KEYS = """SELECT key FROM jobs
+_COUNTS = "SELECT state, count(*) FROM jobs WHERE removal IS NULL GROUP BY state"
+_ENDED_KEYS = """SELECT key FROM jobs INDEXED BY jobs_ended
     WHERE removal IS NULL AND state IN ('done', 'failed', 'stopped')
     ORDER BY ended_at DESC"""
 _KEYS: Mapping[Group, tuple[str, ...]] = MappingProxyType(
@@ -104,8 +105,7 @@ class LedgerReader:
     def counts(self) -> dict[JobState, int]:
         """Return the number of jobs by state, from an index (3 ms for 100,000)."""
         counts = dict.fromkeys(JobState, 0)
-        sql = "SELECT state, count(*) FROM jobs WHERE removal IS NULL GROUP BY state"
-        for state, count in self._store.read(sql):
+        for state, count in self._store.read(_COUNTS):
             counts[JobState(state)] = count
         return counts
 

@@ -33,9 +33,10 @@ STATEMENTS = (
         removal INTEGER REFERENCES undos (token),
         job TEXT NOT NULL
     )""",
-    """CREATE INDEX jobs_shown ON jobs (state, priority DESC, position)
+    # The last columns of these two make them answer without reading a row.
+    """CREATE INDEX jobs_shown ON jobs (state, priority DESC, position, removal)
         WHERE removal IS NULL""",
-    """CREATE INDEX jobs_ended ON jobs (ended_at DESC)
+    """CREATE INDEX jobs_ended ON jobs (ended_at DESC, state, removal)
         WHERE removal IS NULL AND state IN ('done', 'failed', 'stopped')""",
     # Removed rows keep their place, so places are found among all waiting rows.
     """CREATE INDEX jobs_places ON jobs (priority DESC, position)

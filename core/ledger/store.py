@@ -138,6 +138,11 @@ def _connect(path: Path) -> Store:
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
+    # Before anything is changed: another program's file is none of ours.
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    if application != APPLICATION_ID and (tables or application):
+        raise DamagedError("the file is not a job ledger")
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
         try:
@@ -149,7 +154,6 @@ def _prepare(connection: sqlite3.Connection) -> None:
                 raise
             time.sleep(0.01)
     connection.execute("PRAGMA foreign_keys = ON")
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if not tables:
         _make(connection)
 
@@ -187,8 +191,6 @@ def _check_header(path: Path) -> None:
 
 def _check_content(connection: sqlite3.Connection, path: Path) -> None:
     """Look at what can be looked at in a few milliseconds."""
-    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        raise DamagedError("the file is not a job ledger")
     if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
         raise DamagedError("the file has no version")
     found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
