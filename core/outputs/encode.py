@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """Version of the recipe's layout."""
-_OPTIONS = {"preset": "veryfast", "crf": "16"}
+# CAVLC makes a file about a fifth larger than CABAC and decodes it in less than half the
+# time, so that looking at every frame again stays cheap even when a clip is all noise.
+_OPTIONS = {"preset": "veryfast", "crf": "16", "coder": "cavlc"}
 # The same number on every machine: x264's choices depend on it, and so the file's bytes.
 _THREADS = 4
 _BT709 = 1
@@ -156,7 +158,7 @@ class ClipWriter:
         self._signatures.append(signature(plane))
         if not self._lit:
             self._lit = int(plane.max()) > BLACK_LUMA
-        detail = float(plane[::4, ::4].std())
+        detail = float(plane[::3, ::3].std())
         # A later frame must have clearly more to show, so that few are copied.
         if self._best is None or detail > 1.1 * self._best[0]:
             self._best = (detail, frame.copy())

@@ -52,7 +52,8 @@ def signature(plane: np.ndarray) -> np.ndarray:
     sums = plane.reshape(GRID, cell_rows, width).sum(axis=1, dtype=kind)
     cells = sums.reshape(GRID, GRID, width // GRID).sum(axis=2, dtype=np.uint64)
     count = cell_rows * (width // GRID)
-    return ((cells + count // 2) // count).astype(np.uint8)
+    means: np.ndarray = ((cells + count // 2) // count).astype(np.uint8)
+    return means
 
 
 def pack_signatures(signatures: np.ndarray) -> str:
