@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -212,31 +212,47 @@ class LocalEngine:
 
     def _events(self, job: Job, began: float) -> Iterator[Event]:
         """Yield the job's events; the last is an ending, also when the worker dies."""
-        try:
-            child, cold = self._hand_over(job)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is this job's end
-            yield self._not_started(job, began, error)
-            return
-        mark = self._log.size()
         while True:
+            try:
+                child, cold = self._hand_over(job)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is this job's end
+                yield self._not_started(job, began, error)
+                return
+            mark = child.log_mark if cold else self._log.size()
+            taken = yield from self._read(job, child, mark)
+            if taken is None:
+                return
+            if not taken and not cold and self._asked_at is None:
+                self._end_child()  # It was dying before it saw the job: no attempt at all.
+                continue
+            yield self._after_death(job, child, began, mark)
+            return
+
+    def _read(self, job: Job, child: _Child, mark: int) -> Generator[Event, None, bool | None]:
+        """Yield what the worker says, up to the ending or its death.
+
+        Returns:
+            None after an ending; else whether the worker had begun with the job.
+        """
+        taken = False
+        while True:
+            if self._grace_is_over():
+                child.kill()
             try:
                 line = child.lines.read(_TICK_SECONDS)
             except EOFError:
-                break
-            if line is None:
-                if self._grace_is_over():
-                    child.kill()
+                return taken
+            event = None if line is None else self._event(line, job)
+            if event is None:
                 continue
-            event = self._event(line, job)
+            taken = True
             if isinstance(event, Failed):
                 event = self._with_log(event, mark)
-            if isinstance(event, MemoryRead):
+            elif isinstance(event, MemoryRead):
                 child.vram_bytes = event.vram_bytes
-            if event is not None:
-                yield event
+            yield event
             if isinstance(event, Ending):
-                return
-        yield self._after_death(job, child, began, child.log_mark if cold else mark)
+                return None
 
     def _hand_over(self, job: Job) -> tuple[_Child, bool]:
         """Give the job to a living worker; one that just died is replaced once.

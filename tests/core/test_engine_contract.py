@@ -1,0 +1,402 @@
+"""What every engine promises, tried on each of them with real processes and signals.
+
+A further engine adds one `Bench` to BENCHES and inherits all of it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from core.engines.base import Engine
+from core.engines.local import families
+from core.engines.local.client import LocalEngine
+from core.errors import Category
+from core.events import (
+    Ending,
+    Event,
+    Failed,
+    Finished,
+    FramesPublished,
+    MemoryRead,
+    Noted,
+    PhaseStarted,
+    Sampled,
+    Stopped,
+    WorkerStarted,
+)
+from core.jobs import Job, Phase, new_job
+from tests.core import faults
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
+
+GRACE_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Bench:
+    """An engine under test, and how to make jobs for it.
+
+    Attributes:
+        engine: The engine.
+        job: Makes a good job; keyword arguments are its parameters.
+        fault: Makes a job in which a fault happens in a phase.
+    """
+
+    engine: Engine
+    job: Callable[..., Job]
+    fault: Callable[[str, str], Job]
+
+
+def local(folder: Path) -> Bench:
+    engine = LocalEngine(
+        log=folder / "logs" / "engine.log",
+        models=folder / "models",
+        grace_seconds=GRACE_SECONDS,
+        extra_families=[Path(faults.__file__)],
+    )
+    pattern = families.load("test_pattern").recipes(folder)[0]
+    broken = faults.recipes(folder)[0]
+    small = {"width": 64, "height": 64, "frames": 8, "steps": 3, "step_seconds": 0, "seed": 7}
+
+    def job(**given: object) -> Job:
+        return new_job(pattern, {**small, **given}, folder / "clips")
+
+    def fault(kind: str, at: str = "sample") -> Job:
+        return new_job(broken, {"fault": kind, "at": at}, folder / "clips")
+
+    return Bench(engine, job, fault)
+
+
+BENCHES = {"local": local}
+
+
+@pytest.fixture(params=BENCHES)
+def bench(request, tmp_path: Path) -> Iterator[Bench]:
+    made = BENCHES[request.param](tmp_path)
+    yield made
+    pid = made.engine.pid
+    began = time.monotonic()
+    made.engine.close()
+    assert time.monotonic() - began < 3
+    assert pid is None or not psutil.pid_exists(pid)
+
+
+def drain(events: Iterator[Event], until: float = 60) -> list[Event]:
+    """Return all events, having made sure that exactly one ending is last."""
+    seen: list[Event] = []
+    began = time.monotonic()
+    for event in events:
+        seen.append(event)
+        assert time.monotonic() - began < until
+    endings = [event for event in seen if isinstance(event, Ending)]
+    assert len(endings) == 1
+    assert seen[-1] is endings[0]
+    assert len({event.job_id for event in seen}) == 1
+    return seen
+
+
+def run_until(events: Iterator[Event], wanted: Callable[[Event], bool]) -> list[Event]:
+    seen: list[Event] = []
+    for event in events:
+        seen.append(event)
+        if wanted(event):
+            return seen
+    raise AssertionError(f"never came: {seen}")
+
+
+def leftovers(job: Job) -> list[Path]:
+    folder = Path(job.output).parent
+    return list(folder.iterdir()) if folder.exists() else []
+
+
+def begins(phase: Phase) -> Callable[[Event], bool]:
+    return lambda event: isinstance(event, PhaseStarted) and event.phase is phase
+
+
+def works(bench: Bench) -> None:
+    """The engine makes another clip."""
+    job = bench.job()
+    assert isinstance(drain(bench.engine.run(job))[-1], Finished)
+    assert Path(job.output).stat().st_size > 0
+
+
+def test_success_ends_in_finished_with_a_clip(bench: Bench) -> None:
+    job = bench.job()
+    seen = drain(bench.engine.run(job))
+    ending = seen[-1]
+    assert isinstance(ending, Finished)
+    assert Path(ending.output.path) == Path(job.output)
+    assert ending.output.frames == 8
+    assert ending.seed == 7
+    assert ending.peak_rss_bytes > 1_000_000
+    assert isinstance(seen[0], WorkerStarted)
+    assert seen[0].pid == bench.engine.pid
+    assert seen[0].cold
+    phases = [event.phase for event in seen if isinstance(event, PhaseStarted)]
+    assert phases == [Phase.LOAD, Phase.SAMPLE, Phase.DECODE, Phase.ENCODE, Phase.VERIFY]
+    assert [event.step for event in seen if isinstance(event, Sampled)] == [1, 2, 3]
+    assert any(isinstance(event, MemoryRead) for event in seen)
+    previews = [event for event in seen if isinstance(event, FramesPublished) and event.preview]
+    assert previews
+    assert all((event.first, event.count) == (0, event.total) for event in previews)
+
+
+def test_a_warm_engine_stays(bench: Bench) -> None:
+    first = drain(bench.engine.run(bench.job()))[0]
+    second = drain(bench.engine.run(bench.job()))[0]
+    assert isinstance(first, WorkerStarted)
+    assert isinstance(second, WorkerStarted)
+    assert first.pid == second.pid
+    assert not second.cold
+
+
+def test_cancel_in_mid_run_ends_in_stopped(bench: Bench) -> None:
+    job = bench.job(steps=50, step_seconds=0.1)
+    events = bench.engine.run(job)
+    run_until(events, lambda event: isinstance(event, Sampled))
+    bench.engine.cancel(job.id)
+    began = time.monotonic()
+    seen = drain(events)
+    assert isinstance(seen[-1], Stopped)
+    assert time.monotonic() - began < 0.1 + 0.3, "within one step"
+    assert leftovers(job) == []
+    pid = bench.engine.pid
+    works(bench)
+    assert bench.engine.pid == pid, "a polite stop needs no new worker"
+
+
+@pytest.mark.parametrize("phase", [Phase.LOAD, Phase.DECODE, Phase.ENCODE])
+def test_cancel_in_each_phase(bench: Bench, phase: Phase) -> None:
+    job = bench.job(width=512, height=512, frames=32)
+    events = bench.engine.run(job)
+    run_until(events, begins(phase))
+    bench.engine.cancel(job.id)
+    # The worker may have passed its last look: then the clip stands, else nothing does.
+    ending = drain(events)[-1]
+    assert isinstance(ending, Stopped | Finished)
+    assert bool(leftovers(job)) == isinstance(ending, Finished)
+    if phase is not Phase.ENCODE:
+        assert isinstance(ending, Stopped)
+    works(bench)
+
+
+def test_a_cancel_before_the_worker_is_up_counts(bench: Bench) -> None:
+    job = bench.job(steps=50, step_seconds=0.2)
+    events = bench.engine.run(job)
+    timer = threading.Timer(0.02, bench.engine.cancel, [job.id])
+    timer.start()
+    assert isinstance(drain(events, until=10)[-1], Stopped)
+    timer.join()
+
+
+def test_a_late_cancel_hits_nothing(bench: Bench) -> None:
+    job = bench.job()
+    events = bench.engine.run(job)
+    ending = run_until(events, lambda event: isinstance(event, Ending))[-1]
+    bench.engine.cancel(job.id)
+    assert isinstance(ending, Finished)
+    assert list(events) == []
+    bench.engine.cancel(job.id)
+    works(bench)
+
+
+def test_a_cancel_of_another_job_hits_nothing(bench: Bench) -> None:
+    job = bench.job()
+    events = bench.engine.run(job)
+    run_until(events, begins(Phase.LOAD))
+    bench.engine.cancel(bench.job().id)
+    bench.engine.cancel("")
+    assert isinstance(drain(events)[-1], Finished)
+
+
+def test_an_unknown_family_fails_with_a_hint(bench: Bench) -> None:
+    good = bench.job()
+    bad = Job.from_json({**good.to_json(), "family": "no-such-family"})
+    ending = drain(bench.engine.run(bad))[-1]
+    assert isinstance(ending, Failed)
+    assert ending.problem.category is Category.INVALID_PARAMS
+    assert ending.problem.hint
+    works(bench)
+
+
+def test_an_unwritable_folder_fails_early(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    good = bench.job()
+    bad = Job.from_json({**good.to_json(), "output": str(tmp_path / "file" / "clip.mp4")})
+    seen = drain(bench.engine.run(bad))
+    assert isinstance(seen[-1], Failed)
+    assert seen[-1].problem.category is Category.STORAGE
+    assert not any(isinstance(event, Sampled) for event in seen)
+
+
+@pytest.mark.parametrize("at", ["load", "sample", "decode"])
+@pytest.mark.parametrize(
+    ("kind", "category"),
+    [
+        ("exception", Category.UNKNOWN),
+        ("memory", Category.INSUFFICIENT_VRAM),
+        ("exit", Category.UNKNOWN),
+        ("nan", Category.BAD_OUTPUT),
+        ("shape", Category.BAD_OUTPUT),
+    ],
+)
+def test_an_exception_ends_in_failed(bench: Bench, kind: str, category: str, at: str) -> None:
+    job = bench.fault(kind, at)
+    ending = drain(bench.engine.run(job))[-1]
+    assert isinstance(ending, Failed)
+    assert ending.problem.category is category
+    assert ending.problem.message
+    assert ending.problem.hint
+    assert "Traceback" in ending.problem.details
+    assert leftovers(job) == []
+    pid = bench.engine.pid
+    works(bench)
+    assert bench.engine.pid == pid, "a failed job does not cost the worker"
+
+
+@pytest.mark.parametrize("at", ["load", "sample", "decode"])
+@pytest.mark.parametrize(("kind", "word"), [("segv", "SIGSEGV"), ("abort", "SIGABRT")])
+def test_a_crash_ends_in_failed(bench: Bench, kind: str, word: str, at: str) -> None:
+    job = bench.fault(kind, at)
+    ending = drain(bench.engine.run(job))[-1]
+    assert isinstance(ending, Failed)
+    assert ending.problem.category is Category.WORKER_UNAVAILABLE
+    assert word in ending.problem.message
+    assert "faults.py" in ending.problem.details, "the log says where"
+    assert leftovers(job) == []
+    works(bench)
+
+
+@pytest.mark.parametrize("phase", [Phase.LOAD, Phase.SAMPLE, Phase.DECODE, Phase.ENCODE])
+def test_a_killed_worker_is_failed_and_the_next_job_runs(bench: Bench, phase: Phase) -> None:
+    job = bench.job(width=512, height=512, frames=32, step_seconds=0.05)
+    events = bench.engine.run(job)
+    started = run_until(events, begins(phase))[0]
+    assert isinstance(started, WorkerStarted)
+    os.kill(started.pid, signal.SIGSTOP)  # It gets no further while we look.
+    os.kill(started.pid, signal.SIGKILL)
+    ending = drain(events)[-1]
+    if isinstance(ending, Finished):  # Encoding can be over before the news of its start is read.
+        assert phase is Phase.ENCODE
+        assert Path(job.output).exists()
+    else:
+        assert isinstance(ending, Failed)
+        assert ending.problem.category is Category.WORKER_UNAVAILABLE
+        assert "SIGKILL" in ending.problem.message
+        assert "starts again" in ending.problem.hint
+        assert leftovers(job) == []
+    assert not psutil.pid_exists(started.pid)
+    works(bench)
+
+
+def test_a_worker_killed_between_jobs_is_replaced(bench: Bench) -> None:
+    works(bench)
+    pid = bench.engine.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    started = drain(bench.engine.run(bench.job()))
+    assert isinstance(started[0], WorkerStarted)
+    assert isinstance(started[-1], Finished)
+    assert started[0].pid != pid
+    assert started[0].cold
+
+
+@pytest.mark.parametrize("kind", ["hang", "hold_gil"])
+def test_a_cancel_that_is_ignored_becomes_a_kill(bench: Bench, kind: str) -> None:
+    job = bench.fault(kind)
+    events = bench.engine.run(job)
+    started = run_until(events, lambda event: isinstance(event, Noted))[0]
+    assert isinstance(started, WorkerStarted)
+    began = time.monotonic()
+    bench.engine.cancel(job.id)
+    assert isinstance(drain(events)[-1], Stopped)
+    assert GRACE_SECONDS <= time.monotonic() - began < GRACE_SECONDS + 1
+    assert not psutil.pid_exists(started.pid)
+    assert leftovers(job) == []
+    works(bench)
+
+
+def in_thread(events: Iterator[Event]) -> tuple[threading.Thread, list[Event]]:
+    """Drain `events` as the window does: in a thread of its own."""
+    seen: list[Event] = []
+    thread = threading.Thread(target=lambda: seen.extend(events))
+    thread.start()
+    return thread, seen
+
+
+@pytest.mark.parametrize("how", ["stopped", "hold_gil", "hang", "busy"])
+def test_close_is_bounded_whatever_the_worker_does(bench: Bench, how: str) -> None:
+    if how in ("stopped", "busy"):
+        job = bench.job(steps=50, step_seconds=1)
+        wanted = begins(Phase.SAMPLE)
+    else:
+        job, wanted = bench.fault(how), lambda event: isinstance(event, Noted)
+    events = bench.engine.run(job)
+    run_until(events, wanted)
+    pid = bench.engine.pid
+    assert pid is not None
+    if how == "stopped":
+        os.kill(pid, signal.SIGSTOP)
+    thread, seen = in_thread(events)
+    began = time.monotonic()
+    bench.engine.close()
+    assert time.monotonic() - began < 3
+    thread.join(3)
+    assert not thread.is_alive()
+    assert isinstance(seen[-1], Stopped)
+    assert not psutil.pid_exists(pid)
+    assert leftovers(job) == []
+
+
+def test_release_gives_memory_back_and_the_next_job_runs(bench: Bench) -> None:
+    works(bench)
+    pid = bench.engine.pid
+    assert pid is not None
+    held = psutil.Process(pid).memory_info().rss
+    released = bench.engine.release()
+    assert released.ram_bytes == pytest.approx(held, rel=0.2)
+    assert released.seconds < 1
+    assert not psutil.pid_exists(pid)
+    assert bench.engine.pid is None
+    assert bench.engine.release().ram_bytes == 0
+    works(bench)
+
+
+def test_release_stops_a_running_job(bench: Bench) -> None:
+    job = bench.job(steps=50, step_seconds=0.5)
+    events = bench.engine.run(job)
+    run_until(events, begins(Phase.SAMPLE))
+    thread, seen = in_thread(events)
+    assert bench.engine.release().ram_bytes > 0
+    thread.join(3)
+    assert not thread.is_alive()
+    assert isinstance(seen[-1], Stopped)
+    works(bench)
+
+
+def test_one_job_at_a_time(bench: Bench) -> None:
+    events = bench.engine.run(bench.job())
+    next(events)
+    with pytest.raises(RuntimeError):
+        next(bench.engine.run(bench.job()))
+    assert isinstance(drain(events)[-1], Finished)
+
+
+def test_walking_away_ends_the_job(bench: Bench) -> None:
+    job = bench.job(steps=50, step_seconds=0.5)
+    events = bench.engine.run(job)
+    started = run_until(events, begins(Phase.SAMPLE))[0]
+    assert isinstance(started, WorkerStarted)
+    events.close()  # type: ignore[attr-defined]
+    assert not psutil.pid_exists(started.pid)
+    assert leftovers(job) == []
+    works(bench)
