@@ -24,6 +24,7 @@ QMainWindow::separator { background: $background; width: 5px; height: 5px; }
 QMainWindow::separator:hover { background: $accent; }
 QToolTip { background: $raised; color: $text; border: 1px solid $border; padding: 4px 6px; }
 QWidget[role="panel"] { background: $panel; }
+QWidget[role="stage-panel"] { background: $background; }
 QScrollArea { background: transparent; border: none; }
 QScrollArea > QWidget > QWidget[role="form"] { background: transparent; }
 

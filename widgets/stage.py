@@ -1,0 +1,512 @@
+"""The stage: the running job's clip as it forms, then the finished clip."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QEvent, QSize, Qt, QTimer, Signal
+from PySide6.QtGui import (
+    QGuiApplication,
+    QHideEvent,
+    QImage,
+    QKeyEvent,
+    QResizeEvent,
+    QShowEvent,
+)
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+
+from core.errors import Problem
+from core.events import (
+    Event,
+    Failed,
+    Finished,
+    FramesPublished,
+    MemoryRead,
+    Noted,
+    Output,
+    PhaseStarted,
+    Progressed,
+    Sampled,
+    Stopped,
+    WorkerStarted,
+)
+from core.jobs import Job, Phase
+from widgets.filmstrip import MOST, FilmStrip
+from widgets.parts import Button, Card, label
+from widgets.picture import Picture
+from widgets.player import Clip, Player, thumbnails
+from widgets.transport import Transport, left_text
+
+if TYPE_CHECKING:
+    from core.frames import Ring
+
+_THUMB = QSize(96, 44)
+# Where each phase begins and ends on the line of progress. Sampling is nearly
+# all of it; the rest gets a little, so that the line never stands still.
+_SHARES = {
+    Phase.LOAD: (0.0, 0.06),
+    Phase.SAMPLE: (0.06, 0.86),
+    Phase.DECODE: (0.86, 0.95),
+    Phase.ENCODE: (0.95, 0.98),
+    Phase.VERIFY: (0.98, 1.0),
+}
+_DOING = {
+    Phase.LOAD: "Loading the model…",
+    Phase.SAMPLE: "Sampling…",
+    Phase.DECODE: "Decoding the frames…",
+    Phase.ENCODE: "Encoding the clip…",
+    Phase.VERIFY: "Checking the clip…",
+}
+
+
+class StageState(StrEnum):
+    """What the stage shows."""
+
+    EMPTY = "empty"
+    LOADING = "loading"
+    SAMPLING = "sampling"
+    DECODING = "decoding"
+    ENCODING = "encoding"
+    VERIFYING = "verifying"
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+_STATES = {
+    Phase.LOAD: StageState.LOADING,
+    Phase.SAMPLE: StageState.SAMPLING,
+    Phase.DECODE: StageState.DECODING,
+    Phase.ENCODE: StageState.ENCODING,
+    Phase.VERIFY: StageState.VERIFYING,
+}
+_RUNNING = frozenset(_STATES.values())
+
+
+class ProblemCard(Card):
+    """A failed job's problem, with what can be done about it."""
+
+    def __init__(self) -> None:
+        super().__init__("danger", (16, 12, 16, 12))
+        self._problem: Problem | None = None
+        self.column.setSpacing(8)
+        self.message = label("", "title", wrap=True)
+        self.hint = label("", "", wrap=True)
+        self.copy = Button("Copy details", icon="copy")
+        self.copy.clicked.connect(self._on_copy)
+        self.retry = Button("Retry", "primary")
+        row = QHBoxLayout()
+        row.setSpacing(8)
+        row.addWidget(self.retry)
+        row.addWidget(self.copy)
+        row.addStretch(1)
+        self.column.addWidget(self.message)
+        self.column.addWidget(self.hint)
+        self.column.addLayout(row)
+
+    def show_problem(self, problem: Problem) -> None:
+        """Fill in the words."""
+        self._problem = problem
+        self.message.setText(problem.message)
+        self.hint.setText(problem.hint)
+        self.copy.setText("Copy details")
+        self.setAccessibleName(f"{problem.message} {problem.hint}")
+
+    def _on_copy(self) -> None:
+        if self._problem is not None:
+            p = self._problem
+            QGuiApplication.clipboard().setText(f"{p.message}\n{p.hint}\n\n{p.details}".strip())
+            self.copy.setText("Copied")
+
+
+class StagePanel(QWidget):
+    """Shows one job from its first step to its verified clip.
+
+    Events of other jobs than the one begun are left alone.
+    """
+
+    stop_requested = Signal(str)
+    reject_requested = Signal(str)
+    retry_requested = Signal(str)
+    clip_wanted = Signal(str)
+    save_as_requested = Signal(str)
+    reveal_requested = Signal(str)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setProperty("role", "stage-panel")
+        self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
+        self.state = StageState.EMPTY
+        self._job: Job | None = None
+        self._output: Output | None = None
+        self._sampled: Sampled | None = None
+        self._reading = False
+        self._preview = False
+        self.clip = Clip()
+        self.player = Player(self)
+        self.picture = Picture(self.clip)
+        self.strip = FilmStrip()
+        self.transport = Transport()
+        self._card = ProblemCard()
+        self._card.setParent(self.picture)
+        self._card.hide()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(12, 10, 12, 10)
+        column.setSpacing(8)
+        column.addWidget(self.picture, 1)
+        column.addWidget(self.strip)
+        column.addWidget(self.transport)
+        self._connect()
+        self.clear()
+
+    def _connect(self) -> None:
+        bar, player = self.transport, self.player
+        player.moved.connect(self._on_moved)
+        player.playing_changed.connect(bar.set_playing)
+        self.strip.frame_chosen.connect(player.seek)
+        bar.scrub.valueChanged.connect(player.seek)
+        bar.play.clicked.connect(player.toggle)
+        bar.back.clicked.connect(lambda: player.step(-1))
+        bar.forward.clicked.connect(lambda: player.step(1))
+        bar.loop.toggled.connect(self._on_loop)
+        bar.stop.connect(self.request_stop)
+        bar.reject.connect(self.request_reject)
+        bar.save_as.connect(self._on_save_as)
+        bar.reveal.connect(self._on_reveal)
+        self._card.retry.clicked.connect(self._on_retry)
+
+    # -- what happens -----------------------------------------------------
+
+    def clear(self) -> None:
+        """Show nothing and say what to do first."""
+        self._reset(None)
+        self._enter(StageState.EMPTY)
+
+    def begin(self, job: Job) -> None:
+        """Show `job`, which starts now."""
+        self._reset(job)
+        self._enter(StageState.LOADING)
+        self.picture.set_message("Starting…", job.title, 0.0)
+
+    def apply(self, event: Event, ring: Ring | None) -> None:
+        """Show what `event` tells; `ring` holds the frames it may name."""
+        if self._job is None or event.job_id != self._job.id:
+            return
+        match event:
+            case PhaseStarted(phase=phase):
+                self._on_phase(phase)
+            case Progressed():
+                self._on_progress(event)
+            case Sampled():
+                self._on_sampled(event)
+            case FramesPublished():
+                if ring is not None:
+                    self._on_frames(event, ring)
+            case Finished(output=output):
+                self.show_output(self._job, output)
+            case Failed(problem=problem):
+                self.show_problem(self._job, problem)
+            case Stopped():
+                self._on_stopped()
+            case WorkerStarted() | Noted() | MemoryRead():
+                pass
+
+    def show_output(self, job: Job, output: Output) -> None:
+        """Show a finished clip; its frames are asked for with `clip_wanted`."""
+        if self._job is None or self._job.id != job.id:
+            self._reset(job)
+        else:
+            self.clip.detach()
+        self._output = output
+        self._reading = True
+        self._preview = False
+        self._enter(StageState.DONE)
+        if not len(self.clip):
+            self.picture.set_message("Opening the clip…", job.title)
+        self.clip_wanted.emit(output.path)
+
+    def show_problem(self, job: Job, problem: Problem) -> None:
+        """Show why `job` failed; what was seen of it stays behind the words."""
+        if self._job is None or self._job.id != job.id:
+            self._reset(job)
+        self.picture.keep()
+        self.clip.detach()
+        self._card.show_problem(problem)
+        self._enter(StageState.FAILED)
+        self.player.pause()
+
+    def clip_frame(self, index: int, total: int, image: QImage, fps: float) -> None:
+        """Take frame `index` of the finished clip, as it is read from the file."""
+        if self.state is not StageState.DONE:
+            return
+        if index == 0 and self._reading and self.clip.decoded < total:
+            self.clip.clear()
+        self.clip.put(index, total, image, fps)
+        self._show_clip(index, image)
+        if index == total - 1:
+            self._reading = False
+            self._refill_strip()
+
+    def request_stop(self) -> None:
+        """Ask for the running job to be stopped."""
+        if self._job is not None and self.state in _RUNNING:
+            self.transport.stop_button.setEnabled(False)
+            self.transport.reject_button.setEnabled(False)
+            self.transport.status.setText("Stopping…")
+            self.stop_requested.emit(self._job.id)
+
+    def request_reject(self) -> None:
+        """Ask for the running job to be stopped and queued with another seed."""
+        if self._job is not None and self.state in _RUNNING:
+            self.transport.stop_button.setEnabled(False)
+            self.transport.reject_button.setEnabled(False)
+            self.transport.status.setText("Next seed…")
+            self.reject_requested.emit(self._job.id)
+
+    def job_id(self) -> str | None:
+        """Return the id of the job on stage."""
+        return self._job.id if self._job else None
+
+    # -- Qt ---------------------------------------------------------------
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Space plays, arrows step, Home and End jump, L loops, R rejects, Ctrl+. stops."""
+        player, key = self.player, Qt.Key
+        plain = event.modifiers() in (
+            Qt.KeyboardModifier.NoModifier,
+            Qt.KeyboardModifier.KeypadModifier,
+        )
+        control = event.modifiers() == Qt.KeyboardModifier.ControlModifier
+        actions = {
+            key.Key_Space: player.toggle,
+            key.Key_Left: lambda: player.step(-1),
+            key.Key_Right: lambda: player.step(1),
+            key.Key_Home: lambda: player.seek(0),
+            key.Key_End: lambda: player.seek(player.total - 1),
+            key.Key_L: self.transport.loop.toggle,
+            key.Key_R: self.request_reject,
+        }
+        action = actions.get(key(event.key())) if plain else None
+        if control and event.key() == key.Key_Period:
+            action = self.request_stop
+        if action is None:
+            super().keyPressEvent(event)
+        else:
+            action()
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Let time go on."""
+        super().showEvent(event)
+        self.player.hold(False)
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        """Stop the clock while nobody sees the picture."""
+        super().hideEvent(event)
+        self.player.hold(True)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Keep the problem in the middle."""
+        super().resizeEvent(event)
+        # The picture's own size follows after this event.
+        QTimer.singleShot(0, self, self._place_card)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Paint in the new theme's colours."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.StyleChange:
+            self.update()
+
+    def minimumSizeHint(self) -> QSize:
+        """Allow small windows."""
+        return QSize(360, 300)
+
+    # -- inside -----------------------------------------------------------
+
+    def _reset(self, job: Job | None) -> None:
+        self.player.pause()
+        self.player.set_clip(0, 8.0)
+        self.clip.clear()
+        self.picture.forget()
+        self.strip.set_frames([])
+        self.strip.hide()
+        self._job, self._output, self._sampled = job, None, None
+        self._reading = self._preview = False
+        self.transport.stop_button.setEnabled(True)
+        self.transport.reject_button.setEnabled(True)
+        self.transport.scrub.set_progress(0.0)
+        self.transport.status.setText("")
+        self.transport.set_place(0, 0, 8.0)
+
+    def _enter(self, state: StageState) -> None:
+        self.state = state
+        done = state is StageState.DONE
+        running = state in _RUNNING
+        self.transport.setVisible(state is not StageState.EMPTY)
+        self.transport.show_for(clip=len(self.clip) > 0, running=running, done=done)
+        self._card.setVisible(state is StageState.FAILED)
+        self._place_card()
+        if not running:
+            self.transport.status.setText({"stopped": "stopped", "failed": "failed"}.get(state, ""))
+        if done:
+            self.transport.scrub.set_progress(0.0)
+        if state is StageState.EMPTY:
+            self.picture.set_message(
+                "Nothing on stage yet",
+                "Write a prompt and press Add to queue (Ctrl+⏎). "
+                "The clip forms here, step by step.",
+            )
+        elif done or state is StageState.FAILED:
+            self.picture.set_message("")
+        self._badges()
+
+    def _on_phase(self, phase: Phase) -> None:
+        self._enter(_STATES[phase])
+        start = _SHARES[phase][0]
+        self._progress(start, _DOING[phase])
+        if len(self.clip) == 0 and self._job is not None:
+            self.picture.set_message(_DOING[phase], self._job.title, start)
+
+    def _on_progress(self, event: Progressed) -> None:
+        start, end = _SHARES[event.phase]
+        share = event.done / event.total if event.total else 0.0
+        done = start + (end - start) * min(share, 1.0)
+        text = event.text or f"{_DOING[event.phase].rstrip('…')} · {event.done} of {event.total}"
+        self._progress(done, text)
+        if len(self.clip) == 0:
+            self.picture.set_message(_DOING[event.phase], event.text, share)
+
+    def _on_sampled(self, event: Sampled) -> None:
+        self._sampled = event
+        start, end = _SHARES[Phase.SAMPLE]
+        done = start + (end - start) * event.step / max(event.steps, 1)
+        self._progress(done, f"{round(done * 100)} % · {left_text(event.seconds_left)}")
+        if len(self.clip) == 0 and self._job is not None:
+            words = f"Step {event.step} of {event.steps}"
+            self.picture.set_message(words, self._job.title, event.step / max(event.steps, 1))
+        self._badges()
+
+    def _progress(self, done: float, text: str) -> None:
+        loaded = min(done, _SHARES[Phase.LOAD][1])
+        self.transport.scrub.set_progress(done, loaded)
+        if self.transport.stop_button.isEnabled():
+            self.transport.status.setText(text)
+
+    def _on_frames(self, event: FramesPublished, ring: Ring) -> None:
+        first = len(self.clip) == 0
+        if not self.clip.add(event, ring):
+            return
+        self._preview = event.preview
+        self.picture.set_message("")
+        if first:
+            self.transport.show_for(clip=True, running=True, done=False)
+            self.player.set_clip(event.total, event.fps)
+            self.player.play()
+        self.player.set_clip(event.total, event.fps)
+        if event.preview:
+            self.picture.keep()
+            self._refill_strip()
+        else:
+            frame = self.clip.frame(event.first)
+            if frame is not None:
+                self._thumb(event.first, frame)
+        self._on_moved(self.player.index)
+        self._badges()
+
+    def _on_stopped(self) -> None:
+        self.clip.detach()
+        self._enter(StageState.STOPPED)
+        if len(self.clip):
+            self.picture.set_message("")
+        else:
+            self.picture.set_message("Stopped", "Nothing was kept. Retry it from the queue.")
+
+    def _show_clip(self, index: int, image: QImage) -> None:
+        fresh = self.player.total == 0
+        self.player.set_clip(len(self.clip), self.clip.fps)
+        if self.strip.isHidden():
+            self._refill_strip()
+        self._thumb(index, image)
+        if fresh:
+            self.transport.show_for(clip=True, running=False, done=True)
+            self.player.play()
+        self.picture.set_message("")
+        self._on_moved(self.player.index)
+        self._badges()
+
+    def _refill_strip(self) -> None:
+        frames = thumbnails(self.clip, MOST, _THUMB * self.devicePixelRatioF())
+        self.strip.set_frames(frames)
+        self.strip.setVisible(len(frames) > 0)
+        self.strip.set_current(self.player.index)
+
+    def _thumb(self, index: int, image: QImage) -> None:
+        if index in self.strip.indices():
+            small = image.scaled(
+                _THUMB * self.devicePixelRatioF(),
+                Qt.AspectRatioMode.KeepAspectRatioByExpanding,
+                Qt.TransformationMode.SmoothTransformation,
+            )
+            self.strip.set_frame(index, small.copy())
+
+    def _on_moved(self, index: int) -> None:
+        self.picture.show_frame(index)
+        self.strip.set_current(index)
+        self.transport.set_place(index, len(self.clip), self.clip.fps)
+
+    def _on_loop(self, on: bool) -> None:
+        self.player.loop = on
+
+    def _on_save_as(self) -> None:
+        if self._output is not None:
+            self.save_as_requested.emit(self._output.path)
+
+    def _on_reveal(self) -> None:
+        if self._output is not None:
+            self.reveal_requested.emit(self._output.path)
+
+    def _on_retry(self) -> None:
+        if self._job is not None:
+            self.retry_requested.emit(self._job.id)
+
+    def _badges(self) -> None:
+        job = self._job
+        if job is None:
+            self.picture.set_badges("", "")
+            return
+        left, right = [_short(job.title)], []
+        params = job.params
+        out = self._output
+        if out is not None:
+            left += [f"seed {params['seed']}"] if "seed" in params else []
+            right = [f"{out.width}×{out.height}", f"{out.frames} frames", f"{out.fps:g} fps"]
+            right.append("verified ✓")
+        else:
+            if self.state is StageState.SAMPLING and self._sampled is not None:
+                step = self._sampled
+                left += [f"step {step.step} of {step.steps}", _pace(step.seconds_per_step)]
+            elif self.state is not StageState.SAMPLING:
+                left.append(str(self.state))
+            if "width" in params and "height" in params:
+                right.append(f"{params['width']}×{params['height']}")
+            if len(self.clip):
+                kind = "live preview" if self._preview else "decoded"
+                right.append(f"{kind} {self.clip.fps:g} fps")
+        self.picture.set_badges(" · ".join(left), " · ".join(right))
+
+    def _place_card(self) -> None:
+        if self._card.isHidden():
+            return
+        width = max(200, min(self.picture.width() - 32, 460))
+        height = self._card.heightForWidth(width)
+        height = height if height > 0 else self._card.sizeHint().height()
+        left = (self.picture.width() - width) // 2
+        self._card.setGeometry(left, max(4, (self.picture.height() - height) // 2), width, height)
+
+
+def _short(title: str) -> str:
+    return title if len(title) <= 34 else title[:33].rstrip() + "…"
+
+
+def _pace(seconds: float) -> str:
+    return f"{seconds:.2f} s/step" if seconds < 1 else f"{seconds:.1f} s/step"
