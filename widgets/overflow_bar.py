@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PySide6.QtCore import QSize, Qt
+from PySide6.QtCore import QEvent, QSize, Qt
 from PySide6.QtGui import QAction, QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QMenu, QPushButton, QSizePolicy, QWidget
 
@@ -14,7 +14,7 @@ QPushButton[kind="bar"] { padding: 3px 6px; font-size: 9pt; }
 QPushButton[kind="bar"]:focus { padding: 2px 5px; }
 """
 """Measures only; colours come from the application's sheet."""
-TEXTS_AT_LEAST = 5
+TEXTS_AT_LEAST = 4
 """With room for fewer texts than this, all buttons show their icon only."""
 
 
@@ -30,6 +30,7 @@ class OverflowBar(QWidget):
         self.setStyleSheet(_SHEET)
         self._actions = list(actions)
         self.buttons = [self._button(action) for action in actions]
+        self._measured: tuple[list[int], list[int]] | None = None
         self.menu = QMenu(self)
         self.menu.setToolTipsVisible(True)
         self.more = QPushButton("⋯", self)
@@ -45,6 +46,7 @@ class OverflowBar(QWidget):
         row.addStretch(1)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         for action, button in zip(self._actions, self.buttons, strict=True):
+            button.setAccessibleName(action.text())
             action.changed.connect(lambda a=action, b=button: self._dress(a, b))
             self._dress(action, button)
 
@@ -61,6 +63,14 @@ class OverflowBar(QWidget):
         super().resizeEvent(event)
         self._arrange()
 
+    def changeEvent(self, event: QEvent) -> None:
+        """Measure the buttons again in another font or style."""
+        super().changeEvent(event)
+        kinds = (QEvent.Type.FontChange, QEvent.Type.StyleChange)
+        if event.type() in kinds and hasattr(self, "more"):
+            self._measured = None
+            self._arrange()
+
     def _button(self, action: QAction) -> QPushButton:
         button = QPushButton(self)
         button.setProperty("kind", "bar")
@@ -69,26 +79,35 @@ class OverflowBar(QWidget):
         return button
 
     def _dress(self, action: QAction, button: QPushButton) -> None:
+        other = button.accessibleName() != action.text()
+        other |= button.icon().isNull() != action.icon().isNull()
         button.setIcon(action.icon())
         button.setEnabled(action.isEnabled())
         button.setToolTip(action.toolTip())
-        button.setAccessibleName(action.text())
-        # A text that changes, such as Pause to Resume, needs other room.
-        if button.text() and button.text() != action.text():
-            button.setText(action.text())
+        if other:
+            # A text that changes, such as Pause to Resume, needs other room.
+            button.setAccessibleName(action.text())
+            self._measured = None
             self._arrange()
 
-    def _widths(self, *, texts: bool) -> list[int]:
-        widths = []
-        for action, button in zip(self._actions, self.buttons, strict=True):
-            shown = button.text()
-            button.setText(action.text() if texts else "")
-            widths.append(button.sizeHint().width() + GAP)
-            button.setText(shown)
-        return widths
+    def _measure(self) -> tuple[list[int], list[int]]:
+        """Return the width of each button with its text and without, gaps included."""
+        if self._measured is None:
+            shown = [button.text() for button in self.buttons]
+            widths = []
+            for button in self.buttons:
+                button.ensurePolished()
+            for texts in (True, False):
+                for action, button in zip(self._actions, self.buttons, strict=True):
+                    button.setText(action.text() if texts else "")
+                widths.append([button.sizeHint().width() + GAP for button in self.buttons])
+            for text, button in zip(shown, self.buttons, strict=True):
+                button.setText(text)
+            self._measured = widths[0], widths[1]
+        return self._measured
 
     def _width(self, with_text: int, icons: int) -> int:
-        texts, bare = self._widths(texts=True), self._widths(texts=False)
+        texts, bare = self._measure()
         return sum(texts[:with_text]) + sum(bare[with_text : with_text + icons]) - GAP
 
     def _arrange(self) -> None:

@@ -34,7 +34,7 @@ _SPECS = (
     _Spec("pause", "Pause", "pause", "", "Hold the waiting jobs; the running one goes on"),
     _Spec("top", "Top", "top", "Ctrl+Home", "Make the selected jobs the next ones"),
     _Spec("edit", "Edit", "edit", "F2", "Change the waiting job"),
-    _Spec("cancel", "Cancel", "cancel", "Ctrl+.", "Stop the running job"),
+    _Spec("cancel", "Cancel", "cancel", "", "Stop the running job"),
     _Spec("retry", "Retry", "retry", "Ctrl+R", "Queue the failed, stopped or lost jobs again"),
     _Spec("duplicate", "Duplicate", "duplicate", "Ctrl+D", "Make a new job like this one"),
     _Spec("remove", "Remove", "trash", "Del", "Take the selected jobs off the list"),

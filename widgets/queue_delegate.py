@@ -245,7 +245,10 @@ class QueueDelegate(QStyledItemDelegate):
             return
         failed = row.state in (JobState.FAILED, JobState.LOST)
         painter.setPen(QColor(colours.text if failed else colours.muted))
-        line = metrics.elidedText(words.line(row), Qt.TextElideMode.ElideRight, rest.width())
+        # The offer to retry stands at the end and must stay in sight.
+        lost = row.state is JobState.LOST
+        mode = Qt.TextElideMode.ElideMiddle if lost else Qt.TextElideMode.ElideRight
+        line = metrics.elidedText(words.line(row), mode, rest.width())
         painter.drawText(rest, Qt.AlignmentFlag.AlignVCenter, line)
 
     def _right(
@@ -301,8 +304,8 @@ def _gradient(area: QRect, job_id: str) -> QLinearGradient:
     number = crc32(job_id.encode())
     hue, turn = number % 360, 25 + number // 360 % 60
     gradient = QLinearGradient(QPointF(area.topLeft()), QPointF(area.bottomRight()))
-    gradient.setColorAt(0, QColor.fromHsl(hue, 85, 130))
-    gradient.setColorAt(1, QColor.fromHsl((hue + turn) % 360, 85, 70))
+    gradient.setColorAt(0, QColor.fromHsl(hue, 72, 128))
+    gradient.setColorAt(1, QColor.fromHsl((hue + turn) % 360, 72, 68))
     return gradient
 
 

@@ -187,7 +187,6 @@ class QueueModel(QAbstractListModel):
         if flat == self._flat:
             self._reread(None if changed is None else set(changed))
             return
-        self._pages.clear()
         start, end = _ends(self._flat, flat)
         old, new = self._flat[start : len(self._flat) - end], flat[start : len(flat) - end]
         if not old:
@@ -251,6 +250,8 @@ class QueueModel(QAbstractListModel):
 
     def _take(self, flat: Flat, rows: dict[Group, range]) -> None:
         self._flat, self._rows = flat, rows
+        # Here and not sooner: views still look at rows while a change is announced.
+        self._pages.clear()
         running = rows[Group.RUNNING]
         self._running = dict(zip(self.ids_at(running), running, strict=False))
         kept = self._progress.keys() & self._running.keys()

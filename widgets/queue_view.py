@@ -53,6 +53,8 @@ class QueueView(QTableView):
         self._fit_headers()
 
     def _look(self) -> None:
+        # The delegate paints selected rows, with round corners.
+        self.setStyleSheet("QTableView { selection-background-color: transparent; }")
         self.horizontalHeader().hide()
         self.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         self.verticalHeader().hide()

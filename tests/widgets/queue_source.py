@@ -65,7 +65,9 @@ def row(number: int, state: JobState, **more: object) -> JobRow:
         )
     if state is JobState.FAILED:
         problem = Problem(
-            Category.INSUFFICIENT_VRAM, "The GPU ran out of memory while decoding.", "Use fewer frames."
+            Category.INSUFFICIENT_VRAM,
+            "The GPU ran out of memory while decoding.",
+            "Use fewer frames.",
         )
         made = replace(made, attempt=1, problem=problem, seconds=12.0, ended_at=time.time())
     return replace(made, **more)
