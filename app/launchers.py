@@ -41,7 +41,6 @@ def entry(root: Path, python: str) -> str:
         [
             "[Desktop Entry]",
             "Type=Application",
-            "Version=1.5",
             "Name=Framedeck",
             "GenericName=AI Video Generator",
             "Comment=Generate videos on this machine and watch its GPU memory",
@@ -53,7 +52,6 @@ def entry(root: Path, python: str) -> str:
             "Keywords=video;generation;diffusion;prompt;",
             "StartupNotify=true",
             "StartupWMClass=framedeck",
-            "SingleMainWindow=true",
             f"{MARK}={escaped(str(root))}",
             "",
         ]
