@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -98,10 +99,10 @@ def happen(fault, context):  # noqa: C901 - a list of disasters
             os.write(1, b'noise from C {"event":"Finished"}\n')
         case "garbage":
             # Straight into the pipe of events, as nothing should do.
-            for fd in os.listdir("/proc/self/fd"):
+            for fd in list(Path("/proc/self/fd").iterdir()):
                 with contextlib.suppress(OSError):
-                    if int(fd) > 2 and os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"):
-                        os.write(int(fd), b'garbage\n{"event":"Nonsense"}\n\xff\xfe\n[]\n')
+                    if int(fd.name) > 2 and str(fd.readlink()).startswith("pipe:"):
+                        os.write(int(fd.name), b'garbage\n{"event":"Nonsense"}\n\xff\xfe\n[]\n')
         case "flood":
             picture = np.zeros((1, *size), np.uint8)
             for _ in range(20_000):

@@ -203,5 +203,7 @@ def test_looking_needs_no_torch(model: Path) -> None:
         f"folders.check(Path({str(model)!r})); animatediff.recipes(Path('models'));"
         "print([name for name in ('torch', 'diffusers', 'numpy') if name in sys.modules])"
     )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert answer.stdout.strip() == "[]"

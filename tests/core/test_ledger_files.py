@@ -139,9 +139,12 @@ def test_damage_deep_in_a_large_file_is_met_plainly_and_cleared_at_the_next_star
     ids = filled(path, 9000)
     assert path.stat().st_size > 4 * 2**20
     with path.open("r+b") as file:
-        for page in range(200, path.stat().st_size // 4096, 2):
+        # Leaves of tables in the second half: nothing that a start looks at.
+        for page in range(path.stat().st_size // 8192, path.stat().st_size // 4096):
             file.seek(page * 4096)
-            file.write(bytes(4096))
+            if file.read(1) == b"\x0d":
+                file.seek(page * 4096)
+                file.write(bytes(4096))
     ledger = Ledger.open(path)
     assert ledger.opened_with is None
     with pytest.raises(ProblemError, match="damaged") as caught:

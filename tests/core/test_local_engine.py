@@ -65,7 +65,7 @@ def test_what_a_failed_job_printed_is_in_its_details(engine: LocalEngine, tmp_pa
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the pipe through /proc")
 def test_garbage_in_the_pipe_is_logged_and_passed_over(engine: LocalEngine, tmp_path: Path) -> None:
     assert isinstance(list(engine.run(fault(tmp_path, "garbage")))[-1], Finished)
-    assert "not an event: garbage" in (tmp_path / "logs" / "engine.log").read_text()
+    assert b"not an event: garbage" in (tmp_path / "logs" / "engine.log").read_bytes()
 
 
 def test_a_reader_that_does_not_read_stalls_nobody(engine: LocalEngine, tmp_path: Path) -> None:
