@@ -45,7 +45,7 @@ class Controller(QObject):
         freed: A core.engines.base.Released.
         reading: A core.gpu.readings.Reading.
         clip_frame: A core.outputs.read.ReadFrame of the clip asked for last.
-        idle: The last pump of a shutdown ended.
+        undo_changed: Whether there is anything to undo.
     """
 
     queue_changed = Signal()
@@ -58,6 +58,7 @@ class Controller(QObject):
     freed = Signal(object)
     reading = Signal(object)
     clip_frame = Signal(object)
+    undo_changed = Signal(bool)
 
     def __init__(
         self,
@@ -168,14 +169,13 @@ class Controller(QObject):
         self.queue_changed.emit()
 
     def cancel(self, ids: Sequence[str]) -> None:
-        """Stop the jobs named: a running one is cancelled, waiting ones stand as stopped."""
-        for job_id in ids:
-            if self.running is not None and self.running.id == job_id:
-                self.engine_state.emit(self.engine.name, "stopping", "busy")
-                self.engine.cancel(job_id)
-            elif self.row(job_id).state is JobState.WAITING:
-                self.ledger.cancel(job_id)
-        self.queue_changed.emit()
+        """Stop the running job if it is among `ids`; waiting ones leave the queue (`undo`)."""
+        if self.running is not None and self.running.id in ids:
+            self.engine_state.emit(self.engine.name, "stopping", "busy")
+            self.engine.cancel(self.running.id)
+        waiting = [i for i in ids if self.row(i).state is JobState.WAITING]
+        if waiting:
+            self.remove(waiting)
 
     def remove(self, ids: Sequence[str]) -> None:
         """Take jobs out of the list; `undo` brings them back. A running one stays."""
@@ -197,6 +197,7 @@ class Controller(QObject):
 
     def _remember(self, token: str) -> None:
         self._undo = [*self._undo[-99:], token]
+        self.undo_changed.emit(True)
 
     def retry(self, ids: Sequence[str]) -> None:
         """Let ended jobs wait again."""
@@ -207,7 +208,9 @@ class Controller(QObject):
     def undo(self) -> None:
         """Take back the last removal or move."""
         if self._undo:
-            self.ledger.restore(self._undo.pop())
+            token = self._undo.pop()
+            self.undo_changed.emit(bool(self._undo))
+            self.ledger.restore(token)
             self.queue_changed.emit()
             self._next()
 

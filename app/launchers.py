@@ -36,6 +36,8 @@ def escaped(text: str) -> str:
 
 def entry(root: Path, python: str) -> str:
     """Return the desktop entry that starts the checkout at `root` with the Python `python`."""
+    # GLib looks for the program before it undoes "%%", so such a path must not come first.
+    program = f"env {quoted(python)}" if "%" in python else quoted(python)
     icon = root / "resources" / "icons" / "framedeck.svg"
     return "\n".join(
         [
@@ -44,7 +46,7 @@ def entry(root: Path, python: str) -> str:
             "Name=Framedeck",
             "GenericName=AI Video Generator",
             "Comment=Generate videos on this machine and watch its GPU memory",
-            f"Exec={quoted(python)} -m app",
+            f"Exec={program} -m app",
             f"Path={escaped(str(root))}",
             f"Icon={escaped(str(icon))}",
             "Terminal=false",

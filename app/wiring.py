@@ -15,7 +15,7 @@ from app.window import MainWindow
 from core.engines.base import Released
 from core.errors import Category, Problem, ProblemError
 from core.events import Event, Failed, Finished, Noted, PhaseStarted, Stopped
-from core.gpu.readings import Reading
+from core.gpu.readings import Reading, Role
 from core.jobs import Job, JobState
 from core.places import Places
 from core.queue import JobRow
@@ -125,7 +125,7 @@ class Wiring(QObject):
             self._window.notice.show_text(
                 f"Removed {count} from the list. Finished clips stay on disk.",
                 (("Undo", lambda: self._controller.guard(self._controller.undo)),),
-                kind="info",
+                key="removed",
             )
 
     def _on_free(self) -> None:
@@ -217,6 +217,9 @@ class Wiring(QObject):
         controller.freed.connect(self._on_freed)
         controller.reading.connect(self._on_reading)
         controller.clip_frame.connect(self._on_clip_frame)
+        controller.undo_changed.connect(self._window.queue.set_undo_available)
+        controller.undo_changed.connect(self._window.menus.undo.setEnabled)
+        self._window.menus.undo.setEnabled(False)
 
     def _on_queue_changed(self) -> None:
         self._window.queue.refresh()
@@ -240,7 +243,7 @@ class Wiring(QObject):
                 running = self._controller.running
                 window.timeline.phase(job_id, running.title if running else "", phase, at)
             case Noted(text=text):
-                window.notice.show_text(text, kind="info")
+                window.notice.show_text(text, key="note")
 
     def _on_job_ended(self, job: Job, ending: Finished | Stopped | Failed) -> None:
         window = self._window
@@ -250,10 +253,10 @@ class Wiring(QObject):
         match ending:
             case Finished(output=output):
                 window.stage.show_output(job, output)
-                window.status.set_health("ok", "Healthy")
+                window.status.set_health("Healthy", "success")
             case Failed(problem=problem):
                 window.stage.show_problem(job, problem)
-                window.status.set_health("warning", "Last job failed")
+                window.status.set_health("Last job failed", "warning")
                 retry = (
                     "Retry",
                     lambda: self._controller.guard(lambda: self._controller.retry([job.id])),
@@ -273,17 +276,18 @@ class Wiring(QObject):
     def _on_problem(self, problem: Problem, key: str) -> None:
         if key == "release":
             self._window.top.set_freeing(False)
-        self._window.notice.show_problem(problem)
+        self._window.notice.show_problem(problem, key=key)
 
     def _on_freed(self, released: Released) -> None:
         self._window.top.set_freeing(False)
-        self._window.notice.show_text(freed_text(released), kind="success")
+        self._window.notice.show_text(freed_text(released), kind="success", key="freed")
 
     def _on_reading(self, reading: Reading) -> None:
         window = self._window
         window.timeline.append(reading)
         window.tiles.update_reading(reading)
-        window.status.set_reading(reading)
+        window.status.set_memory(panel_text(reading))
+        window.status.set_device(device_text(reading))
 
     def _on_clip_frame(self, frame: object) -> None:
         image = QImage(
@@ -342,6 +346,28 @@ def freed_text(released: Released) -> str:
     if released.ram_bytes or not parts:
         parts.append(f"{released.ram_bytes / 1e9:.2f} GB of memory")
     return f"{' and '.join(parts)} freed in {released.seconds:.1f} s."
+
+
+def panel_text(reading: Reading) -> str:
+    """Say how much memory this window itself takes, of the GPU where there is one."""
+    rss = f"panel: {reading.system.panel_rss_bytes / 1e6:.0f} MB of memory"
+    if not reading.devices:
+        return rss
+    own = [
+        process.used_bytes or 0
+        for device in reading.devices
+        for process in device.processes or ()
+        if process.role is Role.PANEL
+    ]
+    return f"panel: {sum(own) / 1e6:.0f} MB of VRAM · {rss[7:]}"
+
+
+def device_text(reading: Reading) -> str:
+    """Name the GPUs and their driver, or say that there are none."""
+    if not reading.devices:
+        return "No NVIDIA GPU · clips are made on the CPU"
+    names = " + ".join(device.name for device in reading.devices)
+    return f"{names} · driver {reading.driver or '–'}"
 
 
 def _copy(source: Path, target: Path) -> None:

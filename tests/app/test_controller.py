@@ -108,7 +108,10 @@ def test_cancel_of_running_and_waiting(qtbot: Any, controller: Controller) -> No
     qtbot.waitUntil(lambda: len(seen) == 1, timeout=30_000)
     qtbot.waitUntil(lambda: controller.running is None, timeout=5_000)
     assert state(controller, running.id) is JobState.STOPPED
-    assert state(controller, waits.id) is JobState.STOPPED
+    assert waiting(controller) == []
+    controller.set_paused(True)
+    controller.undo()
+    assert waiting(controller) == [waits.id]
 
 
 def test_remove_undo_move_edit_retry(qtbot: Any, controller: Controller) -> None:
@@ -126,8 +129,8 @@ def test_remove_undo_move_edit_retry(qtbot: Any, controller: Controller) -> None
     assert controller.ledger.row(two).job.params["frames"] == 16
     controller.cancel([two])
     assert waiting(controller) == [three, one]
-    controller.retry([two])
-    assert two in waiting(controller)
+    controller.undo()
+    assert waiting(controller) == [two, three, one]
 
 
 def test_a_killed_worker_fails_the_job_and_the_next_runs(

@@ -75,4 +75,10 @@ def test_the_real_requirements_are_read_whole() -> None:
     assert any(text.startswith("diffusers") for text in app)
     assert not any(text.startswith("pytest") for text in app)
     assert set(app) < set(tests)
-    assert environment.satisfied([*torch, *tests])  # these tests run in such an environment
+
+
+def test_what_is_installed_is_judged_by_its_version() -> None:
+    torch, _ = environment.requirements((ROOT / "pyproject.toml").read_bytes(), "tests")
+    assert environment.satisfied([*torch, "pytest>=8", "fd-absent; python_version < '3'"])
+    assert not environment.satisfied(["pytest>=8", "torch>=99"])
+    assert not environment.satisfied(["fd-absent"])
