@@ -9,6 +9,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,9 @@ def test_the_entry_starts_from_an_awkward_path(tmp_path: Path) -> None:
     fake = root / "python"
     fake.write_text(
         f"#!{sys.executable}\nimport json, os, sys\n"
-        f"json.dump([sys.argv, os.getcwd()], open({str(out)!r}, 'w'))\n"
+        f"with open({str(out)!r} + '.new', 'w') as file:\n"
+        f"    json.dump([sys.argv, os.getcwd()], file)\n"
+        f"os.rename({str(out)!r} + '.new', {str(out)!r})\n"
     )
     fake.chmod(0o755)
     path = tmp_path / "framedeck.desktop"
@@ -89,6 +92,9 @@ def test_the_entry_starts_from_an_awkward_path(tmp_path: Path) -> None:
     if shutil.which("gio") is None:
         pytest.skip("gio (libglib2.0-bin) is not installed")
     subprocess.run(["gio", "launch", str(path)], check=True, timeout=30)
+    deadline = time.monotonic() + 15  # gio does not wait for what it started
+    while not out.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
     assert json.loads(out.read_text()) == [[str(fake), "-m", "app"], str(root)]
 
 
