@@ -47,23 +47,25 @@ class Projection:
         """
         import torch
 
+        matrix, offset = self._half_tones()
+        where = {"dtype": torch.float32, "device": latents.device}
         with torch.no_grad():
-            if latents.ndim == 5:
-                latents = latents[0].transpose(0, 1)
-            # Half tones: -1 to 1 becomes 0 to 255; channel 3 is always 255.
-            matrix, offset = self._half_tones()
-            matrix = torch.tensor(matrix, dtype=torch.float32, device=latents.device)
-            offset = torch.tensor(offset, dtype=torch.float32, device=latents.device)
-            flat = latents.float().permute(0, 2, 3, 1)
-            colours = torch.nan_to_num(torch.matmul(flat, matrix) + offset, 0.0, 255.0, 0.0)
-            found: npt.NDArray[np.uint8] = colours.clamp_(0, 255).to(torch.uint8).cpu().numpy()
+            by_channel = latents[0] if latents.ndim == 5 else latents.transpose(0, 1)
+            channels, frames, height, width = by_channel.shape
+            flat = torch.nan_to_num(by_channel.reshape(channels, -1).float(), 0.0, 1e6, -1e6)
+            # Channel by channel is how latents lie, so the sum runs that way.
+            colours = torch.addmm(
+                torch.tensor(offset, **where), torch.tensor(matrix, **where), flat
+            )
+            small = colours.clamp_(0, 255).to(torch.uint8).view(4, frames, height, width)
+            found: npt.NDArray[np.uint8] = small.permute(1, 2, 3, 0).contiguous().cpu().numpy()
         return found
 
-    def _half_tones(self) -> tuple[list[list[float]], list[float]]:
-        matrix = [[row[2] * 127.5, row[1] * 127.5, row[0] * 127.5, 0.0] for row in self.factors]
-        red, green, blue = self.bias
-        offset = [blue * 127.5 + 128, green * 127.5 + 128, red * 127.5 + 128, 255.0]
-        return matrix, offset
+    def _half_tones(self) -> tuple[list[list[float]], list[list[float]]]:
+        """Return the matrix to 0 to 255, rows blue, green, red, opaque, and its offset."""
+        matrix = [[row[colour] * 127.5 for row in self.factors] for colour in (2, 1, 0)]
+        offset = [[self.bias[colour] * 127.5 + 128] for colour in (2, 1, 0)]
+        return [*matrix, [0.0] * len(self.factors)], [*offset, [255.0]]
 
     def save(self, folder: Path) -> None:
         """Keep the factors in the model folder `folder`."""

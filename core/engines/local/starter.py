@@ -13,7 +13,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -205,16 +206,33 @@ def vocabulary_of(words: Iterable[str]) -> tuple[dict[str, int], list[str]]:
     """
     letters = byte_letters()
     tokens = dict.fromkeys([*letters, *(letter + "</w>" for letter in letters)])
-    merges: dict[str, None] = {}
+    merges: dict[tuple[str, str], int] = {}
     for word in words:
-        left, *rest = [*word[:-1], word[-1] + "</w>"]
-        for right in rest:
-            merges[f"{left} {right}"] = None
-            left += right
-            tokens[left] = None
+        # Later merges never change words that earlier ones already make whole.
+        while len(pieces := split_word(word, merges)) > 1:
+            merges[pieces[0], pieces[1]] = len(merges)
+            tokens[pieces[0] + pieces[1]] = None
     tokens["<|startoftext|>"] = None
     tokens["<|endoftext|>"] = None
-    return {token: number for number, token in enumerate(tokens)}, list(merges)
+    numbered = {token: number for number, token in enumerate(tokens)}
+    return numbered, [f"{left} {right}" for left, right in merges]
+
+
+def split_word(word: str, merges: Mapping[tuple[str, str], int]) -> list[str]:
+    """Return the tokens of `word`: the earliest merge that fits is made first."""
+    pieces = [*word[:-1], word[-1] + "</w>"]
+    while True:
+        pairs = [pair for pair in pairwise(pieces) if pair in merges]
+        if not pairs:
+            return pieces
+        best = min(pairs, key=merges.__getitem__)
+        merged: list[str] = []
+        for piece in pieces:
+            if merged and (merged[-1], piece) == best:
+                merged[-1] += piece
+            else:
+                merged.append(piece)
+        pieces = merged
 
 
 def _write_tokenizer(folder: Path, vocabulary: dict[str, int], merges: list[str]) -> None:
