@@ -65,7 +65,7 @@ class Legend(QWidget):
             painter.setPen(QColor(tokens.muted))
             box = QRectF(x + 15, 0, width + 2, self.height())
             painter.drawText(box, int(Qt.AlignmentFlag.AlignVCenter), text)
-            x += 15 + width + 18
+            x += 15 + width + 14
         painter.end()
 
 
@@ -173,6 +173,7 @@ class TimelinePanel(QWidget):
         self._tracks.activated.connect(self._on_chosen)
         self._tracks.hide()
         self._legend = Legend()
+        self._legend.setToolTip("Rest: in use, but by no process that could be named")
         head.addWidget(self._tracks)
         head.addWidget(self._title)
         head.addSpacing(8)
@@ -219,20 +220,16 @@ class TimelinePanel(QWidget):
     def _show_words(self, track: Track, values: tuple[float, ...]) -> None:
         gpus = self._past.gpus
         if track.key != SYSTEM:
-            self._title.setText("GPU memory, GB")
+            self._title.setText("Memory, GB")
         else:
-            self._title.setText("In GB" if gpus else "System memory (no NVIDIA GPU found), GB")
+            self._title.setText("GB" if gpus else "System memory (no NVIDIA GPU found)")
         names = ("series_worker", "series_panel", "series_other")
         parts = list(zip(names, track.labels, strict=True))
         if values[PROGRAMS] != values[PROGRAMS]:
             parts = [("series_other", "In use (the driver does not say by whom)")]
         self._legend.set_parts(parts)
-        self._plot_description(track, values[USED])
-
-    def _plot_description(self, track: Track, used: float) -> None:
-        self._legend.setAccessibleName(
-            f"{track.name}: {gigabytes(used)} of {gigabytes(track.total_bytes, 0)} in use"
-        )
+        state = f"{gigabytes(values[USED])} of {gigabytes(track.total_bytes, 0)} in use"
+        self._legend.setAccessibleName(f"{track.name}: {state}")
 
     # Drawing
 
@@ -249,7 +246,7 @@ class TimelinePanel(QWidget):
             self._stack.setCurrentWidget(self._plot)
         if self._plot.picture.track is not track:
             self._plot.show_track(track)
-        elif self._plot.memory.total != float(track.total_bytes or 0):
+        else:
             self._plot.fit_memory()
         found = track.history.at(now)
         if found is not None:

@@ -96,8 +96,8 @@ class Track:
     def labels(self) -> tuple[str, str, str]:
         """Names of the stack's parts from top to bottom."""
         if self.key == SYSTEM:
-            return "Engine", "This window", "Everything else"
-        return "Engine", "Other programs", "Driver and unlisted"
+            return "Engine", "This window", "Rest"
+        return "Engine", "Other programs", "Rest"
 
     def add_device(self, at_seconds: float, device: DeviceReading) -> None:
         """Add a reading of a GPU."""

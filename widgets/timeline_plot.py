@@ -44,6 +44,14 @@ FUTURE = 58
 """Room to the right of now, pixels: there stands the name of the total."""
 
 
+def memory_ticks(total: float, height: float) -> list[float]:
+    """Return round amounts from zero to `total`, in bytes, for a view of that height."""
+    top = total / GIGABYTE
+    step = nice_step(top, MEMORY_STEPS, max(2, int(height / 28)))
+    count = max(1, int(top / step + 1e-6))
+    return [step * GIGABYTE * number for number in range(count + 1)]
+
+
 class TimeAxis(pg.AxisItem):
     """Names times by how long ago they are."""
 
@@ -74,14 +82,11 @@ class MemoryAxis(pg.AxisItem):
 
     def __init__(self) -> None:
         super().__init__("left")
-        self.total = 0.0
+        self.amounts = [0.0]
 
-    def tickValues(self, _low: float, _high: float, size: float) -> list[Any]:
-        """Return multiples of a round step up to the total."""
-        top = self.total / GIGABYTE
-        step = nice_step(top, MEMORY_STEPS, max(2, int(size / 28)))
-        count = int(top / step + 1e-6)
-        return [(step * GIGABYTE, [step * GIGABYTE * number for number in range(count + 1)])]
+    def tickValues(self, _low: float, _high: float, _size: float) -> list[Any]:
+        """Return the amounts that the grid has too."""
+        return [(self.amounts[-1], self.amounts)]
 
     def tickStrings(self, values: list[float], _scale: float, _spacing: float) -> list[str]:
         """Return such as "6"."""
@@ -99,6 +104,7 @@ class Picture(pg.GraphicsObject):
         self.tokens: Tokens | None = None
         self.hover: float | None = None
         self.focused = False
+        self.amounts = [0.0]
         self.paints = 0
         box.sigRangeChanged.connect(self._on_changed)
         box.sigResized.connect(self._on_resized)
@@ -139,6 +145,7 @@ class Picture(pg.GraphicsObject):
             return
         painter.save()
         painter.setClipRect(rect)
+        self._paint_grid(painter, tokens, rect)
         self._paint_areas(painter, track, tokens)
         self._paint_total(painter, track, tokens, rect)
         self._paint_bands(painter, tokens, rect)
@@ -150,6 +157,12 @@ class Picture(pg.GraphicsObject):
             painter.setBrush(Qt.BrushStyle.NoBrush)
             painter.drawRect(rect.adjusted(1, 1, -1, -1))
         painter.restore()
+
+    def _paint_grid(self, painter: QPainter, tokens: Tokens, rect: QRectF) -> None:
+        painter.setPen(QPen(_mixed(QColor(tokens.border), QColor(tokens.panel), 0.6), 1))
+        for amount in self.amounts:
+            y = round(self.y_of(amount)) + 0.5
+            painter.drawLine(QPointF(rect.left(), y), QPointF(rect.right(), y))
 
     def _paint_areas(self, painter: QPainter, track: Track, tokens: Tokens) -> None:
         (start, end), _ = self._box.viewRange()
@@ -168,18 +181,21 @@ class Picture(pg.GraphicsObject):
             # Nobody says whose it is, so it must not look like the engine's.
             parts = ((USED, tokens.series_other),)
         for column, colour in parts:
-            fill = QColor(colour)
+            # Toned down towards the background, opaque: areas lie over one another.
+            line = QColor(colour)
+            fill = _mixed(line, QColor(tokens.panel), 0.78)
             for run in _runs(found.at_seconds, found.high[:, column], gap):
-                self._paint_run(
-                    painter, x[run], found.low[run, column], found.high[run, column], fill
-                )
+                low, high = found.low[run, column], found.high[run, column]
+                self._paint_run(painter, x[run], low, high, fill, line)
 
-    def _paint_run(self, painter: QPainter, x: Any, low: Any, high: Any, colour: QColor) -> None:
+    def _paint_run(
+        self, painter: QPainter, x: Any, low: Any, high: Any, fill: QColor, line: QColor
+    ) -> None:
         base, top = self.y_of(0.0), self.y_of(high)
-        edge = QPen(colour.lighter(118), 1)
+        edge = QPen(line, 1)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
         painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(colour)
+        painter.setBrush(fill)
         outline = np.concatenate([x[:1], x, x[-1:]]), np.concatenate([[base], top, [base]])
         painter.drawPolygon(_polygon(*outline))
         # From the highest to the lowest of each column, so that no dip is lost.
@@ -273,14 +289,14 @@ class Plot(pg.PlotWidget):
         item = self.getPlotItem()
         item.hideButtons()
         item.setMenuEnabled(False)
-        item.showGrid(x=False, y=True, alpha=0.18)
         item.layout.setContentsMargins(0, 0, 8, 0)
         self.box = item.getViewBox()
         self.box.setMouseEnabled(x=True, y=False)
         self.box.disableAutoRange()
         self.box.setDefaultPadding(0)
         self.memory.setWidth(34)
-        self.times.setHeight(22)
+        self.times.setHeight(24)
+        self.times.setStyle(tickTextOffset=6)
         self.picture = Picture(self.box, past)
         self.box.sigRangeChangedManually.connect(self._on_moved)
         self.box.sigResized.connect(self.fit_memory)
@@ -300,7 +316,8 @@ class Plot(pg.PlotWidget):
         for axis in (self.times, self.memory):
             axis.setPen(QPen(QColor(tokens.border), 1))
             axis.setTextPen(QPen(QColor(tokens.muted), 1))
-            axis.setStyle(tickLength=0, tickFont=self.font())
+            # Names at the ends may stand out by half their width.
+            axis.setStyle(tickLength=0, tickFont=self.font(), hideOverlappingLabels=28)
         self.picture.update()
 
     def fit_memory(self, *_: object) -> None:
@@ -310,14 +327,18 @@ class Plot(pg.PlotWidget):
             return
         top = float(track.total_bytes or GIGABYTE)
         height = max(2.0 * STRIP, self.box.rect().height())
-        if self.memory.total != top:
-            self.memory.total, self.memory.picture = top, None
-        self.box.setYRange(0.0, top * height / (height - STRIP - 4), padding=0)
+        amounts = memory_ticks(top, height - STRIP)
+        if amounts != self.memory.amounts:
+            self.memory.amounts, self.memory.picture = amounts, None
+            self.memory.update()
+        self.picture.amounts = amounts
+        # A hair below zero and before the start, or the axes leave their first names out.
+        self.box.setYRange(-1e-6 * top, top * height / (height - STRIP - 4), padding=0)
 
     def show_times(self, start: float, end: float, now: float) -> None:
         """Show that stretch; `now` names the times."""
         self.times.set_now(now)
-        self.box.setXRange(start, end, padding=0)
+        self.box.setXRange(start - 1e-6 * (end - start), end, padding=0)
         self.picture.update()
 
     def future(self, span: float) -> float:
@@ -368,3 +389,9 @@ def _runs(times: Any, values: Any, gap: float) -> list[slice]:
 def _polygon(x: Any, y: Any) -> QPolygonF:
     """Return a polygon of two arrays without a loop."""
     return pg.functions.arrayToQPolygonF(x, y)
+
+
+def _mixed(colour: QColor, ground: QColor, share: float) -> QColor:
+    """Return `share` of one colour over another, opaque."""
+    parts = zip(colour.getRgb()[:3], ground.getRgb()[:3], strict=True)
+    return QColor(*(round(top * share + below * (1 - share)) for top, below in parts))
