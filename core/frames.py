@@ -24,7 +24,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -230,14 +230,13 @@ class Ring:
         for reader in tuple(self._leases):
             self.unpin(reader)
         self._closed = True
-        closers: tuple[Callable[[], Any], ...] = (
-            self._words.release,
-            self._bytes.release,
-            self._memory.close,
-        )
-        for let_go in closers:
+        for part in (self._words, self._bytes, self._memory):
             with contextlib.suppress(BufferError):
-                let_go()
+                part.close() if isinstance(part, mmap.mmap) else part.release()
+        # Without these references the last view in use takes the mapping with it.
+        self._bytes = memoryview(b"")
+        self._words = self._bytes.cast("Q")
+        del self._memory
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
+from core.engines.local.pixels import write_bgrx
 from core.engines.local.warm import Warm
 from core.events import Event, FramesPublished, PhaseStarted, Report, Sampled
 from core.frames import Ring
@@ -85,25 +86,15 @@ class Context:
             total: Number of frames of the clip.
             preview: They are a projection of latents, not decoded frames.
         """
-        count, height, width, channels = frames.shape
+        count, height, width = frames.shape[:3]
         stride = 1
         while count * -(-height // stride) * -(-width // stride) * 4 > self._ring.slot_bytes:
             stride += 1
         frames = frames[:, ::stride, ::stride]
-        count, height, width, channels = frames.shape
-
-        def fill(target: memoryview) -> None:
-            import numpy as np
-
-            pixels = np.frombuffer(target, np.uint8).reshape(count, height, width, 4)
-            if channels == 4:
-                pixels[...] = frames
-            else:
-                for blue_first in range(3):
-                    pixels[..., blue_first] = frames[..., 2 - blue_first]
-            pixels[..., 3] = 255
-
-        slot, sequence = self._ring.publish_with(count * height * width * 4, fill)
+        count, height, width = frames.shape[:3]
+        slot, sequence = self._ring.publish_with(
+            count * height * width * 4, lambda target: write_bgrx(frames, target)
+        )
         self.report(
             FramesPublished(
                 job_id=self.job.id,
