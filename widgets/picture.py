@@ -120,7 +120,10 @@ class Picture(QWidget):
     def _draw_badges(self, painter: QPainter, box: QRect, colours: theme.Tokens) -> None:
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         metrics = self.fontMetrics()
-        room = self.width() - 2 * _MARGIN
+        # Inside the picture where it is wide enough, else over the whole widget.
+        area = box if box.width() >= 320 else self.rect()
+        start, end = area.left() + _MARGIN, area.right() + 1 - _MARGIN
+        room = end - start
         right = min(metrics.horizontalAdvance(self._right) + 16, room) if self._right else 0
         # Side by side while they fit, else the left one above the right one.
         left = metrics.horizontalAdvance(self._left) + 16
@@ -128,11 +131,11 @@ class Picture(QWidget):
         bottom = min(box.bottom(), self.height()) - _MARGIN
         height = metrics.height() + 8
         if self._right:
-            at = QRect(self.width() - _MARGIN - right, bottom - height, right, height)
+            at = QRect(end - right, bottom - height, right, height)
             self._draw_badge(painter, at, self._right, colours)
         if self._left:
             top = bottom - height if apart or not self._right else bottom - 2 * height - 5
-            at = QRect(_MARGIN, top, min(left, room), height)
+            at = QRect(start, top, min(left, room), height)
             self._draw_badge(painter, at, self._left, colours)
 
     def _draw_badge(self, painter: QPainter, box: QRect, text: str, colours: theme.Tokens) -> None:

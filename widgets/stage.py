@@ -471,7 +471,7 @@ class StagePanel(QWidget):
 
     def _badges(self) -> None:
         job = self._job
-        if job is None:
+        if job is None or self.state is StageState.FAILED:
             self.picture.set_badges("", "")
             return
         left, right = [_short(job.title)], []

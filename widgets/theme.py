@@ -153,14 +153,14 @@ LIGHT = Tokens(
     stage="#14171c",
     badge="#0c0e12",
     badge_text="#eef1f5",
-    phase_load="#8a93a1",
+    phase_load="#a9b1bd",
     phase_sample="#3576bd",
     phase_decode="#cf8f1d",
-    phase_encode="#2c9069",
-    phase_verify="#9a63c0",
+    phase_encode="#1f7d5a",
+    phase_verify="#c39be0",
     series_worker="#3576bd",
     series_panel="#bd639c",
-    series_other="#8a93a1",
+    series_other="#aab2be",
 )
 
 
