@@ -142,7 +142,9 @@ class History:
         times = self._times[numbers % self._capacity]
         last = self._rows[(numbers + sizes - 1) % self._capacity]
         if len(numbers) > 1 and span > 0:
-            grid = self._np.floor(times * (columns / span))
+            # Nine digits, so that the last bit of `start` does not move the grid.
+            width = float(f"{span / columns:.9g}")
+            grid = self._np.floor(times / width + 1e-9)
             starts = self._np.flatnonzero(self._np.diff(grid, prepend=grid[0] - 1))
             ends = self._np.append(starts[1:], len(grid)) - 1
             low = self._np.fmin.reduceat(low, starts, axis=0)

@@ -84,6 +84,7 @@ class TimelinePanel(QWidget):
         self._chosen = False
         self._span = DEFAULT_SPAN
         self._follow = True
+        self._left = 0.0
         self._drawn_at = float("-inf")
         self._building = False
         self.setProperty("role", "panel")
@@ -143,7 +144,6 @@ class TimelinePanel(QWidget):
         self._span = min(max(seconds, SHORTEST_SPAN), LONGEST_SPAN)
         middle = (start + end) / 2
         self._show_times(middle - self._span / 2)
-        self._mark_range()
 
     def follow_now(self) -> None:
         """Go to now and stay there."""
@@ -259,24 +259,20 @@ class TimelinePanel(QWidget):
         if self._plot is None or self._past.now is None:
             return 0.0, self._span
         if self._follow:
-            now = self._past.now
-            return now - self._span, now + self._plot.future(self._span)
-        (start, end), _ = self._plot.box.viewRange()
-        return start, end
+            self._left = self._past.now - self._span
+        return self._left, self._left + self._span + self._plot.future(self._span)
 
     def _show_times(self, start: float) -> None:
         """Show the span from `start` on; beyond now means following."""
+        self._mark_range()
         if self._plot is None or self._past.now is None:
             return
         if not self._follow:
-            future = self._plot.future(self._span)
             oldest = (self._past.first_seconds or start) - self._span / 2
-            start = max(start, oldest)
-            self._follow = start + self._span >= self._past.now
-            self._plot.show_times(start, start + self._span + future, self._past.now)
-            self._mark_range()
-        if self._follow:
-            self._draw()
+            self._left = max(start, oldest)
+            self._follow = self._left + self._span >= self._past.now - 1e-5 * self._span
+        self._mark_range()
+        self._draw()
 
     def _on_panned(self, start: float, end: float) -> None:
         """Take over what the mouse did: a zoom keeps following, a move to the past ends it."""
@@ -291,13 +287,11 @@ class TimelinePanel(QWidget):
         else:
             self._follow = False
         self._show_times(start)
-        self._mark_range()
 
     def _pan(self, share: float) -> None:
         start, _ = self._times()
         self._follow = self._follow and share > 0
         self._show_times(start + share * self._span)
-        self._mark_range()
 
     def _on_pointed(self, position: QPointF | None) -> None:
         band = self._plot.band_under(position) if self._plot and position is not None else None

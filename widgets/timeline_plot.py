@@ -168,7 +168,7 @@ class Picture(pg.GraphicsObject):
         (start, end), _ = self._box.viewRange()
         width = self._box.rect().width()
         margin = GAP_SECONDS + (end - start) / width
-        columns = int((end - start + 2 * margin) / (end - start) * width)
+        columns = round((end - start + 2 * margin) / (end - start) * width)
         found = track.history.query(start - margin, end + margin, columns)
         x = self.x_of(found.at_seconds)
         gap = max(GAP_SECONDS, 3 * (end - start) / width)

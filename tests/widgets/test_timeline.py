@@ -1,0 +1,452 @@
+"""The memory timeline and the tiles: what is painted where, and when nothing is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtGui import QColor, QImage, QKeyEvent, QWheelEvent
+from PySide6.QtWidgets import QApplication, QToolTip
+
+from core.gpu.readings import DeviceReading, ProcessReading, Reading, Role, SystemReading
+from core.jobs import Phase
+from widgets import theme
+from widgets.tiles import DASH, TilesPanel
+from widgets.timeline import RANGES, TimelinePanel
+from widgets.timeline_data import SYSTEM, ago, gigabytes, nice_step
+
+GB = 2**30
+START = 5000.0
+
+
+def card(index: int = 0, used: int | None = 12 * GB, split: bool = True) -> DeviceReading:
+    processes = (
+        ProcessReading(1, "python", Role.WORKER, 6 * GB),
+        ProcessReading(2, "game", Role.OTHER, 4 * GB),
+    )
+    name = f"NVIDIA GeForce RTX {index}"
+    return DeviceReading(
+        index, name, 24 * GB, used, 98.0, 71.0, 342.0, processes if split else None
+    )
+
+
+def reading(at: float, *devices: DeviceReading, worker: int | None = 4 * GB) -> Reading:
+    return Reading(at, devices, SystemReading(16 * GB, 10 * GB, worker, 2 * GB, 55.0), None)
+
+
+@pytest.fixture(params=["dark", "light"])
+def tokens(request: pytest.FixtureRequest, qapp: QApplication) -> Iterator[theme.Tokens]:
+    yield theme.apply(qapp, request.param)
+    theme.apply(qapp, "dark")
+
+
+@pytest.fixture
+def panel(qtbot: object, qapp: QApplication) -> Iterator[TimelinePanel]:
+    made = TimelinePanel()
+    qtbot.addWidget(made)
+    made.resize(900, 260)
+    made.show()
+    qtbot.waitExposed(made)
+    made.ensure_built()
+    qapp.processEvents()
+    yield made
+    QToolTip.hideText()
+    made.close()
+
+
+def fill(panel: TimelinePanel, make: Callable[[float], Reading], seconds: float = 300.0) -> None:
+    at = START
+    while at <= START + seconds:
+        panel.append(make(at))
+        at += 0.5
+    QApplication.processEvents()
+
+
+class Look:
+    """Colours of a panel by time and memory."""
+
+    def __init__(self, panel: TimelinePanel) -> None:
+        QApplication.processEvents()
+        self.panel, self.plot = panel, panel._plot
+        self.image: QImage = panel.grab().toImage()
+
+    def point(self, at: float, gigabytes: float) -> QPoint:
+        picture = self.plot.picture
+        return self.pixel(picture.x_of(at), picture.y_of(gigabytes * GB))
+
+    def pixel(self, x: float, y: float) -> QPoint:
+        scene = self.plot.box.mapToScene(QPointF(x, y))
+        return self.plot.viewport().mapTo(self.panel, self.plot.mapFromScene(scene))
+
+    def colour(self, at: float, gigabytes: float) -> QColor:
+        return self.image.pixelColor(self.point(at, gigabytes))
+
+    def strip(self, at: float) -> QColor:
+        return self.image.pixelColor(self.pixel(self.plot.picture.x_of(at), 5))
+
+
+def nearest(colour: QColor, tokens: theme.Tokens) -> str:
+    """Name the token that a colour is made of, by hue and strength over the panel."""
+    ground = QColor(tokens.panel)
+    names = ["panel", *(n for n in theme.colour_names() if n.startswith(("series", "phase")))]
+
+    def distance(name: str) -> float:
+        full = QColor(getattr(tokens, name))
+        share = 0.78 if name.startswith("series") else 105 / 255
+        parts = zip(colour.getRgb()[:3], full.getRgb()[:3], ground.getRgb()[:3], strict=True)
+        return sum(abs(seen - (a * share + b * (1 - share))) for seen, a, b in parts)
+
+    return min(names, key=distance)
+
+
+def test_areas_of_a_gpu(panel: TimelinePanel, tokens: theme.Tokens) -> None:
+    fill(panel, lambda at: reading(at, card()))
+    look, at = Look(panel), START + 200
+    assert nearest(look.colour(at, 1.0), tokens) == "series_other"
+    assert nearest(look.colour(at, 4.0), tokens) == "series_panel"
+    assert nearest(look.colour(at, 9.0), tokens) == "series_worker"
+    assert nearest(look.colour(at, 15.0), tokens) == "panel"
+    assert panel._title.text() == "Memory, GB"
+
+
+def test_without_a_gpu_it_is_main_memory_and_says_so(
+    panel: TimelinePanel, tokens: theme.Tokens
+) -> None:
+    fill(panel, reading)
+    look, at = Look(panel), START + 200
+    assert nearest(look.colour(at, 2.0), tokens) == "series_other"
+    assert nearest(look.colour(at, 5.0), tokens) == "series_panel"
+    assert nearest(look.colour(at, 8.0), tokens) == "series_worker"
+    assert nearest(look.colour(at, 11.0), tokens) == "panel"
+    assert panel._title.text() == "System memory (no NVIDIA GPU found)"
+    assert panel._tracks.isHidden()
+
+
+def test_memory_that_nobody_owns_is_not_shown_as_the_engines(
+    panel: TimelinePanel, tokens: theme.Tokens
+) -> None:
+    fill(panel, lambda at: reading(at, card(split=False)))
+    assert nearest(Look(panel).colour(START + 200, 9.0), tokens) == "series_other"
+
+
+def test_unknown_values_are_a_gap(panel: TimelinePanel, tokens: theme.Tokens) -> None:
+    def make(at: float) -> Reading:
+        return reading(at, card(used=None if START + 100 < at < START + 150 else 12 * GB))
+
+    fill(panel, make)
+    look = Look(panel)
+    assert nearest(look.colour(START + 80, 9.0), tokens) == "series_worker"
+    assert nearest(look.colour(START + 125, 0.5), tokens) == "panel"
+    assert nearest(look.colour(START + 180, 9.0), tokens) == "series_worker"
+
+
+def test_time_without_readings_is_a_gap(panel: TimelinePanel, tokens: theme.Tokens) -> None:
+    fill(panel, lambda at: reading(at, card()), 100.0)
+    for number in range(200):
+        panel.append(reading(START + 200 + number / 2, card()))
+    look = Look(panel)
+    assert nearest(look.colour(START + 50, 9.0), tokens) == "series_worker"
+    assert nearest(look.colour(START + 150, 9.0), tokens) == "panel"
+    assert nearest(look.colour(START + 250, 9.0), tokens) == "series_worker"
+
+
+@pytest.mark.qt_log_ignore("does not support raise", extend=True)
+def test_bands_of_jobs(panel: TimelinePanel, tokens: theme.Tokens) -> None:
+    fill(panel, lambda at: reading(at, card()))
+    phases = (Phase.LOAD, Phase.SAMPLE, Phase.DECODE, Phase.ENCODE, Phase.VERIFY)
+    for number, phase in enumerate(phases):
+        panel.phase("a", "Scene 1", phase, START + 20 + 40 * number)
+    panel.job_ended("a", START + 220, "done")
+    panel.job_ended("a", START + 230, "failed")
+    panel.job_ended("never began", START + 230, "failed")
+    panel.phase("b", "Scene 2", Phase.LOAD, START + 250)
+    look = Look(panel)
+    for number, phase in enumerate(phases):
+        assert nearest(look.strip(START + 55 + 40 * number), tokens) == f"phase_{phase.value}"
+    assert nearest(look.strip(START + 10), tokens) == "panel"
+    assert nearest(look.strip(START + 235), tokens) == "panel"
+    assert nearest(look.strip(START + 290), tokens) == "phase_load"
+    scene = look.plot.box.mapToScene(QPointF(look.plot.picture.x_of(START + 70), 8))
+    look.plot.scene().sigMouseMoved.emit(scene)
+    assert QToolTip.text() == "Scene 1\nsample · 40.0 s"
+    scene = look.plot.box.mapToScene(QPointF(look.plot.picture.x_of(START + 190), 8))
+    look.plot.scene().sigMouseMoved.emit(scene)
+    assert QToolTip.text() == "Scene 1\nverify · 40.0 s · done"
+
+
+def test_the_readout_names_values_at_that_instant(panel: TimelinePanel) -> None:
+    from widgets.timeline_readout import lines
+
+    fill(panel, lambda at: reading(at, card()))
+    panel.phase("a", "Scene 1", Phase.SAMPLE, START + 100)
+    past = panel._past
+    seconds, values = past.tracks[0].history.at(START + 240.2)
+    assert seconds == START + 240
+    assert lines(past.tracks[0], past, START + 240, values) == [
+        "−1 min · 12.0 GB in use",
+        "Engine: 6.0 GB",
+        "Other programs: 4.0 GB",
+        "Rest: 2.0 GB",
+        "load 98 % · 71 °C · 342 W",
+        "Scene 1 · sample",
+    ]
+    before = panel.grab().toImage()
+    look = Look(panel)
+    scene = look.plot.box.mapToScene(QPointF(look.plot.picture.x_of(START + 150), 90))
+    look.plot.scene().sigMouseMoved.emit(scene)
+    assert Look(panel).image != before
+    QApplication.sendEvent(look.plot, _leave())
+    assert Look(panel).image == before
+
+
+def _leave() -> object:
+    from PySide6.QtCore import QEvent
+
+    return QEvent(QEvent.Type.Leave)
+
+
+def test_hidden_is_not_painted_and_catches_up(panel: TimelinePanel, tokens: theme.Tokens) -> None:
+    fill(panel, lambda at: reading(at, card()), 100.0)
+    picture = panel._plot.picture
+    painted = picture.paints
+    assert painted > 0
+    panel.hide()
+    for number in range(200):
+        panel.append(reading(START + 100.5 + number / 2, card()))
+        panel.phase("a", "Scene", Phase.SAMPLE, START + 100.5 + number / 2)
+    QApplication.processEvents()
+    assert picture.paints == painted
+    panel.show()
+    look = Look(panel)
+    assert picture.paints > painted
+    assert nearest(look.colour(START + 190, 9.0), tokens) == "series_worker"
+
+
+def test_readings_faster_than_pixels_are_not_all_painted(panel: TimelinePanel) -> None:
+    panel.set_span(3600.0)
+    fill(panel, lambda at: reading(at, card()), 2.0)
+    before = panel._plot.picture.paints
+    for number in range(100):
+        panel.append(reading(START + 3 + number / 100, card()))
+        QApplication.processEvents()
+    assert panel._plot.picture.paints - before <= 4
+
+
+def press(panel: TimelinePanel, key: Qt.Key) -> None:
+    event = QKeyEvent(QKeyEvent.Type.KeyPress, key, Qt.KeyboardModifier.NoModifier)
+    QApplication.sendEvent(panel, event)
+    QApplication.processEvents()
+
+
+def test_keys_pan_zoom_and_come_back(panel: TimelinePanel) -> None:
+    fill(panel, lambda at: reading(at, card()))
+    start, end = panel._times()
+    press(panel, Qt.Key.Key_Left)
+    assert not panel.following
+    assert panel._times()[0] == pytest.approx(start - 30, abs=0.1)
+    panel.append(reading(START + 310, card()))
+    assert panel._times()[0] == pytest.approx(start - 30, abs=0.1)
+    press(panel, Qt.Key.Key_Plus)
+    assert panel._span == pytest.approx(200)
+    assert not panel.following
+    press(panel, Qt.Key.Key_Minus)
+    press(panel, Qt.Key.Key_End)
+    assert panel.following
+    assert panel._times()[0] == pytest.approx(start + 10)
+    assert panel._times()[1] == pytest.approx(end + 10)
+    press(panel, Qt.Key.Key_Left)
+    press(panel, Qt.Key.Key_Right)
+    assert panel.following
+
+
+def test_the_past_ends_somewhere(panel: TimelinePanel) -> None:
+    fill(panel, lambda at: reading(at, card()))
+    for _ in range(100):
+        press(panel, Qt.Key.Key_Left)
+    assert panel._times()[0] == pytest.approx(START - 150, abs=0.1)
+
+
+def test_mouse_zoom_keeps_following_and_a_drag_ends_it(panel: TimelinePanel) -> None:
+    fill(panel, lambda at: reading(at, card()))
+    plot = panel._plot
+    middle = QPointF(plot.viewport().rect().center())
+    wheel = QWheelEvent(
+        middle, plot.viewport().mapToGlobal(middle), QPoint(), QPoint(0, 240),
+        Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier,
+        Qt.ScrollPhase.NoScrollPhase, False,
+    )  # fmt: skip
+    QApplication.sendEvent(plot.viewport(), wheel)
+    QApplication.processEvents()
+    assert panel.following
+    assert panel._span < 300
+    start, _ = panel._times()
+    assert start == pytest.approx(START + 300 - panel._span)
+    plot.box.translateBy(x=-60)
+    plot.box.sigRangeChangedManually.emit([True, False])
+    assert not panel.following
+    assert panel._times()[0] == pytest.approx(start - 60, abs=0.1)
+    panel._now.click()
+    assert panel.following
+    start, _ = panel._times()
+    for _ in range(5):  # A slow hand: less than a pixel at a time.
+        plot.box.translateBy(x=-0.1)
+        plot.box.sigRangeChangedManually.emit([True, False])
+        panel.append(reading(panel._past.now + 0.1, card()))
+    assert not panel.following
+    assert panel._times()[0] == pytest.approx(start - 0.5, abs=0.01)
+
+
+def test_ranges(panel: TimelinePanel) -> None:
+    fill(panel, lambda at: reading(at, card()))
+    for button, (_, seconds) in zip(panel._ranges, RANGES, strict=True):
+        button.click()
+        assert panel._times()[0] == pytest.approx(START + 300 - seconds)
+        assert [other.isChecked() for other in panel._ranges].count(True) == 1
+        assert button.isChecked()
+    panel.set_span(77.0)
+    assert not any(button.isChecked() for button in panel._ranges)
+
+
+def test_several_gpus_can_be_chosen(panel: TimelinePanel, tokens: theme.Tokens) -> None:
+    fill(panel, lambda at: reading(at, *(card(index) for index in range(16))), 60.0)
+    assert panel._tracks.isVisible()
+    assert panel._tracks.count() == 17
+    assert panel._tracks.itemText(3) == "GPU 3 · RTX 3"
+    panel._tracks.setCurrentIndex(16)
+    panel._tracks.activated.emit(16)
+    assert nearest(Look(panel).colour(START + 50, 2.0), tokens) == "series_other"
+    assert panel._plot.picture.track is panel._past.tracks[SYSTEM]
+
+
+def test_a_gpu_that_appears_later_is_shown_unless_another_was_chosen(
+    panel: TimelinePanel,
+) -> None:
+    fill(panel, reading, 5.0)
+    fill_from = START + 6
+    panel.append(reading(fill_from, card()))
+    panel.append(reading(fill_from + 1, card()))
+    assert panel._plot.picture.track is panel._past.tracks[0]
+    panel.append(reading(fill_from + 2))
+    assert panel._plot.picture.track is panel._past.tracks[0]
+
+
+def test_the_focus_shows(panel: TimelinePanel, tokens: theme.Tokens, qtbot: object) -> None:
+    fill(panel, reading)
+    panel.activateWindow()
+    panel.setFocus(Qt.FocusReason.TabFocusReason)
+    qtbot.waitUntil(panel.hasFocus)
+    look = Look(panel)
+    edge = look.image.pixelColor(look.pixel(1, 60))
+    assert edge.name() == tokens.focus
+
+
+def test_before_the_first_reading_and_plot(qtbot: object, tokens: theme.Tokens) -> None:
+    panel = TimelinePanel()
+    qtbot.addWidget(panel)
+    panel.resize(700, 240)
+    panel.append(reading(START))
+    panel.phase("a", "Scene", Phase.LOAD, START)
+    assert panel._plot is None
+    panel.show()
+    image = panel.grab().toImage()
+    assert image.pixelColor(350, 200).name() == tokens.panel
+    qtbot.waitUntil(lambda: panel._plot is not None)
+    assert panel.accessibleName()
+    assert panel.accessibleDescription()
+
+
+def test_the_module_loads_without_numpy_and_pyqtgraph() -> None:
+    code = (
+        "import sys, widgets.timeline, widgets.tiles;"
+        "sys.exit(any(name in sys.modules for name in ('numpy', 'pyqtgraph', 'psutil')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_words() -> None:
+    assert [ago(s) for s in (0, 30, 60, 90, 480, 3600, 5400)] == [
+        "now", "−30 s", "−1 min", "−1:30 min", "−8 min", "−1 h", "−1:30 h",
+    ]  # fmt: skip
+    assert gigabytes(None) == gigabytes(float("nan")) == "–"
+    assert gigabytes(14.6 * GB) == "14.6 GB"
+    assert nice_step(24, (1, 2, 3, 4, 6, 8), 4) == 6
+    assert nice_step(1e9, (1, 2), 4) == 2
+
+
+# Tiles
+
+
+@pytest.fixture
+def tiles(qtbot: object) -> TilesPanel:
+    made = TilesPanel()
+    qtbot.addWidget(made)
+    made.resize(340, 200)
+    made.show()
+    return made
+
+
+def shown(tiles: TilesPanel) -> dict[str, str]:
+    return {tile.name: tile.value for tile in tiles.tiles}
+
+
+def test_tiles_before_anything(tiles: TilesPanel) -> None:
+    assert set(shown(tiles).values()) == {DASH}
+
+
+def test_tiles_of_a_gpu(tiles: TilesPanel) -> None:
+    tiles.update_reading(reading(START, card(used=20 * GB)))
+    tiles.job_started("a")
+    for number, used in enumerate((10, 14, 12)):
+        tiles.update_reading(reading(START + number, card(used=used * GB)))
+    tiles.job_ended("b")
+    tiles.job_ended("a")
+    tiles.update_reading(reading(START + 9, card(used=3 * GB)))
+    assert shown(tiles) == {
+        "In use": "3.0 GB",
+        "Job peak": "14.0 GB",
+        "Job average": "12.0 GB",
+        "GPU load": "98 %",
+        "Temperature": "71 °C",
+        "Power": "342 W",
+    }
+
+
+def test_tiles_without_a_gpu(tiles: TilesPanel) -> None:
+    tiles.job_started("a")
+    tiles.update_reading(reading(START, worker=None))
+    assert shown(tiles) == {
+        "In use": "10.0 GB",
+        "Job peak": DASH,
+        "Job average": DASH,
+        "Engine": DASH,
+        "Panel": "2.00 GB",
+        "CPU load": "55 %",
+    }
+
+
+def test_tiles_dash_what_is_unknown(tiles: TilesPanel) -> None:
+    lost = DeviceReading(0, "card", None, None, None, None, None, None)
+    tiles.job_started("a")
+    tiles.update_reading(reading(START, lost))
+    assert set(shown(tiles).values()) == {DASH}
+
+
+def test_tiles_show_the_gpu_that_the_engine_uses(tiles: TilesPanel) -> None:
+    idle = DeviceReading(0, "card", 24 * GB, 20 * GB, None, None, None, ())
+    tiles.update_reading(reading(START, idle, card(1, used=9 * GB)))
+    assert shown(tiles)["In use"] == "9.0 GB"
+
+
+@pytest.mark.parametrize("size", [(120, 60), (130, 300), (230, 200), (340, 120), (900, 400)])
+def test_tiles_fit_any_width(tiles: TilesPanel, size: tuple[int, int]) -> None:
+    tiles.resize(*size)
+    QApplication.processEvents()
+    seen = [tile for tile in tiles.tiles if tile.isVisible()]
+    assert seen
+    assert seen[0].name == "In use"
+    for tile in seen:
+        assert tiles.rect().contains(tile.geometry()), tile.name
+        assert tile.width() >= 90
