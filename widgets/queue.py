@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -203,12 +204,13 @@ class QueuePanel(QWidget):
 
     # -- what applies ------------------------------------------------------
 
-    def _in(self, group: Group) -> list[int]:
+    def _in(self, group: Group, rows: list[int] | None = None) -> list[int]:
         stretch = self.model.rows_of(group)
-        return [row for row in self.view.selected_rows() if row in stretch]
+        rows = self.view.selected_rows() if rows is None else rows
+        return rows[bisect_left(rows, stretch.start) : bisect_left(rows, stretch.stop)]
 
-    def _single(self) -> JobRow | None:
-        rows = self.view.selected_rows()
+    def _single(self, rows: list[int] | None = None) -> JobRow | None:
+        rows = self.view.selected_rows() if rows is None else rows
         return self.model.job_row(rows[0]) if len(rows) == 1 else None
 
     def _ids_that_may(self, action: Action) -> list[str]:
@@ -218,11 +220,11 @@ class QueuePanel(QWidget):
     def on_selection_changed(self) -> None:
         """Enable what applies to the selected jobs."""
         rows = self.view.selected_rows()
-        ended = self._in(Group.FINISHED)
-        waiting, running = self._in(Group.WAITING), self._in(Group.RUNNING)
+        ended = self._in(Group.FINISHED, rows)
+        waiting, running = self._in(Group.WAITING, rows), self._in(Group.RUNNING, rows)
         looked_at = self.model.jobs_at(ended[:LOOKED_AT])
         may_retry = any(allowed(row.state, Action.RETRY) for row in looked_at)
-        single = self._single()
+        single = self._single(rows)
         queue = self.model.rows_of(Group.WAITING)
         enabled = {
             "pause": True,

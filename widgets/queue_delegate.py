@@ -27,6 +27,8 @@ from widgets.queue_model import Index, Role
 from widgets.theme import Tokens, of
 
 PICTURE = QSize(64, 40)
+NARROW = 280
+"""Rows narrower than this, pixels, give part of the picture's room to the text."""
 PICTURES_KEPT = 256
 PAD = 8
 GAP = 10
@@ -127,7 +129,7 @@ class QueueDelegate(QStyledItemDelegate):
         if row.state is JobState.DONE:
             return QRect(rect.right() - 34, rect.top(), 35, rect.height())
         if row.state is JobState.LOST:
-            left = rect.left() + PAD + PICTURE.width() + GAP
+            left = rect.left() + PAD + _picture_size(rect).width() + GAP
             return QRect(left, rect.center().y(), rect.right() - left, rect.height() // 2)
         return QRect()
 
@@ -156,8 +158,8 @@ class QueueDelegate(QStyledItemDelegate):
         running = row.state is JobState.RUNNING
         self._ground(painter, option, colours, running=running)
         area = option.rect.adjusted(PAD, 0, -PAD, 0)
-        picture = QRect(area.topLeft(), PICTURE)
-        picture.moveTop(area.center().y() - PICTURE.height() // 2)
+        picture = QRect(area.topLeft(), _picture_size(option.rect))
+        picture.moveTop(area.center().y() - picture.height() // 2)
         self._picture(painter, picture, row)
         area.setLeft(picture.right() + GAP)
         area.setRight(area.right() - self._right(painter, option, area, colours, row, progress))
@@ -288,6 +290,10 @@ class QueueDelegate(QStyledItemDelegate):
         done.setWidth(max(4.0, area.width() * progress.fraction))
         painter.setBrush(QColor(colours.link))
         painter.drawRoundedRect(done, 2, 2)
+
+
+def _picture_size(row: QRect) -> QSize:
+    return PICTURE if row.width() >= NARROW else PICTURE * 0.7
 
 
 def _small(font: QFont) -> QFont:

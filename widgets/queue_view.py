@@ -83,7 +83,7 @@ class QueueView(QTableView):
         rows: set[int] = set()
         for stretch in self.selectionModel().selection():
             rows.update(range(stretch.top(), stretch.bottom() + 1))
-        return sorted(row for row in rows if self._queue.key_at(row) is not None)
+        return sorted(rows.difference(self._queue.header_rows()))
 
     def select_rows(self, rows: Iterable[int]) -> None:
         """Select exactly the jobs at `rows`."""
