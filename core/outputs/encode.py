@@ -33,7 +33,7 @@ FORMAT = 1
 """Version of the recipe's layout."""
 # CAVLC makes a file about a fifth larger than CABAC and decodes it in less than half the
 # time, so that looking at every frame again stays cheap even when a clip is all noise.
-_OPTIONS = {"preset": "veryfast", "crf": "16", "coder": "cavlc"}
+_OPTIONS = {"preset": "veryfast", "crf": "17", "coder": "cavlc"}
 # The same number on every machine: x264's choices depend on it, and so the file's bytes.
 _THREADS = 4
 _BT709 = 1
@@ -239,10 +239,10 @@ class ClipWriter:
         self._write_poster()
         size = self._clip.stat().st_size
         recipe = {
+            **extra,
+            **self._facts,
             RECIPE_KEY: FORMAT,
             "job": self._job.to_json(),
-            **self._facts,
-            **extra,
             "verified": {
                 "digest": digest_of(self._clip),
                 "bytes": size,

@@ -52,13 +52,16 @@ def remove_leftovers(output_path: str | os.PathLike[str]) -> None:
     """
     output = Path(output_path)
     parts = _parts(output)
-    if parts and not output.exists():
+    ids = {part.name[len(_part_prefix(output)) :][:8] for part in parts}
+    for name in _names(output) if parts else ():
+        recipe = name.with_suffix(".json")
+        if name.exists():
+            continue
         # It may have died between publishing the recipe and the clip.
-        ids = {part.name[len(_part_prefix(output)) :][:8] for part in parts}
-        recipe = output.with_suffix(".json")
         if _job_id_in(recipe)[:8] in ids:
             recipe.unlink(missing_ok=True)
-            output.with_suffix(".jpg").unlink(missing_ok=True)
+            name.with_suffix(".jpg").unlink(missing_ok=True)
+        break
     for part in parts:
         part.unlink(missing_ok=True)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.outputs.marks import (
+    GRID,
     digest_of,
     file_checksum,
     luma,
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 
 BLACK_LUMA = 18
 """Y up to which a pixel counts as black; 16 is black itself."""
-STILL_LUMA = 8
-"""Change of Y up to which a pixel counts as unmoved; encoders wander by less."""
+STILL_LUMA = 16
+"""Change of Y up to which a pixel counts as unmoved: encoders refine a still by up to 11."""
+STILL_CELL = 1
+"""Change up to which the mean of a cell counts as unmoved; refining leaves means alone."""
 CELL_TOLERANCE = 24
 """Most that the mean of one cell may differ from the source."""
 FRAME_TOLERANCE = 4.0
@@ -116,6 +119,7 @@ class Watch:
     """Looks for light and motion, until each is found."""
 
     first: np.ndarray | None = None
+    cells: np.ndarray | None = None
     seen: int = 0
     lit: bool = False
     moved: bool = False
@@ -127,14 +131,23 @@ class Watch:
         self.seen += 1
         if not self.lit:
             self.lit = int(plane.max()) > BLACK_LUMA
-        if self.first is None:
-            self.first = plane.copy()
-        elif not self.moved:
-            if self.first.shape != plane.shape:
-                self.moved = True
-                return
+        if self.moved:
+            return
+        if self.first is None or self.cells is None:
+            self.first, self.cells = plane.copy(), _cells(plane)
+        elif self.first.shape != plane.shape:
+            self.moved = True
+        else:
+            drift = np.abs(_cells(plane).astype(np.int16) - self.cells)
             change = np.maximum(plane, self.first) - np.minimum(plane, self.first)
-            self.moved = int(change.max()) > STILL_LUMA
+            self.moved = int(drift.max()) > STILL_CELL or int(change.max()) > STILL_LUMA
+
+
+def _cells(plane: np.ndarray) -> np.ndarray:
+    """Return the signature of a foreign frame, whose size may be anything."""
+    height, width = plane.shape
+    whole = plane[: height // GRID * GRID, : width // GRID * GRID]
+    return signature(whole) if whole.size else plane[:1, :1]
 
 
 @dataclass(slots=True)

@@ -12,7 +12,10 @@ from typing import Any
 import av
 import numpy as np
 
+from core.events import Output
 from core.jobs import Job
+from core.outputs import ClipWriter
+from core.outputs.marks import read_seal
 
 Damage = Callable[[Path, random.Random], None]
 
@@ -80,6 +83,26 @@ def good_clip(number: int) -> Iterator[np.ndarray]:
             yield np.full((height, width, 3), 60 + index, np.uint8)
     else:
         yield from pan(frames, width, height, speed=1, seed=number)
+
+
+def unsealed(path: Path) -> bytes:
+    """Return the clip as another muxer would have written it: no seal, no recipe."""
+    facts = read_seal(path)
+    assert facts is not None
+    return path.read_bytes()[: facts["bytes"]].replace(b'{"framedeck":', b'{"strange  ":')
+
+
+def write(
+    output: Path, frames: Iterator[np.ndarray] | list[np.ndarray], **params: object
+) -> Output:
+    with ClipWriter(make_job(output, **params)) as writer:
+        for frame in frames:
+            writer.add(frame)
+        return writer.finish({"seconds": 1.5})
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
 
 
 # --- damages ----------------------------------------------------------------------------
