@@ -100,6 +100,7 @@ class Picture(QWidget):
         if self._title:
             self._draw_message(painter, colours, over=frame is not None)
         if self.hasFocus():
+            painter.setBrush(Qt.BrushStyle.NoBrush)
             painter.setPen(QPen(QColor(colours.focus), 2))
             painter.drawRect(self.rect().adjusted(1, 1, -1, -1))
         painter.end()

@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QSl
 from widgets import theme
 from widgets.parts import Button, ElidedLabel, IconButton, label
 
-_NARROW = 640
+_SCRUB = 150
 
 
 class ScrubBar(QSlider):
@@ -128,8 +128,8 @@ class Transport(QWidget):
         self._grid.setHorizontalSpacing(10)
         self._grid.setVerticalSpacing(2)
         self._grid.setColumnStretch(1, 1)
-        self._narrow: bool | None = None
-        self._arrange(narrow=False)
+        self._lines = 0
+        self._arrange(1)
 
     def show_for(self, *, clip: bool, running: bool, done: bool) -> None:
         """Offer what can be done: with a clip to play, a running job, a finished file."""
@@ -141,6 +141,7 @@ class Transport(QWidget):
         self.reject_button.setVisible(running)
         self.save_button.setVisible(done)
         self.reveal_button.setVisible(done)
+        self._fit()
 
     def set_playing(self, playing: bool) -> None:
         """Show whether the button plays or pauses."""
@@ -158,7 +159,7 @@ class Transport(QWidget):
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Give the scrub bar a line of its own where the row is short."""
         super().resizeEvent(event)
-        self._arrange(narrow=self.width() < _NARROW)
+        self._fit()
 
     def minimumSizeHint(self) -> QSize:
         """Allow the short form."""
@@ -176,20 +177,32 @@ class Transport(QWidget):
             row.addWidget(widget)
         return holder
 
-    def _arrange(self, *, narrow: bool) -> None:
-        if narrow == self._narrow:
+    def _fit(self) -> None:
+        left, right = self._left.sizeHint().width(), self._right.sizeHint().width()
+        room = self.width() - 12
+        if left + right + _SCRUB <= room:
+            self._arrange(1)
+        else:
+            self._arrange(2 if left + right <= room else 3)
+
+    def _arrange(self, lines: int) -> None:
+        if lines == self._lines:
             return
-        self._narrow = narrow
+        self._lines = lines
         for part in (self._left, self.scrub, self._right):
             self._grid.removeWidget(part)
-        if narrow:
-            self._grid.addWidget(self.scrub, 0, 0, 1, 3)
-            self._grid.addWidget(self._left, 1, 0)
-            self._grid.addWidget(self._right, 1, 2)
-        else:
+        if lines == 1:
             self._grid.addWidget(self._left, 0, 0)
             self._grid.addWidget(self.scrub, 0, 1)
             self._grid.addWidget(self._right, 0, 2)
+        else:
+            end = Qt.AlignmentFlag.AlignRight
+            self._grid.addWidget(self.scrub, 0, 0, 1, 3)
+            self._grid.addWidget(self._left, 1, 0)
+            if lines == 2:
+                self._grid.addWidget(self._right, 1, 2)
+            else:
+                self._grid.addWidget(self._right, 2, 0, 1, 3, end)
 
 
 def clock(seconds: float) -> str:
