@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,10 +41,14 @@ def write_bgrx(source: np.ndarray, target: memoryview) -> None:
 
 def _write_by_cv2(source: np.ndarray, target: memoryview) -> bool:
     """Do the same four times as fast, where OpenCV is installed; tell whether it was."""
+    first = "cv2" not in sys.modules
     try:
         import cv2
     except ImportError:
         return False
+    if first:
+        # Its threads spin while they wait, at the expense of the model's.
+        cv2.setNumThreads(1)
     import numpy as np
 
     rows = source.reshape(-1, *source.shape[-2:])
