@@ -146,10 +146,10 @@ def ensure(group: str) -> None:
             return
     elif sys.prefix != sys.base_prefix and _satisfied(project, group):
         return  # the person's own environment has it all
-    if stamp is not None and covered and not _inside(venv):
+    elif stamp is not None and covered and _interpreter(venv).exists():
         if stamp.python == own_version() or _still(venv, stamp.python):
             _hand_over(_interpreter(venv))
-    elif stamp is None and not _inside(venv) and _satisfied(project, group):
+    elif stamp is None and _satisfied(project, group):
         return
     _set_up(group, venv, project)
     _hand_over(_interpreter(venv))

@@ -24,7 +24,7 @@ from core.events import (
 from core.gpu.sampler import Sampler
 from core.jobs import Job, JobState, Recipe, new_job
 from core.ledger import Ledger
-from core.queue import JobRow
+from core.queue import Group, JobRow
 
 _log = logging.getLogger(__name__)
 SHUTDOWN_SECONDS = 6.0
@@ -94,7 +94,7 @@ class Controller(QObject):
         from core.outputs import remove_leftovers
 
         lost = self.ledger.recover()
-        for row in lost:
+        for row in self._lost():
             remove_leftovers(row.job.output)
         if self.ledger.opened_with is not None:
             self.problem.emit(self.ledger.opened_with, "ledger")
@@ -103,6 +103,16 @@ class Controller(QObject):
         self.queue_changed.emit()
         self._next()
         return lost
+
+    def _lost(self) -> Iterator[JobRow]:
+        """Yield all lost jobs, those of earlier starts too: a start may have been cut short."""
+        keys = self.ledger.ids(Group.FINISHED)
+        for begin in range(0, len(keys), 128):
+            # Lost jobs stand first among the ended ones.
+            for row in self.ledger.rows(keys[begin : begin + 128]):
+                if row.state is not JobState.LOST:
+                    return
+                yield row
 
     def watch(self, sampler: Sampler) -> None:
         """Start reading memory in a pump of its own."""
@@ -359,6 +369,8 @@ class Controller(QObject):
         receive: Callable[[object], None],
     ) -> None:
         """Run a side task in a pump that is kept until it ended."""
+        if self._closing:
+            return
         task = Task(source, name, receive, self)
         self._tasks.append(task)
         task.crashed.connect(self.problem)

@@ -19,6 +19,7 @@ from pathlib import Path
 TORCH_INDEX = "https://download.pytorch.org/whl"
 # The oldest driver (as CUDA version) for each build of torch, newest first.
 TORCH_BUILDS = (((13, 0), "cu130"), ((12, 8), "cu128"), ((12, 6), "cu126"))
+HEARTBEAT_SECONDS = 3.0
 VENV_ENTRIES = {"bin", "include", "lib", "lib64", "share", "etc", "scripts", ".gitignore"}
 
 Say = Callable[[str], None]
@@ -133,8 +134,7 @@ def broken_distributions(site_packages: Path) -> Iterator[Path]:
 
 def drop_broken(venv: Path, say: Say) -> None:
     """Make pip forget packages that are only partly there, so that it installs them again."""
-    pattern = "Lib/site-packages" if os.name == "nt" else "lib/python3*/site-packages"
-    for site_packages in venv.glob(pattern):
+    for site_packages in _site_packages(venv):
         for folder in broken_distributions(site_packages):
             say(f"      {folder.name.removesuffix('.dist-info')} is incomplete: again")
             shutil.rmtree(folder)
@@ -198,13 +198,47 @@ def _base_python() -> str:
 
 
 def _run(
-    command: Sequence[str], environment: dict[str, str] | None, keep_open: Sequence[int]
+    command: Sequence[str],
+    environment: dict[str, str] | None,
+    keep_open: Sequence[int],
+    heartbeat: Callable[[], None] = lambda: None,
 ) -> bool:
     # Progress goes to stderr: stdout belongs to the command that follows.
     output = sys.stderr or subprocess.DEVNULL
     inherit = tuple(keep_open) if os.name != "nt" else ()
-    done = subprocess.run(command, env=environment, stdout=output, check=False, pass_fds=inherit)
-    return done.returncode == 0
+    child = subprocess.Popen(command, env=environment, stdout=output, pass_fds=inherit)
+    try:
+        while True:
+            try:
+                return child.wait(HEARTBEAT_SECONDS) == 0
+            except subprocess.TimeoutExpired:
+                heartbeat()
+    except BaseException:
+        child.kill()
+        child.wait()
+        raise
+
+
+def _counter(venv: Path) -> Callable[[], None]:
+    """Return a heartbeat that tells how many packages are in; pip unpacks in silence."""
+    told = _installed(venv)
+
+    def tell() -> None:
+        nonlocal told
+        now = _installed(venv)
+        if now != told:
+            told = now
+            print(f"      {now} packages are in", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _installed(venv: Path) -> int:
+    return sum(len(list(folder.glob("*.dist-info"))) for folder in _site_packages(venv))
+
+
+def _site_packages(venv: Path) -> Iterator[Path]:
+    return venv.glob("Lib/site-packages" if os.name == "nt" else "lib/python3*/site-packages")
 
 
 def pip(python: Path, arguments: Sequence[str], keep_open: Sequence[int] = ()) -> bool:
@@ -219,7 +253,8 @@ def pip(python: Path, arguments: Sequence[str], keep_open: Sequence[int] = ()) -
         "PIP_USER": "0",
         "PYTHONUNBUFFERED": "1",
     }
-    return _run([str(python), "-m", "pip", "install", *arguments], environment, keep_open)
+    command = [str(python), "-m", "pip", "install", *arguments]
+    return _run(command, environment, keep_open, _counter(python.parent.parent))
 
 
 def installed_version(python: Path, name: str) -> str | None:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QTimer
+from PySide6.QtCore import QCoreApplication, QEvent, QTimer
 from PySide6.QtWidgets import QApplication
 
 from app.logs import ErrorDesk
@@ -44,6 +44,7 @@ def run(options: Namespace) -> int:
         return 1
     desk.install(places.log)
     app = QApplication(sys.argv[:1])
+    _end_on_signals(app)
     desk.install_qt()
     app.setApplicationName("framedeck")
     app.setApplicationDisplayName("Framedeck")
@@ -76,8 +77,9 @@ def _run(app: QApplication, options: Namespace, places: Places, desk: ErrorDesk)
     controller = _controller(places, settings, ledger)
     window = MainWindow(controller, settings, places.settings)
     _start(window, controller, places, desk, single, options, reset)
-    _end_on_signals(app)
     code = app.exec()
+    if not picture:
+        window.remember()
     ended = controller.close()
     single.close()
     if not ended:
@@ -85,7 +87,7 @@ def _run(app: QApplication, options: Namespace, places: Places, desk: ErrorDesk)
         logging.shutdown()
         os._exit(code)
     window.deleteLater()
-    app.processEvents()
+    QCoreApplication.sendPostedEvents(window, QEvent.Type.DeferredDelete)
     return code
 
 
@@ -155,16 +157,20 @@ def _bring_up(window: MainWindow) -> None:
 
 
 def _end_on_signals(app: QApplication) -> None:
-    """Let SIGTERM and Ctrl-C end the program in order; Python needs a beat to see them."""
+    """Let SIGTERM and Ctrl-C end the program in order, from the first moment on."""
+    asked: list[int] = []
 
-    def stop(*_: object) -> None:
-        QApplication.quit()
+    def look() -> None:
+        if asked:
+            # Not quit(), which would ask about a running job: a signal is no question.
+            QApplication.exit(0)
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), stop)
+            signal.signal(getattr(signal, name), lambda number, _: asked.append(number))
+    # Python handles signals between two of its own steps, and Qt's loop makes none.
     beat = QTimer(app, interval=250)
-    beat.timeout.connect(lambda: None)
+    beat.timeout.connect(look)
     beat.start()
 
 

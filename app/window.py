@@ -162,6 +162,7 @@ class MainWindow(QMainWindow):
 
     def remember(self) -> None:
         """Write geometry, layout and the form to the settings file."""
+        self._dirty.stop()
         self.settings = replace(
             self.settings,
             geometry=_text(self.saveGeometry()),
@@ -198,9 +199,8 @@ class MainWindow(QMainWindow):
             event.ignore()
             return
         self._dirty.stop()
-        self.remember()
         event.accept()
-        QApplication.quit()
+        QApplication.exit(0)
 
     def _ask(self, title: str, text: str, action: str) -> bool:
         box = QMessageBox(QMessageBox.Icon.Question, title, text, parent=self)

@@ -194,11 +194,15 @@ class Wiring(QObject):
     def refresh(self) -> None:
         """Show what the ledger holds, without starting anything."""
         self._on_paused(self._controller.ledger.paused)
+        self._on_engine_state(self._controller.engine.name, "idle", "idle")
+        self._window.status.set_health("Healthy", "success")
 
     def tell_lost(self, rows: list[JobRow]) -> None:
         """Offer jobs again that ran when an earlier process died."""
         if not rows:
+            self._window.status.set_health("Healthy", "success")
             return
+        self._window.status.set_health(f"{len(rows)} lost", "warning")
         ids = [row.job.id for row in rows]
         retry = ("Retry", lambda: self._controller.guard(lambda: self._controller.retry(ids)))
         self._window.notice.show_problem(lost_problem(rows), (retry,))
