@@ -68,6 +68,7 @@ class QueuePanel(QWidget):
         super().__init__(parent)
         self.setAccessibleName("Queue")
         self.setProperty("role", "panel")
+        self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         self._paused = False
         self._removals = 0
         self.model = QueueModel(source, self)

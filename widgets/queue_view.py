@@ -14,7 +14,7 @@ from PySide6.QtCore import (
     Qt,
     Signal,
 )
-from PySide6.QtGui import QKeyEvent, QMouseEvent
+from PySide6.QtGui import QDropEvent, QKeyEvent, QMouseEvent
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from core.jobs import JobState
@@ -197,6 +197,23 @@ class QueueView(QTableView):
         left = event.button() == Qt.MouseButton.LeftButton
         if left and index_job(self.indexAt(spot)) is not None and self._button_at(spot) is None:
             self.opened.emit()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Ask for the move; Qt's own way would move rows before the ledger agrees."""
+        spot = event.position().toPoint()
+        index = self.indexAt(spot)
+        place = -1
+        if index.isValid():
+            place = index.row() + int(spot.y() > self.visualRect(index).center().y())
+        move, root = Qt.DropAction.MoveAction, QModelIndex()
+        if self._queue.dropMimeData(event.mimeData(), move, place, 0, root):
+            event.setDropAction(move)
+            event.accept()
+        else:
+            event.ignore()
+        self.stopAutoScroll()
+        self.setState(QAbstractItemView.State.NoState)
+        self.viewport().update()
 
     def _button_at(self, spot: QPoint) -> QModelIndex | None:
         index = self.indexAt(spot)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import QPoint, Qt
-from PySide6.QtGui import QAccessible, QColor, QImage
+from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtGui import QAccessible, QColor, QDropEvent, QImage
 from PySide6.QtTest import QAbstractItemModelTester
 from PySide6.QtWidgets import QApplication, QLabel
 
@@ -197,6 +197,37 @@ def test_double_click_opens_and_headers_do_not(panel, qtbot):
     head = panel.view.visualRect(panel.model.index(1)).center()
     qtbot.mouseDClick(view, left, pos=head)
     assert seen == [("open_requested", ids(9)[0])]
+
+
+def let_go(panel: QueuePanel, numbers: list[int], spot: QPoint) -> bool:
+    """Drag the jobs of `numbers` into the list and let go at `spot`; say if it was taken."""
+    data = panel.model.mimeData([panel.model.index(r) for r in panel.model.rows_with(numbers)])
+    move, left, none = Qt.DropAction.MoveAction, Qt.MouseButton.LeftButton, Mod.NoModifier
+    event = QDropEvent(QPointF(spot), move, data, left, none)
+    event.ignore()
+    # Qt delivers drops only while a drag runs, which needs a window system.
+    panel.view.dropEvent(event)
+    return event.isAccepted()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "upon", "lower", "expected"),
+    [
+        ([5, 6], 3, False, ("move_requested", ids(5, 6), ids(3)[0])),
+        ([5, 6], 3, True, ("move_requested", ids(5, 6), ids(4)[0])),
+        ([2], 6, True, ("move_requested", ids(2), None)),
+        ([4], 1, False, None),
+        ([4], 9, False, None),
+    ],
+)
+def test_letting_go_between_waiting_jobs_asks_for_the_move(panel, numbers, upon, lower, expected):
+    seen = heard(panel)
+    before = [panel.model.index(at).data() for at in range(panel.model.rowCount())]
+    spot = centre(panel, upon) + QPoint(0, 15 if lower else -15)
+    assert let_go(panel, numbers, spot) == (expected is not None)
+    assert seen == ([expected] if expected else [])
+    # Nothing moves before the source says so.
+    assert [panel.model.index(at).data() for at in range(panel.model.rowCount())] == before
 
 
 def test_the_triangle_opens_a_done_job_and_the_offer_retries_a_lost_one(panel, qtbot):
