@@ -16,6 +16,8 @@ from PySide6.QtCore import QPointF, QRectF, Qt, Signal
 from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPen, QPolygonF
 from PySide6.QtWidgets import QFrame, QWidget
 
+from core.jobs import Phase
+from widgets.timeline_axes import MemoryAxis, TimeAxis, memory_ticks
 from widgets.timeline_data import (
     GIGABYTE,
     PROGRAMS,
@@ -24,73 +26,18 @@ from widgets.timeline_data import (
     Band,
     Past,
     Track,
-    ago,
-    nice_step,
 )
 from widgets.timeline_readout import lines
 
 if TYPE_CHECKING:
     from widgets.theme import Tokens
 
-TIME_STEPS = (5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0)
-TIME_STEPS += (10800.0, 21600.0)
-MEMORY_STEPS = (0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 20.0, 24.0, 32.0, 40.0, 64.0)
-MEMORY_STEPS += (96.0, 128.0, 256.0, 512.0, 1024.0)
 STRIP = 24
 """Height of the strip of bands above the curve, pixels."""
 GAP_SECONDS = 3.0
 """Samples further apart than this are not joined by a line."""
 FUTURE = 58
 """Room to the right of now, pixels: there stands the name of the total."""
-
-
-def memory_ticks(total: float, height: float) -> list[float]:
-    """Return round amounts from zero to `total`, in bytes, for a view of that height."""
-    top = total / GIGABYTE
-    step = nice_step(top, MEMORY_STEPS, max(2, int(height / 28)))
-    count = max(1, int(top / step + 1e-6))
-    return [step * GIGABYTE * number for number in range(count + 1)]
-
-
-class TimeAxis(pg.AxisItem):
-    """Names times by how long ago they are."""
-
-    def __init__(self) -> None:
-        super().__init__("bottom")
-        self.now = 0.0
-
-    def set_now(self, now: float) -> None:
-        """Take another now; the names move with it."""
-        self.now = now
-        self.picture = None
-        self.update()
-
-    def tickValues(self, low: float, high: float, size: float) -> list[Any]:
-        """Return multiples of a round step before now."""
-        step = nice_step(high - low, TIME_STEPS, max(2, int(size / 110)))
-        first = max(0, int(np.ceil((self.now - high) / step)))
-        last = int(np.floor((self.now - low) / step + 1e-6))
-        return [(step, [self.now - step * number for number in range(first, last + 1)])]
-
-    def tickStrings(self, values: list[float], _scale: float, _spacing: float) -> list[str]:
-        """Return such as "−8 min" and "now"."""
-        return [ago(self.now - value) for value in values]
-
-
-class MemoryAxis(pg.AxisItem):
-    """Names memory in GB, up to the total and not into the strip of bands."""
-
-    def __init__(self) -> None:
-        super().__init__("left")
-        self.amounts = [0.0]
-
-    def tickValues(self, _low: float, _high: float, _size: float) -> list[Any]:
-        """Return the amounts that the grid has too."""
-        return [(self.amounts[-1], self.amounts)]
-
-    def tickStrings(self, values: list[float], _scale: float, _spacing: float) -> list[str]:
-        """Return such as "6"."""
-        return [f"{value / GIGABYTE:g}" for value in values]
 
 
 class Picture(pg.GraphicsObject):
@@ -109,28 +56,36 @@ class Picture(pg.GraphicsObject):
         box.sigRangeChanged.connect(self._on_changed)
         box.sigResized.connect(self._on_resized)
         self.setZValue(10)
+        self._measure()
 
     def boundingRect(self) -> QRectF:
         """Return the whole view box."""
         return self._box.rect()
 
     def _on_changed(self, *_: object) -> None:
+        self._measure()
         self.update()
 
     def _on_resized(self, *_: object) -> None:
         self.prepareGeometryChange()
+        self._measure()
         self.update()
+
+    def _measure(self) -> None:
+        """Keep how times and amounts lie in the view; asking it each time is slow."""
+        (start, end), (low, high) = self._box.viewRange()
+        rect = self._box.rect()
+        self._start, self._x_scale = start, rect.width() / (end - start)
+        self._y_scale = rect.height() / (high - low)
+        self._zero = rect.height() + low * self._y_scale
 
     def x_of(self, seconds: Any) -> Any:
         """Return where a time stands, pixels from the left of the view."""
-        (start, end), _ = self._box.viewRange()
-        return (seconds - start) * (self._box.rect().width() / (end - start))
+        return (seconds - self._start) * self._x_scale
 
     def y_of(self, amount: Any) -> Any:
         """Return where an amount of bytes stands, pixels from the top of the view."""
-        _, (low, high) = self._box.viewRange()
-        height = self._box.rect().height()
-        return height - (amount - low) * (height / (high - low))
+        return self._zero - amount * self._y_scale
 
     def seconds_at(self, x: float) -> float:
         """Return the time at `x` pixels from the left of the view."""
@@ -219,22 +174,27 @@ class Picture(pg.GraphicsObject):
     def _paint_bands(self, painter: QPainter, tokens: Tokens, rect: QRectF) -> None:
         (start, end), _ = self._box.viewRange()
         metrics = QFontMetricsF(painter.font())
+        looks = {phase: self._band_look(phase, tokens, metrics) for phase in Phase}
+        align, text_colour = int(Qt.AlignmentFlag.AlignVCenter), QColor(tokens.text)
         for band in self._past.bands.between(start, end):
-            box = self.band_rect(band)
-            left, right = max(box.left(), rect.left()), min(box.right(), rect.right())
-            box.setLeft(left)
-            box.setRight(max(right, left + 1))
-            colour = QColor(tokens.phase(band.phase))
-            fill = QColor(colour)
-            fill.setAlpha(105)
+            colour, fill, room = looks[band.phase]
+            box = self.band_rect(band) & rect
             painter.fillRect(box, fill)
-            painter.fillRect(
-                QRectF(box.left(), box.top(), min(2.0, box.width()), box.height()), colour
-            )
-            if metrics.horizontalAdvance(band.phase.value) + 12 <= box.width():
-                painter.setPen(QColor(tokens.text))
-                text = box.adjusted(7, 0, -4, 0)
-                painter.drawText(text, int(Qt.AlignmentFlag.AlignVCenter), band.phase.value)
+            if box.width() >= 4:
+                painter.fillRect(QRectF(box.left(), box.top(), 2.0, box.height()), colour)
+            if box.width() >= room:
+                painter.setPen(text_colour)
+                painter.drawText(box.adjusted(7, 0, -4, 0), align, band.phase.value)
+
+    @staticmethod
+    def _band_look(
+        phase: Phase, tokens: Tokens, metrics: QFontMetricsF
+    ) -> tuple[QColor, QColor, float]:
+        """Return a band's edge, its fill, and the width from which on it bears its name."""
+        colour = QColor(tokens.phase(phase))
+        fill = QColor(colour)
+        fill.setAlpha(105)
+        return colour, fill, metrics.horizontalAdvance(phase.value) + 12
 
     def band_rect(self, band: Band) -> QRectF:
         """Return where a band stands, pixels."""

@@ -90,7 +90,7 @@ def plain(times: Any, series: Any, *, best: bool) -> Callable[[], None]:
     return tick
 
 
-def ours(times: Any, series: Any, span: float) -> Callable[[], None]:
+def ours(times: Any, series: Any, span: float, step: float) -> Callable[[], None]:
     """Return a tick of the panel: one reading more, and a repaint."""
     from PySide6.QtWidgets import QApplication
 
@@ -118,7 +118,7 @@ def ours(times: Any, series: Any, span: float) -> Callable[[], None]:
     clock = itertools.count(1)
 
     def tick() -> None:
-        now = POINTS * 0.1 + next(clock) * 5.0
+        now = POINTS * 0.1 + next(clock) * step
         panel.append(Reading(now, (device,), system, None))
         panel._plot.viewport().repaint()
 
@@ -137,8 +137,8 @@ def painting() -> dict[str, float]:
     ticks = {
         "pyqtgraph as it comes": plain(times, series, best=False),
         "pyqtgraph, best settings": plain(times, series, best=True),
-        "the panel, all of it": ours(times, series, POINTS * 0.1),
-        "the panel, last 5 minutes": ours(times, series, 300.0),
+        "the panel, all of it": ours(times, series, POINTS * 0.1, 1.0),
+        "the panel, last 5 minutes": ours(times, series, 300.0, 0.2),
     }
     spent: dict[str, list[float]] = {name: [] for name in ticks}
     for number in range(ROUNDS + 1):
