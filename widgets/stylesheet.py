@@ -86,9 +86,9 @@ QToolButton:pressed, QToolButton:checked { background: $selection; }
 QToolButton:focus { border-color: $focus; }
 
 QToolButton[kind="split"] { background: $raised; border: 1px solid $border;
-    padding: 6px 24px 6px 9px; }
+    padding: 5px 24px 5px 9px; }
 QToolButton[kind="split"]:hover { border-color: $muted; }
-QToolButton[kind="split"]:focus { border: 2px solid $focus; padding: 5px 23px 5px 8px; }
+QToolButton[kind="split"]:focus { border: 2px solid $focus; padding: 4px 23px 4px 8px; }
 QToolButton[kind="split"]:disabled { color: $muted; background: $panel; }
 QToolButton[kind="split"]::menu-button { border: none;
     border-left: 1px solid $border; width: 18px; }
@@ -97,6 +97,7 @@ QToolButton[kind="split"]::menu-arrow { image: url("$chevron"); width: 11px; hei
 QLineEdit, QPlainTextEdit, QTextEdit, QAbstractSpinBox, QComboBox { background: $field;
     color: $text; border: 1px solid $border; border-radius: 5px; padding: 4px 7px;
     selection-background-color: $accent; selection-color: $accent_text; }
+QLineEdit, QPlainTextEdit { placeholder-text-color: $muted; }
 QPlainTextEdit, QTextEdit { padding: 2px 3px; }
 QLineEdit:hover, QPlainTextEdit:hover, QAbstractSpinBox:hover, QComboBox:hover
     { border-color: $muted; }

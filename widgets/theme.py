@@ -175,6 +175,7 @@ class Theme(QObject):
         self.mode: Mode = "system"
         self.tokens = tokens("system", app)
         self._busy = False
+        self._dressed: Tokens | None = None
         app.styleHints().colorSchemeChanged.connect(self.on_scheme_changed)
 
     def set_mode(self, mode: Mode) -> Tokens:
@@ -198,6 +199,9 @@ class Theme(QObject):
 
     def _dress(self, app: QApplication) -> Tokens:
         self.tokens = tokens(self.mode, app)
+        if self.tokens is self._dressed:
+            return self.tokens  # Dressing every widget again would cost and change nothing.
+        self._dressed = self.tokens
         app.setPalette(_palette(self.tokens))
         app.setStyleSheet(stylesheet(self.tokens))
         self.changed.emit(self.tokens)
@@ -248,17 +252,25 @@ def icon(name: str, tokens: Tokens, colour: str | None = None) -> QIcon:
     Raises:
         FileNotFoundError: There is no such icon.
     """
+    source = _source(name)
     made = QIcon()
-    for size in (16, 32, 64):
-        made.addPixmap(picture(name, colour or tokens.text, size))
-        made.addPixmap(picture(name, tokens.border, size), QIcon.Mode.Disabled)
+    for size in (16, 32):
+        made.addPixmap(_render(source, colour or tokens.text, size))
+        made.addPixmap(_render(source, tokens.border, size), QIcon.Mode.Disabled)
     return made
 
 
 def picture(name: str, colour: str, size: int) -> QPixmap:
     """Return resources/icons/`name`.svg in `colour`, `size` device pixels wide and high."""
-    source = path(f"icons/{name}.svg").read_text("utf-8").replace("currentColor", colour)
-    drawing = QSvgRenderer(QByteArray(source.encode()))
+    return _render(_source(name), colour, size)
+
+
+def _source(name: str) -> str:
+    return path(f"icons/{name}.svg").read_text("utf-8")
+
+
+def _render(source: str, colour: str, size: int) -> QPixmap:
+    drawing = QSvgRenderer(QByteArray(source.replace("currentColor", colour).encode()))
     pixmap = QPixmap(size, size)
     pixmap.fill(Qt.GlobalColor.transparent)
     painter = QPainter(pixmap)

@@ -129,6 +129,7 @@ def test_icon_takes_the_colour_asked_for(qapp: QApplication) -> None:
 def test_apply_dresses_and_changes(qapp: QApplication, qtbot) -> None:
     label = QLabel("x")
     qtbot.addWidget(label)
+    theme.apply(qapp, "light")
     assert theme.apply(qapp, "dark") is theme.DARK
     assert qapp.palette().color(QPalette.ColorRole.Window) == QColor(theme.DARK.panel)
     assert theme.of(label) is theme.DARK
@@ -141,16 +142,20 @@ def test_apply_dresses_and_changes(qapp: QApplication, qtbot) -> None:
 
 
 def test_system_theme_follows_the_desktop(qapp: QApplication) -> None:
-    theme.apply(qapp, "system")
+    theme.apply(qapp, "light")
     follower = qapp.findChild(theme.Theme)
     told = []
     follower.changed.connect(told.append)
-    qapp.styleHints().colorSchemeChanged.emit(qapp.styleHints().colorScheme())
-    assert len(told) == 1
-    theme.apply(qapp, "dark")
+    hints = qapp.styleHints()
+    hints.colorSchemeChanged.emit(hints.colorScheme())
+    assert told == []  # Light was chosen: the desktop has no say.
+    wanted = theme.tokens("system", qapp)
+    theme.apply(qapp, "dark" if wanted is theme.LIGHT else "light")
     told.clear()
-    qapp.styleHints().colorSchemeChanged.emit(qapp.styleHints().colorScheme())
-    assert told == []
+    follower.mode = "system"
+    hints.colorSchemeChanged.emit(hints.colorScheme())
+    assert told == [wanted]
+    assert follower.tokens is wanted
 
 
 def test_colours_are_named_in_the_theme_alone() -> None:
