@@ -340,10 +340,6 @@ def _decode(context: Context, model: Model, latents: Any) -> Iterator[npt.NDArra
             bytes_ = picture.permute(1, 2, 0).mul(127.5).add(128).clamp(0, 255).to(torch.uint8)
             frame: npt.NDArray[np.uint8] = bytes_.contiguous().cpu().numpy()
         context.publish(frame[None], first=number, total=total, preview=False)
-        progress = Progressed(
-            job_id=context.job.id, phase=Phase.DECODE, done=number + 1, total=total
-        )
-        context.report(progress)
         yield frame
 
 
