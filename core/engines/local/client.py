@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from core.engines.base import Released
@@ -57,8 +57,10 @@ class _Child:
         """End it for certain and wait for that; bounded, from any thread."""
         self.process.kill()
         self.lifeline.cut()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(_JOIN_SECONDS)
+        # Popen.wait with a limit sleeps up to 50 ms at a time.
+        deadline = monotonic() + _JOIN_SECONDS
+        while self.process.poll() is None and monotonic() < deadline:
+            sleep(0.001)
 
     def how_it_died(self) -> str:
         """Say in a few words how the process ended."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib.metadata
 import platform
 import sys
@@ -51,6 +52,9 @@ def import_torch() -> None:
     with contextlib.suppress(ImportError):
         import diffusers  # noqa: F401
         import torch  # noqa: F401
+    # What was imported stays: no later collection needs to walk through it.
+    gc.collect()
+    gc.freeze()
 
 
 def _cuda() -> Any:
