@@ -144,13 +144,15 @@ def ensure(group: str) -> None:
             _hand_over(Path(sys._base_executable))
         if covered or (not (venv / STAMP).exists() and _satisfied(project, group)):
             return
-    elif sys.prefix != sys.base_prefix and _satisfied(project, group):
-        return  # the person's own environment has it all
-    elif stamp is not None and covered and _interpreter(venv).exists():
-        if stamp.python == own_version() or _still(venv, stamp.python):
-            _hand_over(_interpreter(venv))
-    elif stamp is None and _satisfied(project, group):
-        return
+    else:
+        own_environment = sys.prefix != sys.base_prefix
+        if own_environment and _satisfied(project, group):
+            return  # the one that the person made and chose has it all
+        if stamp is not None and covered and _interpreter(venv).exists():
+            if stamp.python == own_version() or _still(venv, stamp.python):
+                _hand_over(_interpreter(venv))
+        elif not own_environment and stamp is None and _satisfied(project, group):
+            return
     _set_up(group, venv, project)
     _hand_over(_interpreter(venv))
 
