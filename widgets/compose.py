@@ -19,8 +19,10 @@ from PySide6.QtWidgets import (
 
 from core.errors import Problem, ProblemError
 from core.jobs import Kind, Recipe
-from widgets.fields import ChoiceBox, Field, FieldRow, field_for
-from widgets.parts import Button, Card, FittingScroll, FlowBox, label, set_tone
+from widgets.editors import ChoiceBox
+from widgets.examples import examples_box
+from widgets.fields import Field, FieldRow, field_for
+from widgets.parts import Button, Card, FittingScroll, label, set_tone
 
 _COPIES = (2, 3, 4, 8, 16)
 _ADD = "Add to queue"
@@ -164,7 +166,7 @@ class ComposePanel(QWidget):
             fields = [self._fields[p.name] for p in group]
             column.addWidget(fields[0] if len(fields) == 1 else FieldRow(fields))
             if recipe.examples and fields[0].parameter.name == "prompt":
-                column.addWidget(self._make_examples(recipe))
+                column.addWidget(examples_box(recipe.examples, self._use_example))
         for name, field in self._fields.items():
             if name in values:
                 field.set_raw(values[name])
@@ -179,17 +181,6 @@ class ComposePanel(QWidget):
         self._loading = False
         self._order_tabs()
         self._on_changed()
-
-    def _make_examples(self, recipe: Recipe) -> QWidget:
-        box = FlowBox()
-        for example in recipe.examples:
-            words = " ".join(example.split())
-            chip = Button(words if len(words) <= 30 else words[:29].rstrip() + "…", "chip")
-            chip.setToolTip(f"Use this prompt: {words}")
-            chip.setAccessibleName(f"Example: {words}")
-            chip.clicked.connect(lambda _=False, text=words: self._use_example(text))
-            box.add(chip)
-        return box
 
     def _order_tabs(self) -> None:
         order: list[QWidget] = [self._combo]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEvent, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import (
-    QGuiApplication,
     QHideEvent,
     QImage,
     QKeyEvent,
     QResizeEvent,
     QShowEvent,
 )
-from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from core.errors import Problem
 from core.events import (
@@ -33,91 +31,24 @@ from core.events import (
 )
 from core.jobs import Job, Phase
 from widgets.filmstrip import MOST, FilmStrip
-from widgets.parts import Button, Card, label
 from widgets.picture import Picture
 from widgets.player import Clip, Player, thumbnails
+from widgets.problem_card import ProblemCard
+from widgets.stage_words import (
+    DOING,
+    RUNNING,
+    SHARES,
+    STATES,
+    StageState,
+    badges_of_output,
+    badges_of_run,
+)
 from widgets.transport import Transport, left_text
 
 if TYPE_CHECKING:
     from core.frames import Ring
 
 _THUMB = QSize(96, 44)
-# Where each phase begins and ends on the line of progress. Sampling is nearly
-# all of it; the rest gets a little, so that the line never stands still.
-_SHARES = {
-    Phase.LOAD: (0.0, 0.06),
-    Phase.SAMPLE: (0.06, 0.86),
-    Phase.DECODE: (0.86, 0.95),
-    Phase.ENCODE: (0.95, 0.98),
-    Phase.VERIFY: (0.98, 1.0),
-}
-_DOING = {
-    Phase.LOAD: "Loading the model…",
-    Phase.SAMPLE: "Sampling…",
-    Phase.DECODE: "Decoding the frames…",
-    Phase.ENCODE: "Encoding the clip…",
-    Phase.VERIFY: "Checking the clip…",
-}
-
-
-class StageState(StrEnum):
-    """What the stage shows."""
-
-    EMPTY = "empty"
-    LOADING = "loading"
-    SAMPLING = "sampling"
-    DECODING = "decoding"
-    ENCODING = "encoding"
-    VERIFYING = "verifying"
-    DONE = "done"
-    FAILED = "failed"
-    STOPPED = "stopped"
-
-
-_STATES = {
-    Phase.LOAD: StageState.LOADING,
-    Phase.SAMPLE: StageState.SAMPLING,
-    Phase.DECODE: StageState.DECODING,
-    Phase.ENCODE: StageState.ENCODING,
-    Phase.VERIFY: StageState.VERIFYING,
-}
-_RUNNING = frozenset(_STATES.values())
-
-
-class ProblemCard(Card):
-    """A failed job's problem, with what can be done about it."""
-
-    def __init__(self) -> None:
-        super().__init__("danger", (16, 12, 16, 12))
-        self._problem: Problem | None = None
-        self.column.setSpacing(8)
-        self.message = label("", "title", wrap=True)
-        self.hint = label("", "", wrap=True)
-        self.copy = Button("Copy details", icon="copy")
-        self.copy.clicked.connect(self._on_copy)
-        self.retry = Button("Retry", "primary")
-        row = QHBoxLayout()
-        row.setSpacing(8)
-        row.addWidget(self.retry)
-        row.addWidget(self.copy)
-        row.addStretch(1)
-        self.column.addWidget(self.message)
-        self.column.addWidget(self.hint)
-        self.column.addLayout(row)
-
-    def show_problem(self, problem: Problem) -> None:
-        """Fill in the words."""
-        self._problem = problem
-        self.message.setText(problem.message)
-        self.hint.setText(problem.hint)
-        self.copy.setText("Copy details")
-        self.setAccessibleName(f"{problem.message} {problem.hint}")
-
-    def _on_copy(self) -> None:
-        if self._problem is not None:
-            p = self._problem
-            QGuiApplication.clipboard().setText(f"{p.message}\n{p.hint}\n\n{p.details}".strip())
-            self.copy.setText("Copied")
 
 
 class StagePanel(QWidget):
@@ -250,7 +181,7 @@ class StagePanel(QWidget):
 
     def request_stop(self) -> None:
         """Ask for the running job to be stopped."""
-        if self._job is not None and self.state in _RUNNING:
+        if self._job is not None and self.state in RUNNING:
             self.transport.stop_button.setEnabled(False)
             self.transport.reject_button.setEnabled(False)
             self.transport.status.setText("Stopping…")
@@ -258,7 +189,7 @@ class StagePanel(QWidget):
 
     def request_reject(self) -> None:
         """Ask for the running job to be stopped and queued with another seed."""
-        if self._job is not None and self.state in _RUNNING:
+        if self._job is not None and self.state in RUNNING:
             self.transport.stop_button.setEnabled(False)
             self.transport.reject_button.setEnabled(False)
             self.transport.status.setText("Next seed…")
@@ -341,7 +272,7 @@ class StagePanel(QWidget):
     def _enter(self, state: StageState) -> None:
         self.state = state
         done = state is StageState.DONE
-        running = state in _RUNNING
+        running = state in RUNNING
         self.transport.setVisible(state is not StageState.EMPTY)
         self.transport.show_for(clip=len(self.clip) > 0, running=running, done=done)
         self._card.setVisible(state is StageState.FAILED)
@@ -361,24 +292,24 @@ class StagePanel(QWidget):
         self._badges()
 
     def _on_phase(self, phase: Phase) -> None:
-        self._enter(_STATES[phase])
-        start = _SHARES[phase][0]
-        self._progress(start, _DOING[phase])
+        self._enter(STATES[phase])
+        start = SHARES[phase][0]
+        self._progress(start, DOING[phase])
         if len(self.clip) == 0 and self._job is not None:
-            self.picture.set_message(_DOING[phase], self._job.title, start)
+            self.picture.set_message(DOING[phase], self._job.title, start)
 
     def _on_progress(self, event: Progressed) -> None:
-        start, end = _SHARES[event.phase]
+        start, end = SHARES[event.phase]
         share = event.done / event.total if event.total else 0.0
         done = start + (end - start) * min(share, 1.0)
-        text = event.text or f"{_DOING[event.phase].rstrip('…')} · {event.done} of {event.total}"
+        text = event.text or f"{DOING[event.phase].rstrip('…')} · {event.done} of {event.total}"
         self._progress(done, text)
         if len(self.clip) == 0:
-            self.picture.set_message(_DOING[event.phase], event.text, share)
+            self.picture.set_message(DOING[event.phase], event.text, share)
 
     def _on_sampled(self, event: Sampled) -> None:
         self._sampled = event
-        start, end = _SHARES[Phase.SAMPLE]
+        start, end = SHARES[Phase.SAMPLE]
         done = start + (end - start) * event.step / max(event.steps, 1)
         self._progress(done, f"{round(done * 100)} % · {left_text(event.seconds_left)}")
         if len(self.clip) == 0 and self._job is not None:
@@ -387,7 +318,7 @@ class StagePanel(QWidget):
         self._badges()
 
     def _progress(self, done: float, text: str) -> None:
-        loaded = min(done, _SHARES[Phase.LOAD][1])
+        loaded = min(done, SHARES[Phase.LOAD][1])
         self.transport.scrub.set_progress(done, loaded)
         if self.transport.stop_button.isEnabled():
             self.transport.status.setText(text)
@@ -470,29 +401,15 @@ class StagePanel(QWidget):
             self.retry_requested.emit(self._job.id)
 
     def _badges(self) -> None:
-        job = self._job
-        if job is None or self.state is StageState.FAILED:
+        if self._job is None or self.state is StageState.FAILED:
             self.picture.set_badges("", "")
             return
-        left, right = [_short(job.title)], []
-        params = job.params
-        out = self._output
-        if out is not None:
-            left += [f"seed {params['seed']}"] if "seed" in params else []
-            right = [f"{out.width}×{out.height}", f"{out.frames} frames", f"{out.fps:g} fps"]
-            right.append("verified ✓")
+        if self._output is not None:
+            left, right = badges_of_output(self._job, self._output)
         else:
-            if self.state is StageState.SAMPLING and self._sampled is not None:
-                step = self._sampled
-                left += [f"step {step.step} of {step.steps}", _pace(step.seconds_per_step)]
-            elif self.state is not StageState.SAMPLING:
-                left.append(str(self.state))
-            if "width" in params and "height" in params:
-                right.append(f"{params['width']}×{params['height']}")
-            if len(self.clip):
-                kind = "live preview" if self._preview else "decoded"
-                right.append(f"{kind} {self.clip.fps:g} fps")
-        self.picture.set_badges(" · ".join(left), " · ".join(right))
+            fps = self.clip.fps if len(self.clip) else None
+            left, right = badges_of_run(self._job, self.state, self._sampled, fps, self._preview)
+        self.picture.set_badges(left, right)
 
     def _place_card(self) -> None:
         if self._card.isHidden():
@@ -502,11 +419,3 @@ class StagePanel(QWidget):
         height = height if height > 0 else self._card.sizeHint().height()
         left = (self.picture.width() - width) // 2
         self._card.setGeometry(left, max(4, (self.picture.height() - height) // 2), width, height)
-
-
-def _short(title: str) -> str:
-    return title if len(title) <= 34 else title[:33].rstrip() + "…"
-
-
-def _pace(seconds: float) -> str:
-    return f"{seconds:.2f} s/step" if seconds < 1 else f"{seconds:.1f} s/step"
