@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QEvent, QSize, Qt, QTimer, Signal
+from PySide6.QtCore import QSize, Qt, QTimer, Signal, SignalInstance
 from PySide6.QtGui import (
     QHideEvent,
     QImage,
@@ -181,19 +181,19 @@ class StagePanel(QWidget):
 
     def request_stop(self) -> None:
         """Ask for the running job to be stopped."""
-        if self._job is not None and self.state in RUNNING:
-            self.transport.stop_button.setEnabled(False)
-            self.transport.reject_button.setEnabled(False)
-            self.transport.status.setText("Stopping…")
-            self.stop_requested.emit(self._job.id)
+        self._ask(self.stop_requested, "Stopping…")
 
     def request_reject(self) -> None:
         """Ask for the running job to be stopped and queued with another seed."""
-        if self._job is not None and self.state in RUNNING:
-            self.transport.stop_button.setEnabled(False)
-            self.transport.reject_button.setEnabled(False)
-            self.transport.status.setText("Next seed…")
-            self.reject_requested.emit(self._job.id)
+        self._ask(self.reject_requested, "Next seed…")
+
+    def _ask(self, request: SignalInstance, words: str) -> None:
+        bar = self.transport
+        if self._job is not None and self.state in RUNNING and bar.stop_button.isEnabled():
+            bar.stop_button.setEnabled(False)
+            bar.reject_button.setEnabled(False)
+            bar.status.setText(words)
+            request.emit(self._job.id)
 
     def job_id(self) -> str | None:
         """Return the id of the job on stage."""
@@ -241,12 +241,6 @@ class StagePanel(QWidget):
         super().resizeEvent(event)
         # The picture's own size follows after this event.
         QTimer.singleShot(0, self, self._place_card)
-
-    def changeEvent(self, event: QEvent) -> None:
-        """Paint in the new theme's colours."""
-        super().changeEvent(event)
-        if event.type() == QEvent.Type.StyleChange:
-            self.update()
 
     def minimumSizeHint(self) -> QSize:
         """Allow small windows."""
