@@ -58,8 +58,9 @@ def read_frames(path: str | os.PathLike[str], max_bytes: int) -> Iterator[ReadFr
         )
     try:
         with av.open(os.fspath(clip), metadata_errors="replace") as container:
-            if not container.streams.video:
-                raise ValueError("no video in it")
+            video = container.streams.video
+            if not video or video[0].codec_context is None:
+                raise ValueError("no video in it that can be decoded")
             yield from _decode(container, max_bytes)
     except (av.FFmpegError, ValueError) as error:
         raise ProblemError(

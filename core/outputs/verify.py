@@ -185,6 +185,9 @@ def inspect(path: Path, expected: Expected, on_verify: Counter | None = None) ->
             found.faults.append("It holds no video.")
             return found
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            found.faults.append("Its video is of a kind that cannot be decoded.")
+            return found
         stream.thread_type = "FRAME"
         # Left to itself the decoder takes one more than there are cores, and is slower.
         stream.codec_context.thread_count = min(os.cpu_count() or 1, 8)

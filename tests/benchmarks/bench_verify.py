@@ -9,6 +9,7 @@ file by PyAV with its defaults. Rounds are interleaved and medians compared.
 from __future__ import annotations
 
 import json
+import os
 import random
 import statistics
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 import av
 
 from core.outputs import ClipWriter, verify_file
+from core.outputs.verify import Expected, inspect
 from tests.core._damage import DAMAGES, good_clip, make_job, pan, unsealed
 
 ROUNDS = 7
@@ -47,26 +49,44 @@ def bare_decode(path: Path) -> float:
     return time.perf_counter() - began
 
 
+def judged_by_cpu() -> bool:
+    """Say whether other programs keep the cores so busy that wall time shows only them."""
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.75 * (os.cpu_count() or 1)
+
+
 def cost(folder: Path) -> bool:
-    """Print verify/encode for a calm and a grainy clip; True when the promise is kept."""
+    """Print verify/encode for calm and grainy clips; True when the promise is kept."""
+    by_cpu = judged_by_cpu()
     kept = True
-    print(f"81 frames of 832×480, a picture that pans under noise; median of {ROUNDS}")
-    print("  noise     size   encode   verify  bare decode   verify/encode  verify/bare")
+    print(f"81 frames of 832×480, a picture that pans under noise; median of {ROUNDS} rounds")
+    print(
+        "  noise    size   encode   verify   bare decode   verify/encode   same, CPU   verify/bare"
+    )
     for noise in (1.0, 2.0, 4.0):
         frames = list(pan(81, 832, 480, noise=noise))
         rounds = []
         for number in range(ROUNDS):
+            cpu = time.process_time()
             clip, encode, verify = make(folder / f"{noise}-{number}.mp4", frames)
-            rounds.append((encode, verify, bare_decode(clip)))
-        encode, verify, bare = (statistics.median(column) for column in zip(*rounds, strict=True))
-        ratio = statistics.median(v / e for e, v, _ in rounds)
-        kept &= ratio <= COST_PROMISE
+            cpu_all = time.process_time() - cpu
+            record = json.loads(clip.with_suffix(".json").read_text("utf-8"))["verified"]
+            expected = Expected.from_json(record)
+            cpu = time.process_time()
+            assert not inspect(clip, expected).faults
+            cpu_verify = time.process_time() - cpu
+            share = cpu_verify / (cpu_all - cpu_verify)
+            rounds.append((encode, verify, bare_decode(clip), verify / encode, share))
+        encode, verify, bare, wall, share = (
+            statistics.median(column) for column in zip(*rounds, strict=True)
+        )
+        kept &= (share if by_cpu else wall) <= COST_PROMISE
         print(
             f"  σ = {noise:g}  {clip.stat().st_size / 1e6:4.1f} MB  {encode * 1e3:4.0f} ms"
-            f"  {verify * 1e3:4.0f} ms  {bare * 1e3:8.0f} ms"
-            f"   {ratio:10.3f}   {verify / bare:12.2f}"
+            f"  {verify * 1e3:4.0f} ms  {bare * 1e3:9.0f} ms   {wall:11.3f}   {share:11.3f}"
+            f"   {verify / bare:9.2f}"
         )
-    print(f"  promise: verify/encode at most {COST_PROMISE:.2f}: {'kept' if kept else 'MISSED'}\n")
+    measure = "CPU time, as other programs keep the cores busy" if by_cpu else "wall time"
+    print(f"  promise: at most {COST_PROMISE:.2f} by {measure}: {'kept' if kept else 'MISSED'}\n")
     return kept
 
 
@@ -122,8 +142,6 @@ def damages(folder: Path) -> bool:
 
 
 def found_by_pictures(path: Path, verified: dict) -> bool:
-    from core.outputs.verify import Expected, inspect
-
     return bool(inspect(path, Expected.from_json(verified)).faults)
 
 

@@ -254,6 +254,25 @@ def test_damage_is_found(tmp_path: Path, damage: Damage) -> None:
         assert all(fault.endswith(".") for fault in verdict.faults)
 
 
+def test_no_damage_to_the_header_breaks_the_reader(tmp_path: Path) -> None:
+    """Whatever a header says, there is a verdict, and playing ends in a Problem at worst."""
+    clip = Path(write(tmp_path / "clip.mp4", pan(8, 64, 64)).path)
+    clip.with_suffix(".json").unlink()
+    whole = unsealed(clip)
+    header = whole.index(b"mdat")
+    rng = random.Random(3)
+    for _ in range(150):
+        data = bytearray(whole)
+        for _ in range(rng.choice([1, 4, 30])):
+            data[rng.randrange(header)] = rng.choice([0, 1, 127, 255, rng.randrange(256)])
+        clip.write_bytes(data)
+        verify_file(clip)
+        try:
+            sum(1 for _ in read_frames(clip, 1_000_000))
+        except ProblemError as error:
+            assert error.problem.category is Category.BAD_OUTPUT
+
+
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_damage_before_publishing_is_found(
     tmp_path: Path, damage: Damage, monkeypatch: pytest.MonkeyPatch
