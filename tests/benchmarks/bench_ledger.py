@@ -182,7 +182,8 @@ def report_enqueue(enqueued: list[float], floor: list[float]) -> bool:
     kept = statistics.median(enqueued) <= limit
     word = "ok" if kept else "MISSED"
     print(
-        f"  the disk is busy (bare fsync p99 {p99(floor):.1f} ms): median judged by {limit:.1f} ms, {word}"
+        f"  the disk is busy (bare fsync p99 {p99(floor):.1f} ms): "
+        f"median judged by {limit:.1f} ms, {word}"
     )
     return kept
 
