@@ -20,7 +20,6 @@ class Menus:
         bar = window.menu_bar
         self.file = bar.addMenu("&File")
         self.open_recipe = self._add(self.file, "&Open clip or recipe…", "Ctrl+O")
-        self.add_model = self._add(self.file, "Add &model folder…", "Ctrl+M")
         self.open_outputs = self._add(self.file, "Show &clips folder", "Ctrl+Shift+O")
         self.file.addSeparator()
         self.quit = self._add(self.file, "&Quit", "Ctrl+Q", window.close)

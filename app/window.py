@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import QByteArray, Qt, QTimer, Signal
-from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QPaintEvent
+from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QPaintEvent, QShowEvent
 from PySide6.QtWidgets import (
     QApplication,
     QDockWidget,
@@ -57,6 +57,7 @@ class MainWindow(QMainWindow):
         self.settings_path = settings_path
         self.confirm: Callable[[str, str, str], bool] = self._ask
         self._painted = False
+        self._fresh = False
         self.setObjectName("main")
         self.setWindowTitle("Framedeck")
         self.setAcceptDrops(True)
@@ -73,6 +74,7 @@ class MainWindow(QMainWindow):
         self.statusBar().addPermanentWidget(self.status, 1)
         self.statusBar().setSizeGripEnabled(False)
         self.menus = build_menus(self)
+        self.fit_docks()
         self._default_layout = self.saveState(LAYOUT_VERSION)
         self._restore()
         self._dirty = QTimer(self, singleShot=True, interval=SAVE_AFTER_MS)
@@ -138,6 +140,8 @@ class MainWindow(QMainWindow):
             self.restoreGeometry(_bytes(self.settings.geometry))
         if self.settings.layout and self.settings.layout_version == LAYOUT_VERSION:
             self.restoreState(_bytes(self.settings.layout), LAYOUT_VERSION)
+        else:
+            self._fresh = True
         self.compose.restore(self.settings.compose)
 
     def reset_layout(self) -> None:
@@ -146,6 +150,7 @@ class MainWindow(QMainWindow):
         for dock in self.docks.values():
             dock.setFloating(False)
             dock.show()
+        self.fit_docks()
         self._touch()
 
     def set_theme(self, mode: str) -> None:
@@ -179,6 +184,11 @@ class MainWindow(QMainWindow):
         if not self._painted:
             self._painted = True
             QTimer.singleShot(0, self.painted.emit)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        if self._fresh and not self._painted:
+            self.fit_docks()
 
     def moveEvent(self, event: object) -> None:
         super().moveEvent(event)  # type: ignore[arg-type]

@@ -11,12 +11,14 @@ from PySide6.QtGui import QDesktopServices, QImage
 from PySide6.QtWidgets import QFileDialog
 
 from app.controller import Controller
+from app.dialogs import show_about, show_guide
 from app.window import MainWindow
 from core.engines.base import Released
 from core.errors import Category, Problem, ProblemError
+from core.estimate import in_words
 from core.events import Event, Failed, Finished, Noted, PhaseStarted, Stopped
 from core.gpu.readings import Reading, Role
-from core.jobs import Job, JobState
+from core.jobs import Job, JobState, Value
 from core.places import Places
 from core.queue import JobRow
 
@@ -44,6 +46,7 @@ class Wiring(QObject):
         guard = controller.guard
         window.compose.add_requested.connect(self._on_add)
         window.compose.edit_saved.connect(self._on_edit_saved)
+        window.compose.changed.connect(self._on_compose_changed)
         window.stage.stop_requested.connect(
             lambda job_id: guard(lambda: controller.cancel([job_id]))
         )
@@ -84,6 +87,10 @@ class Wiring(QObject):
                 self._window.compose.show_invalid(error.problem)
 
         self._controller.guard(add)
+
+    def _on_compose_changed(self, recipe_id: str, values: Mapping[str, Value]) -> None:
+        found = self._controller.estimate(recipe_id, values)
+        self._window.compose.set_estimate(in_words(found), "success" if found else "")
 
     def _on_edit_saved(self, job_id: str, recipe_id: str, values: Mapping[str, object]) -> None:
         def save() -> None:
@@ -269,7 +276,7 @@ class Wiring(QObject):
 
     def _on_engine_state(self, name: str, text: str, tone: str) -> None:
         label = "Local engine" if name == "local" else name
-        self._window.top.set_engine(name, f"{label} · {text}", tone)
+        self._window.top.set_engine(label, text, {"idle": "success", "busy": "accent"}[tone])
 
     def _on_paused(self, paused: bool) -> None:
         self._window.top.set_paused(paused)
@@ -313,6 +320,8 @@ class Wiring(QObject):
         menus.reject.triggered.connect(lambda: self._with_running(controller.reject))
         menus.open_recipe.triggered.connect(self._choose_recipe)
         menus.open_outputs.triggered.connect(lambda: _open_folder(controller.outputs))
+        menus.guide.triggered.connect(lambda: show_guide(window))
+        menus.about.triggered.connect(lambda: show_about(window))
         menus.open_log.triggered.connect(lambda: _open_folder(self._places.log))
 
     def _with_running(self, action: object) -> None:

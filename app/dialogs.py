@@ -1,0 +1,57 @@
+"""The guide and the words about the program."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+from PySide6 import __version__ as pyside_version
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QMessageBox,
+    QTextBrowser,
+    QVBoxLayout,
+    QWidget,
+)
+
+from core import resources
+
+
+def show_guide(parent: QWidget) -> QDialog:
+    """Open the guide beside the window; it does not block."""
+    dialog = QDialog(parent)
+    dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    dialog.setWindowTitle("Framedeck guide")
+    text = QTextBrowser()
+    text.setAccessibleName("Guide")
+    text.setMarkdown(resources.path("guide.md").read_text(encoding="utf-8"))
+    buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
+    buttons.rejected.connect(dialog.close)
+    column = QVBoxLayout(dialog)
+    column.addWidget(text)
+    column.addWidget(buttons)
+    dialog.resize(720, 640)
+    dialog.show()
+    return dialog
+
+
+def version() -> str:
+    """Return Framedeck's version: the installed one's, else that of the checkout."""
+    try:
+        return metadata.version("framedeck")
+    except metadata.PackageNotFoundError:
+        return "0.1.0 (checkout)"
+
+
+def show_about(parent: QWidget) -> None:
+    """Say what this is, its versions and its licence."""
+    QMessageBox.about(
+        parent,
+        "About Framedeck",
+        f"<b>Framedeck {version()}</b><p>A control panel for local AI video generation, with "
+        "job-aware memory monitoring.</p>"
+        f"<p>Python {platform.python_version()} · Qt for Python {pyside_version}</p>"
+        "<p>Licence: GPL-3.0-or-later. It carries x264 through PyAV.</p>",
+    )
