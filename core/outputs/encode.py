@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from core.errors import Category, Problem, ProblemError
 from core.events import Output
 from core.jobs import Job
-from core.outputs.marks import append_seal, digest_of, luma, signature, stream_checksum
+from core.outputs.marks import append_seal, digest_of, luma, read_seal, signature, stream_checksum
 from core.outputs.publish import (
     check_writable,
     part_path,
@@ -23,7 +23,7 @@ from core.outputs.publish import (
     sync_file,
     write_synced,
 )
-from core.outputs.read import RECIPE_KEY
+from core.outputs.read import RECIPE_KEY, container_recipe
 from core.outputs.verify import BLACK_LUMA, Expected, inspect
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class ClipWriter:
         self._container: Any = None
         self._stream: Any = None
         self._seconds = 0.0
+        self._sealed: dict[str, Any] = {}
         self._checksums: list[int] = []
         self._signatures: list[np.ndarray] = []
         self._first: np.ndarray | None = None
@@ -233,8 +234,9 @@ class ClipWriter:
         encoded = perf_counter()
         self._seconds += encoded - began
         found = inspect(self._clip, expected, self._on_verify)
-        if found.faults:
-            raise _bad("The clip was not written right: " + " ".join(found.faults), "Retry it.")
+        faults = found.faults + self._check_words()
+        if faults:
+            raise _bad("The clip was not written right: " + " ".join(faults), "Retry it.")
         verify_seconds = perf_counter() - encoded
         self._write_poster()
         size = self._clip.stat().st_size
@@ -262,6 +264,16 @@ class ClipWriter:
             encode_seconds=self._seconds,
             verify_seconds=verify_seconds,
         )
+
+    def _check_words(self) -> list[str]:
+        """Return what is wrong with the parts of the file that are no pictures."""
+        faults = []
+        if read_seal(self._clip) != {**self._sealed, "broken": False}:
+            faults.append("Its seal is broken.")
+        # Once through JSON, as the file holds it.
+        if container_recipe(self._clip) != json.loads(json.dumps(self._portable())):
+            faults.append("Its recipe is not the one that was written.")
+        return faults
 
     def _refuse_empty(self) -> None:
         """Refuse frames that no clip should be made of, before any more work."""
@@ -295,7 +307,7 @@ class ClipWriter:
             checksums=self._checksums,
             signatures=np.stack(self._signatures),
         )
-        append_seal(self._clip, expected.to_json())
+        self._sealed = append_seal(self._clip, expected.to_json())
         sync_file(self._clip)
         return expected
 

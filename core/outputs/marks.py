@@ -114,15 +114,17 @@ def digest_of(path: Path, end: int | None = None) -> str:
     return digest.hexdigest()
 
 
-def append_seal(path: Path, facts: Mapping[str, Any]) -> None:
-    """Add a last box to an MP4 that holds the digest of all before it and `facts`."""
-    data = json.dumps(
-        {"digest": digest_of(path), "bytes": path.stat().st_size, **facts},
-        ensure_ascii=True,
-        separators=(",", ":"),
-    ).encode("ascii")
+def append_seal(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Add a last box to an MP4 that holds the digest of all before it and `facts`.
+
+    Returns:
+        What the box holds.
+    """
+    held = {"digest": digest_of(path), "bytes": path.stat().st_size, **facts}
+    data = json.dumps(held, ensure_ascii=True, separators=(",", ":")).encode("ascii")
     with path.open("ab") as file:
         file.write(struct.pack(">I4s16s", 24 + len(data), b"uuid", SEAL_TYPE) + data)
+    return held
 
 
 def boxes(path: Path) -> Iterator[tuple[bytes, int, int]]:

@@ -286,9 +286,10 @@ def test_damage_before_publishing_is_found(
         damage(path, rng)
 
     monkeypatch.setattr(encode, "sync_file", lossy)
-    with pytest.raises(ProblemError, match="not written right") as bad:
-        write(tmp_path / "clip.mp4", pan(16, 192, 128))
-    assert bad.value.problem.category is Category.BAD_OUTPUT
+    for _ in range(6):
+        with pytest.raises(ProblemError, match="not written right") as bad:
+            write(tmp_path / "clip.mp4", pan(16, 192, 128))
+        assert bad.value.problem.category is Category.BAD_OUTPUT
     assert names(tmp_path) == []
 
 
