@@ -30,7 +30,7 @@ GIVEN = {"prompt": "a red ball bounces on a green field", "seed": 3}
 
 BARE = """
 import json, sys
-from time import monotonic
+from time import monotonic, process_time
 import torch
 from diffusers import AnimateDiffPipeline, EulerDiscreteScheduler
 from diffusers.utils import logging
@@ -44,7 +44,7 @@ if torch.cuda.is_available():
 pipe.set_progress_bar_config(disable=True)
 for line in sys.stdin:
     params = json.loads(line)
-    began = monotonic()
+    began, worked = monotonic(), process_time()
     frames = pipe(
         prompt=params["prompt"], negative_prompt=params["negative_prompt"],
         width=params["width"], height=params["height"], num_frames=params["frames"],
@@ -53,12 +53,13 @@ for line in sys.stdin:
     ).frames[0]
     frames = (frames * 255).round().astype("uint8")
     digest = int(frames.astype("int64").sum())
-    print(json.dumps([monotonic() - began, digest]), flush=True)
+    worked = process_time() - worked
+    print(json.dumps([monotonic() - began, digest, worked]), flush=True)
 """
 
 OURS = """
 import json, sys
-from time import monotonic
+from time import monotonic, process_time
 import numpy as np
 import torch
 from core.engines.local.context import Context
@@ -70,13 +71,14 @@ warm, ring = Warm(), Ring.create()
 device = "cuda:0" if torch.cuda.is_available() else "cpu"
 for line in sys.stdin:
     job = Job.from_json(json.loads(line))
-    began = monotonic()
+    began, worked = monotonic(), process_time()
     context = Context(
         job, ring=ring, report=lambda event: None, warm=warm, device=lambda: device
     )
     frames = np.stack(list(animatediff.generate(context)))
     digest = int(frames.astype("int64").sum())
-    print(json.dumps([monotonic() - began, digest]), flush=True)
+    worked = process_time() - worked
+    print(json.dumps([monotonic() - began, digest, worked]), flush=True)
 """
 
 
@@ -89,8 +91,8 @@ class Script:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def run(self, line: str) -> tuple[float, int]:
-        """Return seconds and the sum of all pixels."""
+    def run(self, line: str) -> tuple[float, int, float]:
+        """Return seconds, the sum of all pixels, and CPU seconds."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(line + "\n")
@@ -98,8 +100,8 @@ class Script:
         answer = self._process.stdout.readline()
         if not answer:
             raise RuntimeError(f"the script died with code {self._process.wait()}")
-        seconds, digest = json.loads(answer)
-        return float(seconds), int(digest)
+        seconds, digest, worked = json.loads(answer)
+        return float(seconds), int(digest), float(worked)
 
     def close(self) -> None:
         self._process.communicate()
@@ -130,18 +132,21 @@ def measure(recipe: Recipe, folder: Path, rounds: int) -> dict[str, list[float]]
     ours = Script(OURS)
     engine = LocalEngine(log=folder / "engine.log", models=folder)
     times: dict[str, list[float]] = {"bare": [], "family": [], "engine": [], "to the file": []}
+    times |= {"bare, CPU": [], "family, CPU": []}
     try:
         for number in range(rounds + 1):
             job = new_job(recipe, GIVEN, folder / "clips")
-            bare_seconds, bare_sum = bare.run(json.dumps(dict(job.params)))
-            our_seconds, our_sum = ours.run(job.dumps())
+            bare_seconds, bare_sum, bare_cpu = bare.run(json.dumps(dict(job.params)))
+            our_seconds, our_sum, our_cpu = ours.run(job.dumps())
             decoded, ended = whole_engine(engine, job)
             pixels = int(job.params["frames"]) * int(job.params["width"]) ** 2 * 3
             if abs(bare_sum - our_sum) > pixels // 100:
                 raise RuntimeError("the two ways made different clips")
             if number:  # The first round loads.
                 for name, value in zip(
-                    times, (bare_seconds, our_seconds, decoded, ended), strict=True
+                    times,
+                    (bare_seconds, our_seconds, decoded, ended, bare_cpu, our_cpu),
+                    strict=True,
                 ):
                     times[name].append(value)
     finally:
@@ -165,6 +170,7 @@ def main(rounds: int = ROUNDS) -> int:
     for way, values in times.items():
         middle = statistics.median(values)
         spread = f"{min(values):.3f}–{max(values):.3f} s"
+        base = statistics.median(times["bare, CPU" if way.endswith("CPU") else "bare"])
         added = f"{middle / base:5.3f} ×  {middle - base:+.3f} s"
         print(f"  {way:12} {middle:7.3f} s  {added}  ({spread})")
     worst = max(statistics.median(times["family"]), statistics.median(times["engine"]))
