@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from core.engines.local import families
-from core.engines.local.client import CODE_ROOT, LocalEngine, worker_environment
+from core.engines.local.client import LocalEngine
 from core.engines.local.pipe import LONGEST_LINE, LineReader, LineWriter
+from core.engines.local.process import CODE_ROOT, worker_environment
 from core.engines.local.worker_log import WorkerLog
 from core.errors import Category
 from core.events import Ending, Failed, Finished, FramesPublished, PhaseStarted, WorkerStarted

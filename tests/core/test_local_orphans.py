@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core.engines.local.client import CODE_ROOT
+from core.engines.local.process import CODE_ROOT
 from tests.core import faults
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
@@ -55,10 +55,14 @@ def start(folder: Path, when: str, kind: str) -> tuple[subprocess.Popen[str], in
     )
     assert parent.stdout is not None
     wanted = "Noted" if kind in ("hang", "hold_gil") else f"PhaseStarted {when}"
+    seen = []
     for line in parent.stdout:
+        seen.append(line)
         if line.startswith(wanted):
             return parent, int(line.split()[-1])
-    raise AssertionError(f"{wanted} never came")
+    parent.communicate()
+    log = folder / "engine.log"
+    raise AssertionError(f"{wanted} never came: {seen} {log.read_text() if log.exists() else ''}")
 
 
 def shared_memory() -> set[str]:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from time import monotonic, sleep
-from typing import Any
+from time import monotonic
 
 from core.engines.base import Released
 from core.engines.local.lifeline import Lifeline
-from core.engines.local.pipe import LineReader
+from core.engines.local.process import CODE_ROOT, Child, platform_options, worker_environment
 from core.engines.local.worker_log import WorkerLog
 from core.errors import Category, Problem, problem_from
 from core.events import Ending, Event, Failed, MemoryRead, Stopped, loads
@@ -24,62 +20,8 @@ from core.frames import Ring
 from core.jobs import Job
 from core.outputs import remove_leftovers
 
-CODE_ROOT = Path(__file__).resolve().parents[3]
-
 _TICK_SECONDS = 0.2
-_JOIN_SECONDS = 2.5
 _RETRY = "Retry the job; the engine starts again by itself."
-
-
-class _Child:
-    """One worker process and its pipes."""
-
-    def __init__(self, process: subprocess.Popen[bytes], lifeline: Lifeline, log_mark: int) -> None:
-        self.process = process
-        self.lifeline = lifeline
-        self.log_mark = log_mark
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self.lines = LineReader(process.stdout.fileno())
-        self.vram_bytes: int | None = None
-        self.fresh = True
-        self._writing = threading.Lock()
-
-    def send(self, order: Mapping[str, Any]) -> None:
-        """Write an order. Raises OSError when the worker is gone."""
-        data = json.dumps(order, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-        assert self.process.stdin is not None
-        with self._writing:
-            self.process.stdin.write(data)
-            self.process.stdin.flush()
-
-    def kill(self) -> None:
-        """End it for certain and wait for that; bounded, from any thread."""
-        self.process.kill()
-        self.lifeline.cut()
-        # Popen.wait with a limit sleeps up to 50 ms at a time.
-        deadline = monotonic() + _JOIN_SECONDS
-        while self.process.poll() is None and monotonic() < deadline:
-            sleep(0.001)
-
-    def how_it_died(self) -> str:
-        """Say in a few words how the process ended."""
-        code = self.process.poll()
-        if code is None:
-            return "closed its pipe"
-        if code >= 0:
-            return f"ended with code {code}"
-        try:
-            return f"was killed by signal {-code} ({signal.Signals(-code).name})"
-        except ValueError:
-            return f"was killed by signal {-code}"
-
-    def close_pipes(self) -> None:
-        """Close our ends; only whoever reads the lines may do so."""
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
 
 
 class LocalEngine:
@@ -111,7 +53,7 @@ class LocalEngine:
         self._environment = environment
         self._extra_families = tuple(extra_families)
         self._lock = threading.RLock()
-        self._child: _Child | None = None
+        self._child: Child | None = None
         self._ring: Ring | None = None
         self._job: Job | None = None
         self._asked_at: float | None = None
@@ -193,7 +135,7 @@ class LocalEngine:
                 self._asked_at = self._asked_at or began
             if child is None or child.process.poll() is not None:
                 return Released(0, None, monotonic() - began)
-            ram = _rss_bytes(child.process.pid)
+            ram = child.rss_bytes()
             child.kill()
             if self._job is None:
                 self._drop_child()
@@ -230,7 +172,7 @@ class LocalEngine:
             yield self._after_death(job, child, began, mark)
             return
 
-    def _read(self, job: Job, child: _Child, mark: int) -> Generator[Event, None, bool | None]:
+    def _read(self, job: Job, child: Child, mark: int) -> Generator[Event, None, bool | None]:
         """Yield what the worker says, up to the ending or its death.
 
         Returns:
@@ -256,7 +198,7 @@ class LocalEngine:
             if isinstance(event, Ending):
                 return None
 
-    def _hand_over(self, job: Job) -> tuple[_Child, bool]:
+    def _hand_over(self, job: Job) -> tuple[Child, bool]:
         """Give the job to a living worker; one that just died is replaced once.
 
         Raises:
@@ -292,7 +234,7 @@ class LocalEngine:
         asked = self._asked_at
         return asked is not None and monotonic() - asked > self._grace_seconds
 
-    def _after_death(self, job: Job, child: _Child, began: float, mark: int) -> Stopped | Failed:
+    def _after_death(self, job: Job, child: Child, began: float, mark: int) -> Stopped | Failed:
         """Clear up after a worker that died and return how the job ended."""
         child.kill()
         with self._lock:
@@ -333,7 +275,7 @@ class LocalEngine:
 
     # --- the process
 
-    def _start(self) -> _Child:
+    def _start(self) -> Child:
         """Return the living worker, starting it if there is none. Raises OSError."""
         if self._closed:
             raise OSError("the engine was closed")
@@ -359,13 +301,13 @@ class LocalEngine:
                     stderr=log,
                     cwd=CODE_ROOT,
                     env=worker_environment(self._environment),
-                    **_platform_options(fds),
+                    **platform_options(fds),
                 )
         except OSError:
             lifeline.cut()
             raise
         lifeline.hold(process)
-        self._child = _Child(process, lifeline, mark)
+        self._child = Child(process, lifeline, mark)
         return self._child
 
     def _forget_job(self) -> None:
@@ -384,42 +326,6 @@ class LocalEngine:
         child, self._child = self._child, None
         if child is not None:
             child.close_pipes()
-
-
-def worker_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the worker's environment: our code, no network, the system's own libraries.
-
-    Args:
-        base: Variables to start from; this process' own by default.
-    """
-    env = dict(os.environ if base is None else base)
-    # A frozen program puts its own libraries first; the worker's Python has others.
-    before = env.pop("LD_LIBRARY_PATH_ORIG", None)
-    if before is not None:
-        env["LD_LIBRARY_PATH"] = before
-    elif getattr(sys, "frozen", False):
-        env.pop("LD_LIBRARY_PATH", None)
-    env.pop("PYTHONHOME", None)
-    env["PYTHONPATH"] = str(CODE_ROOT)
-    env["PYTHONUTF8"] = "1"
-    env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    return env
-
-
-def _platform_options(fds: tuple[int, ...]) -> dict[str, Any]:
-    if sys.platform == "win32":
-        return {"creationflags": subprocess.CREATE_NO_WINDOW}
-    # A session of its own: Ctrl-C and hang-ups of the terminal are the parent's to handle.
-    return {"pass_fds": fds, "start_new_session": True}
-
-
-def _rss_bytes(pid: int) -> int:
-    import psutil
-
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return 0
 
 
 def _tidy(job: Job) -> None:
