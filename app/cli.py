@@ -133,6 +133,9 @@ def _generate(options: argparse.Namespace, places: Places, recipes: tuple[Recipe
             else:
                 ledger.record(job.id, event)
                 bar.show(event)
+                if interrupted.is_set():
+                    # Ctrl-C may have come before the engine knew the job; again is harmless.
+                    engine.cancel(job.id)
     finally:
         bar.close()
         engine.close()

@@ -23,7 +23,7 @@ from core.events import (
     WorkerStarted,
 )
 from core.gpu.sampler import Sampler
-from core.jobs import Job, JobState, Recipe, Value, new_job
+from core.jobs import SEED_LIMIT, Job, JobState, Recipe, Value, new_job
 from core.ledger import Ledger
 from core.queue import Group, JobRow
 
@@ -79,6 +79,7 @@ class Controller(QObject):
         self.running: Job | None = None
         self._undo: list[str] = []
         self._pump: Pump | None = None
+        self._cancelled: str | None = None
         self._ending: Finished | Stopped | Failed | None = None
         self._tasks: list[Task] = []
         self._sampler: Sampler | None = None
@@ -157,7 +158,13 @@ class Controller(QObject):
         Raises:
             ProblemError: A value cannot be used; the problem names its field.
         """
-        jobs = [new_job(self._recipe(recipe_id), given, self.outputs) for _ in range(copies)]
+        recipe = self._recipe(recipe_id)
+        jobs = [new_job(recipe, given, self.outputs)]
+        for number in range(1, copies):
+            # Copies are for choosing among: a seed given by hand counts up.
+            seed = given.get("seed")
+            apart = {"seed": None if seed is None else (int(str(seed)) + number) % SEED_LIMIT}
+            jobs.append(new_job(recipe, {**given, **apart}, self.outputs))
         self.ledger.enqueue(jobs)
         self.queue_changed.emit()
         self._next()
@@ -178,17 +185,21 @@ class Controller(QObject):
         fresh = new_job(self._recipe(job.recipe), again, self.outputs)
         first = self.ledger.next_waiting()
         self.ledger.enqueue([fresh], before=first.id if first else None)
-        self.engine.cancel(job_id)
+        self._cancel_running(job_id)
         self.queue_changed.emit()
 
     def cancel(self, ids: Sequence[str]) -> None:
         """Stop the running job if it is among `ids`; waiting ones leave the queue (`undo`)."""
         if self.running is not None and self.running.id in ids:
             self.engine_state.emit(self.engine.name, "stopping", "busy")
-            self.engine.cancel(self.running.id)
+            self._cancel_running(self.running.id)
         waiting = [i for i in ids if self.row(i).state is JobState.WAITING]
         if waiting:
             self.remove(waiting)
+
+    def _cancel_running(self, job_id: str) -> None:
+        self._cancelled = job_id
+        self.engine.cancel(job_id)
 
     def remove(self, ids: Sequence[str]) -> None:
         """Take jobs out of the list; `undo` brings them back. A running one stays."""
@@ -244,6 +255,10 @@ class Controller(QObject):
             self.engine_state.emit(self.engine.name, "idle", "idle")
 
         self._launch(release, "release", done)
+
+    def stop_clip(self) -> None:
+        """Stop reading the clip asked for last; no more of its frames come."""
+        self._clip_stop.set()
 
     def read_clip(self, path: str, max_bytes: int) -> None:
         """Decode a clip in a pump; its frames come as `clip_frame`."""
@@ -329,6 +344,9 @@ class Controller(QObject):
         if isinstance(event, Finished | Stopped | Failed):
             self._finish(job, event)
             return
+        if self._cancelled == job.id:
+            # The pump may not have reached the engine when it was asked; again is harmless.
+            self.engine.cancel(job.id)
         self.ledger.record(job.id, event)
         match event:
             case WorkerStarted(device=device):

@@ -116,14 +116,18 @@ class MainWindow(QMainWindow):
         bottom = Qt.DockWidgetArea.BottomDockWidgetArea
         self.setCorner(Qt.Corner.BottomLeftCorner, bottom)
         self.setCorner(Qt.Corner.BottomRightCorner, bottom)
-        docks = {
+        return {
             "compose": self._dock("compose", "Compose", self.compose, left),
             "queue": self._dock("queue", "Queue", self.queue, right),
             "memory": self._dock("memory", "Memory", memory, bottom),
         }
-        self.resizeDocks([docks["compose"], docks["queue"]], [315, 390], Qt.Orientation.Horizontal)
-        self.resizeDocks([docks["memory"]], [240], Qt.Orientation.Vertical)
-        return docks
+
+    def fit_docks(self) -> None:
+        """Share out the room as at the first start: the stage gets what is left."""
+        docks, width, height = self.docks, self.width(), self.height()
+        sides = [min(315, int(width * 0.25)), min(390, int(width * 0.28))]
+        self.resizeDocks([docks["compose"], docks["queue"]], sides, Qt.Orientation.Horizontal)
+        self.resizeDocks([docks["memory"]], [min(240, height // 4)], Qt.Orientation.Vertical)
 
     def _dock(
         self, name: str, title: str, content: QWidget, area: Qt.DockWidgetArea

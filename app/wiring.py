@@ -21,6 +21,7 @@ from core.gpu.readings import Reading, Role
 from core.jobs import Job, JobState, Value
 from core.places import Places
 from core.queue import JobRow
+from core.units import memory
 
 CLIP_BYTES = 256_000_000
 """Most memory that the frames of the clip on the stage may take."""
@@ -34,7 +35,7 @@ class Wiring(QObject):
         self._controller = controller
         self._window = window
         self._places = places
-        self._clip: str = ""
+        self._looking_back = False
         self._connect_requests()
         self._connect_facts()
         self._connect_menus()
@@ -77,6 +78,8 @@ class Wiring(QObject):
 
     def _on_add(self, recipe_id: str, values: Mapping[str, object], copies: int) -> None:
         self._window.compose.clear_invalid()
+
+        self._looking_back = False
 
         def add() -> None:
             try:
@@ -146,7 +149,6 @@ class Wiring(QObject):
         self._controller.free()
 
     def _on_clip_wanted(self, path: str) -> None:
-        self._clip = path
         self._controller.guard(lambda: self._controller.read_clip(path, CLIP_BYTES))
 
     def _on_save_as(self, path: str) -> None:
@@ -167,7 +169,10 @@ class Wiring(QObject):
     def _open_job(self, job_id: str) -> None:
         """Put a job on the stage."""
         running = self._controller.running
+        self._looking_back = running is None or running.id != job_id
+        self._controller.stop_clip()
         if running is not None and running.id == job_id:
+            self._window.stage.begin(running)
             return
         row = self._controller.row(job_id)
         stage = self._window.stage
@@ -242,7 +247,9 @@ class Wiring(QObject):
         self._window.status.set_queue(text)
 
     def _on_job_began(self, job: Job) -> None:
-        self._window.stage.begin(job)
+        if not self._looking_back:
+            self._controller.stop_clip()
+            self._window.stage.begin(job)
         self._window.tiles.job_started(job.id)
 
     def _on_event(self, event: Event) -> None:
@@ -261,12 +268,15 @@ class Wiring(QObject):
         outcome = type(ending).__name__.lower()
         window.timeline.job_ended(job.id, ending.at_seconds, outcome)
         window.tiles.job_ended(job.id)
+        on_stage = window.stage.job_id() == job.id
         match ending:
             case Finished(output=output):
-                window.stage.show_output(job, output)
+                if on_stage:
+                    window.stage.show_output(job, output)
                 window.status.set_health("Healthy", "success")
             case Failed(problem=problem):
-                window.stage.show_problem(job, problem)
+                if on_stage:
+                    window.stage.show_problem(job, problem)
                 window.status.set_health("Last job failed", "warning")
                 retry = (
                     "Retry",
@@ -355,24 +365,24 @@ def freed_text(released: Released) -> str:
     """Say in words how much memory came back."""
     parts = []
     if released.vram_bytes is not None:
-        parts.append(f"{released.vram_bytes / 1e9:.1f} GB of VRAM")
+        parts.append(f"{memory(released.vram_bytes)} of VRAM")
     if released.ram_bytes or not parts:
-        parts.append(f"{released.ram_bytes / 1e9:.2f} GB of memory")
+        parts.append(f"{memory(released.ram_bytes)} of memory")
     return f"{' and '.join(parts)} freed in {released.seconds:.1f} s."
 
 
 def panel_text(reading: Reading) -> str:
     """Say how much memory this window itself takes, of the GPU where there is one."""
-    rss = f"panel: {reading.system.panel_rss_bytes / 1e6:.0f} MB of memory"
+    rss = f"{memory(reading.system.panel_rss_bytes)} of memory"
     if not reading.devices:
-        return rss
+        return f"panel: {rss}"
     own = [
         process.used_bytes or 0
         for device in reading.devices
         for process in device.processes or ()
         if process.role is Role.PANEL
     ]
-    return f"panel: {sum(own) / 1e6:.0f} MB of VRAM · {rss[7:]}"
+    return f"panel: {memory(sum(own))} of VRAM · {rss}"
 
 
 def device_text(reading: Reading) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from core.jobs import JobState, Value
 from core.queue import JobRow
+from core.units import memory
 
 MOST_RUNS = 20
 _SIZES = ("width", "height", "frames", "steps")
@@ -79,7 +80,7 @@ def in_words(found: Estimate | None) -> str:
     if not found.exact:
         lines[0] += " of other sizes"
     if found.peak_vram_bytes is not None:
-        lines.append(f"Peak {found.peak_vram_bytes / 1e9:.1f} GB of VRAM")
+        lines.append(f"Peak {memory(found.peak_vram_bytes)} of VRAM")
     elif found.peak_rss_bytes is not None:
-        lines.append(f"Peak {found.peak_rss_bytes / 1e9:.2f} GB of memory")
+        lines.append(f"Peak {memory(found.peak_rss_bytes)} of memory")
     return "\n".join(lines)

@@ -9,6 +9,7 @@ from html import escape
 from core.events import Event, PhaseStarted, Progressed, Sampled, WorkerStarted
 from core.jobs import Job, JobState, Phase
 from core.queue import Group, JobRow
+from core.units import memory
 
 _DOING = {
     Phase.LOAD: "loading",
@@ -63,13 +64,6 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
-def size(count_bytes: int) -> str:
-    """Return an amount of memory such as "14.5 GB" or "640 MB"."""
-    if count_bytes < 1000 * 2**20:
-        return f"{count_bytes / 2**20:.0f} MB"
-    return f"{count_bytes / 2**30:.1f} GB"
-
-
 def header(group: Group, count: int, *, paused: bool) -> str:
     """Return the line over a section."""
     if group is Group.WAITING:
@@ -114,7 +108,7 @@ def what(job: Job) -> str:
 def peak(row: JobRow) -> str:
     """Return the most memory the job held: the GPU's where there is one."""
     held = row.peak_vram_bytes if row.peak_vram_bytes is not None else row.peak_rss_bytes
-    return f"peak {size(held)}" if held else ""
+    return f"peak {memory(held)}" if held else ""
 
 
 def right(row: JobRow, progress: Progress | None) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pyqtgraph as pg
 
-from widgets.timeline_data import GIGABYTE, ago, nice_step
+from core.units import GIGABYTE
+from widgets.timeline_data import ago, nice_step
 
 TIME_STEPS = (5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0)
 TIME_STEPS += (10800.0, 21600.0)

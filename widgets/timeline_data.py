@@ -10,9 +10,7 @@ from core.gpu.readings import DeviceReading, Reading, SystemReading
 from core.gpu.shares import Shares, Splitter, split_system
 from core.history import History
 from core.jobs import Phase
-
-GIGABYTE = 2**30
-"""Memory is counted as cards are sold: a 24 GB card has 24 of these."""
+from core.units import GIGABYTE
 
 REST, PROGRAMS, USED, LOAD, TEMPERATURE, POWER = range(6)
 """Columns of a track. The first three are boundaries of the stack, bottom to top."""

@@ -17,9 +17,9 @@ from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPen, QPolygonF
 from PySide6.QtWidgets import QFrame, QWidget
 
 from core.jobs import Phase
+from core.units import GIGABYTE
 from widgets.timeline_axes import MemoryAxis, TimeAxis, memory_ticks
 from widgets.timeline_data import (
-    GIGABYTE,
     PROGRAMS,
     REST,
     USED,

@@ -28,7 +28,7 @@ def test_the_same_sizes_count_alone() -> None:
     assert found is not None
     assert (found.seconds, found.runs, found.exact) == (12, 3, True)
     assert found.peak_rss_bytes == 10**9
-    assert in_words(found) == "About 0:12 · from 3 runs on this machine\nPeak 1.00 GB of memory"
+    assert in_words(found) == "About 0:12 · from 3 runs on this machine\nPeak 954 MB of memory"
 
 
 def test_other_sizes_are_scaled_and_told() -> None:
