@@ -136,6 +136,7 @@ def _start(
         desk.connect(lambda problem: controller.problem.emit(problem, "unexpected"))
 
     window.painted.connect(after_first_paint)
+    window.closed.connect(lambda: QApplication.exit(0))
     window.show()
 
 

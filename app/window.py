@@ -44,10 +44,12 @@ class MainWindow(QMainWindow):
 
     Attributes:
         painted: The window was painted for the first time.
+        closed: A person closed the window, having been asked if need be.
         dropped: Path of a clip or recipe dropped on the window.
     """
 
     painted = Signal()
+    closed = Signal()
     dropped = Signal(str)
 
     def __init__(self, controller: Controller, settings: Settings, settings_path: Path) -> None:
@@ -91,17 +93,14 @@ class MainWindow(QMainWindow):
         self.menu_bar.setNativeMenuBar(False)
         self.top = TopBar()
         self.notice = NoticeBar()
-        row = QWidget(objectName="head")
-        line = QHBoxLayout(row)
-        line.setContentsMargins(0, 0, 0, 0)
-        line.setSpacing(0)
-        line.addWidget(self.menu_bar, 0, Qt.AlignmentFlag.AlignVCenter)
-        line.addWidget(self.top, 1)
+        row = self.top.layout()
+        assert isinstance(row, QHBoxLayout)
+        row.insertWidget(1, self.menu_bar, 0, Qt.AlignmentFlag.AlignVCenter)
         head = QWidget()
         column = QVBoxLayout(head)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
-        column.addWidget(row)
+        column.addWidget(self.top)
         column.addWidget(self.notice)
         self.setMenuWidget(head)
 
@@ -132,7 +131,8 @@ class MainWindow(QMainWindow):
     def _dock(
         self, name: str, title: str, content: QWidget, area: Qt.DockWidgetArea
     ) -> QDockWidget:
-        dock = QDockWidget(title, self, objectName=f"dock-{name}")
+        dock = QDockWidget(title.upper(), self, objectName=f"dock-{name}")
+        dock.toggleViewAction().setText(title)
         dock.setWidget(content)
         self.addDockWidget(area, dock)
         return dock
@@ -214,7 +214,7 @@ class MainWindow(QMainWindow):
             return
         self._dirty.stop()
         event.accept()
-        QApplication.exit(0)
+        self.closed.emit()
 
     def _ask(self, title: str, text: str, action: str) -> bool:
         box = QMessageBox(QMessageBox.Icon.Question, title, text, parent=self)

@@ -71,8 +71,6 @@ class ComposePanel(QWidget):
         column.setContentsMargins(12, 10, 12, 12)
         column.setSpacing(8)
         column.addWidget(self._make_edit_bar())
-        self._heading = label("COMPOSE", "section")
-        column.addWidget(self._heading)
         inside = QWidget()
         inside.setProperty("role", "form")
         self._form = QVBoxLayout(inside)
@@ -384,7 +382,6 @@ class ComposePanel(QWidget):
 
     def _show_editing(self, on: bool) -> None:
         self._edit_bar.setVisible(on)
-        self._heading.setVisible(not on)
         self._add.setEnabled(not on)
         self._copies.setEnabled(not on)
 

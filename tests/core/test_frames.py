@@ -110,7 +110,7 @@ def test_no_torn_frame_reaches_the_screen() -> None:
         else:
             raise AssertionError("the writer died")
     ring.close()
-    assert shown > 100
+    assert shown > 10  # else nothing was tried
     assert shown + rejected == count / 16
 
 
