@@ -286,7 +286,7 @@ class Wiring(QObject):
 
     def _on_engine_state(self, name: str, text: str, tone: str) -> None:
         label = "Local engine" if name == "local" else name
-        self._window.top.set_engine(label, text, {"idle": "success", "busy": "accent"}[tone])
+        self._window.top.set_engine(label, text, {"idle": "success", "busy": "info"}[tone])
 
     def _on_paused(self, paused: bool) -> None:
         self._window.top.set_paused(paused)
