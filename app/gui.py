@@ -1,64 +1,52 @@
-"""The window's process: builds everything once, runs it, ends it in order."""
+"""The window's process: shows a window at once, then builds what stands in it.
+
+Only PySide6 and the settings are loaded before the first paint; everything
+else follows in short steps, between which the window answers.
+"""
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QCoreApplication, QEvent, QTimer
+from PySide6.QtCore import QCoreApplication, QEvent, QObject, QTimer
 from PySide6.QtWidgets import QApplication
 
-from app.logs import ErrorDesk
 from app.single import SingleInstance
 from app.window import MainWindow
 from core import settings as settings_file
-from core.engines.local.client import LocalEngine
-from core.engines.local.families import recipes as local_recipes
-from core.errors import Category, Problem, ProblemError
-from core.ledger import Ledger
 from core.places import Places
-from widgets.theme import apply as apply_theme
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from app.controller import Controller
-    from core.settings import Settings
+    from app.logs import ErrorDesk
+    from core.errors import Problem
+    from widgets.colours import Mode
 
 SCREENSHOT_AFTER_MS = 900
-_log = logging.getLogger(__name__)
 
 
 def run(options: Namespace) -> int:
     """Open the window and stay until it closes. Returns the exit code."""
     places = Places.find(options.home)
-    desk = ErrorDesk()
     try:
         places.make()
     except OSError as error:
         sys.stderr.write(f"Framedeck's folder {places.data} cannot be used: {error}\n")
         return 1
-    desk.install(places.log)
     app = QApplication(sys.argv[:1])
-    _end_on_signals(app)
-    desk.install_qt()
     app.setApplicationName("framedeck")
     app.setApplicationDisplayName("Framedeck")
     app.setDesktopFileName("framedeck")
-    try:
-        return _run(app, options, places, desk)
-    finally:
-        desk.uninstall()
-
-
-def _run(app: QApplication, options: Namespace, places: Places, desk: ErrorDesk) -> int:
-    picture = bool(options.screenshot)
+    _end_on_signals(app)
     single = SingleInstance(places.data)
-    if not picture and not single.acquire():
+    if not options.screenshot and not single.acquire():
         if single.ask_first():
             return 0
         sys.stderr.write(
@@ -66,95 +54,136 @@ def _run(app: QApplication, options: Namespace, places: Places, desk: ErrorDesk)
             "End that process, or start with --home and another folder.\n"
         )
         return 1
-    settings, reset = settings_file.load(places.settings)
-    apply_theme(app, options.theme or settings.theme)
-    try:
+    program = Program(app, options, places, single)
+    program.window.show()
+    return program.finish(app.exec())
+
+
+class Program(QObject):
+    """One window, from its first paint to the end of everything behind it."""
+
+    def __init__(
+        self, app: QApplication, options: Namespace, places: Places, single: SingleInstance
+    ) -> None:
+        super().__init__(app)
+        self._app, self._options, self._places, self._single = app, options, places, single
+        settings, self._reset = settings_file.load(places.settings)
+        self._mode: Mode = options.theme or settings.theme
+        self._desk: ErrorDesk | None = None
+        self._controller: Controller | None = None
+        self.window = MainWindow(settings, places.settings, self._mode)
+        if options.size:
+            self.window.resize(*options.size)
+        self.window.closed.connect(lambda: QApplication.exit(0))
+        self._steps: list[Callable[[], None]] = [
+            self._take_errors,
+            self._dress,
+            self._open_ledger,
+            self._fill,
+            self._begin,
+        ]
+        self.window.painted.connect(self._next_step)
+
+    def _next_step(self) -> None:
+        """Take the next step of the start, and let the window answer before the one after."""
+        if not self._steps or self.window.gone:
+            return
+        try:
+            self._steps.pop(0)()
+        except Exception as error:  # noqa: BLE001 - half a window helps nobody: say so and end
+            from core.errors import problem_from
+
+            self._steps.clear()
+            _refuse(problem_from(error))
+            QApplication.exit(1)
+            return
+        QTimer.singleShot(0, self, self._next_step)
+
+    def _take_errors(self) -> None:
+        from app.logs import ErrorDesk
+
+        self._desk = ErrorDesk()
+        self._desk.install(self._places.log)
+        self._desk.install_qt()
+
+    def _dress(self) -> None:
+        from widgets.theme import apply
+
+        apply(self._app, self._mode)
+
+    def _open_ledger(self) -> None:
+        from app.controller import Controller
+        from core.engines.local.client import LocalEngine
+        from core.engines.local.families import recipes
+        from core.ledger import Ledger
+
+        places, settings = self._places, self.window.settings
         ledger = Ledger.open(places.ledger)
-    except ProblemError as error:
-        _refuse(error.problem)
-        single.close()
-        return 1
-    controller = _controller(places, settings, ledger)
-    window = MainWindow(controller, settings, places.settings)
-    _start(window, controller, places, desk, single, options, reset)
-    code = app.exec()
-    if not picture:
-        window.remember()
-    ended = controller.close()
-    single.close()
-    if not ended:
-        # A thread that does not end would make Qt abort; everything is on disk by now.
-        logging.shutdown()
-        os._exit(code)
-    window.deleteLater()
-    QCoreApplication.sendPostedEvents(window, QEvent.Type.DeferredDelete)
-    return code
+        engine = LocalEngine(
+            interpreter=settings.interpreter or sys.executable,
+            log=places.worker_log,
+            models=places.models,
+            grace_seconds=settings.grace_seconds,
+        )
+        outputs = Path(settings.outputs) if settings.outputs else places.outputs
+        self._controller = Controller(ledger, engine, recipes(places.models), outputs)
 
+    def _fill(self) -> None:
+        assert self._controller is not None
+        self.window.fill(self._controller)
 
-def _controller(places: Places, settings: Settings, ledger: Ledger) -> Controller:
-    from app.controller import Controller
-
-    engine = LocalEngine(
-        interpreter=settings.interpreter or sys.executable,
-        log=places.worker_log,
-        models=places.models,
-        grace_seconds=settings.grace_seconds,
-    )
-    outputs = Path(settings.outputs) if settings.outputs else places.outputs
-    return Controller(ledger, engine, local_recipes(places.models), outputs)
-
-
-def _start(
-    window: MainWindow,
-    controller: Controller,
-    places: Places,
-    desk: ErrorDesk,
-    single: SingleInstance,
-    options: Namespace,
-    reset: list[str],
-) -> None:
-    from app.wiring import Wiring
-
-    wiring = Wiring(controller, window, places)
-    if options.size:
-        window.resize(*options.size)
-
-    def after_first_paint() -> None:
+    def _begin(self) -> None:
+        """Connect the window, read memory, and run what waits."""
+        from app.wiring import Wiring
         from core.gpu.sampler import Sampler
 
-        window.timeline.ensure_built()
+        assert self._controller is not None
+        assert self._desk is not None
+        controller, window = self._controller, self.window
+        wiring = Wiring(controller, window, self._places)
+        window.panels.timeline.ensure_built()
         controller.watch(Sampler(worker_pid=lambda: controller.engine.pid))
-        if options.screenshot:
+        if self._options.screenshot:
             wiring.refresh()
-            QTimer.singleShot(SCREENSHOT_AFTER_MS, lambda: _screenshot(window, options.screenshot))
+            QTimer.singleShot(SCREENSHOT_AFTER_MS, self, self._screenshot)
             return
-        single.listen()
-        single.raise_requested.connect(lambda: _bring_up(window))
+        self._single.listen()
+        self._single.raise_requested.connect(self._bring_up)
         wiring.tell_lost(controller.start())
-        if reset:
-            window.notice.show_problem(_reset_problem(reset, places.settings))
-        desk.connect(lambda problem: controller.problem.emit(problem, "unexpected"))
+        if self._reset:
+            window.panels.notice.show_problem(_reset_problem(self._reset, self._places.settings))
+        self._desk.connect(lambda problem: controller.problem.emit(problem, "unexpected"))
 
-    window.painted.connect(after_first_paint)
-    window.closed.connect(lambda: QApplication.exit(0))
-    window.show()
+    def _screenshot(self) -> None:
+        path = self._options.screenshot
+        good = self.window.grab().save(str(path))
+        if not good:
+            sys.stderr.write(f"The picture {path} could not be written.\n")
+        QApplication.exit(0 if good else 1)
 
+    def _bring_up(self) -> None:
+        window = self.window
+        if window.isMinimized():
+            window.showNormal()
+        window.show()
+        window.raise_()
+        window.activateWindow()
 
-def _screenshot(window: MainWindow, path: Path) -> None:
-    if not window.grab().save(str(path)):
-        sys.stderr.write(f"The picture {path} could not be written.\n")
-        QApplication.exit(1)
-        return
-    QApplication.quit()
-
-
-def _bring_up(window: MainWindow) -> None:
-    _log.info("another start asked for this window")
-    if window.isMinimized():
-        window.showNormal()
-    window.show()
-    window.raise_()
-    window.activateWindow()
+    def finish(self, code: int) -> int:
+        """End everything in order, bounded. Returns the exit code."""
+        self._steps.clear()
+        if not self._options.screenshot:
+            self.window.remember()
+        ended = self._controller is None or self._controller.close()
+        self._single.close()
+        if self._desk is not None:
+            self._desk.uninstall()
+        if not ended:
+            # A thread that does not end would make Qt abort; everything is on disk by now.
+            os._exit(code)
+        self.window.deleteLater()
+        QCoreApplication.sendPostedEvents(self.window, QEvent.Type.DeferredDelete)
+        return code
 
 
 def _end_on_signals(app: QApplication) -> None:
@@ -188,6 +217,8 @@ def _refuse(problem: Problem) -> None:
 
 
 def _reset_problem(reset: list[str], path: Path) -> Problem:
+    from core.errors import Category, Problem
+
     return Problem(
         Category.STORAGE,
         "Some settings could not be read and were reset: " + ", ".join(reset) + ".",

@@ -17,7 +17,7 @@ class Menus:
 
     def __init__(self, window: MainWindow) -> None:
         self._window = window
-        bar = window.menu_bar
+        bar = window.panels.menu_bar
         self.file = bar.addMenu("&File")
         self.open_recipe = self._add(self.file, "&Open clip or recipe…", "Ctrl+O")
         self.open_outputs = self._add(self.file, "Show &clips folder", "Ctrl+Shift+O")
@@ -32,7 +32,7 @@ class Menus:
         self.free = self._add(self.queue, "&Free VRAM", "Ctrl+Shift+F")
         self.undo = self._add(self.queue, "&Undo removal", "Ctrl+Shift+Z")
         self.view = bar.addMenu("&View")
-        for number, dock in enumerate(window.docks.values(), 1):
+        for number, dock in enumerate(window.panels.docks.values(), 1):
             action = dock.toggleViewAction()
             action.setShortcut(QKeySequence(f"Ctrl+{number}"))
             self.view.addAction(action)
@@ -63,8 +63,3 @@ class Menus:
         if slot is not None:
             action.triggered.connect(lambda _=False: slot())
         return action
-
-
-def build_menus(window: MainWindow) -> Menus:
-    """Fill the window's menu bar."""
-    return Menus(window)

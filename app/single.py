@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from pathlib import Path
 
-from PySide6.QtCore import QLockFile, QObject, Signal
+from PySide6.QtCore import QCryptographicHash, QLockFile, QObject, Signal
 
 
 class SingleInstance(QObject):
@@ -23,8 +22,9 @@ class SingleInstance(QObject):
         self._lock = QLockFile(str(data / "framedeck.lock"))
         # Only a dead owner makes a lock stale, never its age.
         self._lock.setStaleLockTime(0)
-        digest = hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:16]
-        self._name = f"framedeck-{digest}"
+        folder = str(data.resolve()).encode()
+        digest = QCryptographicHash.hash(folder, QCryptographicHash.Algorithm.Sha256)
+        self._name = f"framedeck-{digest.toHex().data().decode()[:16]}"
         self._server: QObject | None = None
 
     def acquire(self) -> bool:

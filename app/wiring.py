@@ -11,7 +11,6 @@ from PySide6.QtGui import QDesktopServices, QImage
 from PySide6.QtWidgets import QFileDialog
 
 from app.controller import Controller
-from app.dialogs import show_about, show_guide
 from app.window import MainWindow
 from core.engines.base import Released
 from core.errors import Category, Problem, ProblemError
@@ -34,6 +33,7 @@ class Wiring(QObject):
         super().__init__(window)
         self._controller = controller
         self._window = window
+        self._panels = window.panels
         self._places = places
         self._looking_back = False
         self._connect_requests()
@@ -45,24 +45,24 @@ class Wiring(QObject):
     def _connect_requests(self) -> None:
         window, controller = self._window, self._controller
         guard = controller.guard
-        window.compose.add_requested.connect(self._on_add)
-        window.compose.edit_saved.connect(self._on_edit_saved)
-        window.compose.changed.connect(self._on_compose_changed)
-        window.stage.stop_requested.connect(
+        self._panels.compose.add_requested.connect(self._on_add)
+        self._panels.compose.edit_saved.connect(self._on_edit_saved)
+        self._panels.compose.changed.connect(self._on_compose_changed)
+        self._panels.stage.stop_requested.connect(
             lambda job_id: guard(lambda: controller.cancel([job_id]))
         )
-        window.stage.reject_requested.connect(
+        self._panels.stage.reject_requested.connect(
             lambda job_id: guard(lambda: controller.reject(job_id))
         )
-        window.stage.retry_requested.connect(
+        self._panels.stage.retry_requested.connect(
             lambda job_id: guard(lambda: controller.retry([job_id]))
         )
-        window.stage.clip_wanted.connect(self._on_clip_wanted)
-        window.stage.save_as_requested.connect(self._on_save_as)
-        window.stage.reveal_requested.connect(self._on_reveal_path)
-        window.top.pause_toggled.connect(lambda on: guard(lambda: controller.set_paused(on)))
-        window.top.free_requested.connect(self._on_free)
-        queue = window.queue
+        self._panels.stage.clip_wanted.connect(self._on_clip_wanted)
+        self._panels.stage.save_as_requested.connect(self._on_save_as)
+        self._panels.stage.reveal_requested.connect(self._on_reveal_path)
+        self._panels.top.pause_toggled.connect(lambda on: guard(lambda: controller.set_paused(on)))
+        self._panels.top.free_requested.connect(self._on_free)
+        queue = self._panels.queue
         queue.pause_toggled.connect(lambda on: guard(lambda: controller.set_paused(on)))
         queue.cancel_requested.connect(lambda ids: guard(lambda: controller.cancel(ids)))
         queue.remove_requested.connect(self._on_remove)
@@ -77,7 +77,7 @@ class Wiring(QObject):
         window.dropped.connect(self._on_dropped)
 
     def _on_add(self, recipe_id: str, values: Mapping[str, object], copies: int) -> None:
-        self._window.compose.clear_invalid()
+        self._panels.compose.clear_invalid()
 
         self._looking_back = False
 
@@ -87,13 +87,13 @@ class Wiring(QObject):
             except ProblemError as error:
                 if not error.problem.field:
                     raise
-                self._window.compose.show_invalid(error.problem)
+                self._panels.compose.show_invalid(error.problem)
 
         self._controller.guard(add)
 
     def _on_compose_changed(self, recipe_id: str, values: Mapping[str, Value]) -> None:
         found = self._controller.estimate(recipe_id, values)
-        self._window.compose.set_estimate(in_words(found), "success" if found else "")
+        self._panels.compose.set_estimate(in_words(found), "success" if found else "")
 
     def _on_edit_saved(self, job_id: str, recipe_id: str, values: Mapping[str, object]) -> None:
         def save() -> None:
@@ -102,15 +102,15 @@ class Wiring(QObject):
             except ProblemError as error:
                 if not error.problem.field:
                     raise
-                self._window.compose.edit(job_id, recipe_id, dict(values))
-                self._window.compose.show_invalid(error.problem)
+                self._panels.compose.edit(job_id, recipe_id, dict(values))
+                self._panels.compose.show_invalid(error.problem)
 
         self._controller.guard(save)
 
     def _on_edit(self, job_id: str) -> None:
         def edit() -> None:
             row = self._controller.row(job_id)
-            self._window.compose.edit(job_id, row.job.recipe, dict(row.job.params))
+            self._panels.compose.edit(job_id, row.job.recipe, dict(row.job.params))
             self._show_compose()
 
         self._controller.guard(edit)
@@ -118,21 +118,21 @@ class Wiring(QObject):
     def _on_duplicate(self, job_id: str) -> None:
         def duplicate() -> None:
             row = self._controller.row(job_id)
-            self._window.compose.load(row.job.recipe, dict(row.job.params))
+            self._panels.compose.load(row.job.recipe, dict(row.job.params))
             self._show_compose()
 
         self._controller.guard(duplicate)
 
     def _show_compose(self) -> None:
-        dock = self._window.docks["compose"]
+        dock = self._panels.docks["compose"]
         dock.show()
         dock.raise_()
-        self._window.compose.focus_prompt()
+        self._panels.compose.focus_prompt()
 
     def _on_remove(self, ids: list[str]) -> None:
         if self._controller.guard(lambda: self._controller.remove(ids)):
             count = "1 job" if len(ids) == 1 else f"{len(ids)} jobs"
-            self._window.notice.show_text(
+            self._panels.notice.show_text(
                 f"Removed {count} from the list. Finished clips stay on disk.",
                 (("Undo", lambda: self._controller.guard(self._controller.undo)),),
                 key="removed",
@@ -145,7 +145,7 @@ class Wiring(QObject):
             "Stop it and free",
         ):
             return
-        self._window.top.set_freeing(True)
+        self._panels.top.set_freeing(True)
         self._controller.free()
 
     def _on_clip_wanted(self, path: str) -> None:
@@ -172,10 +172,10 @@ class Wiring(QObject):
         self._looking_back = running is None or running.id != job_id
         self._controller.stop_clip()
         if running is not None and running.id == job_id:
-            self._window.stage.begin(running)
+            self._panels.stage.begin(running)
             return
         row = self._controller.row(job_id)
-        stage = self._window.stage
+        stage = self._panels.stage
         if row.output is not None:
             stage.show_output(row.job, row.output)
         elif row.problem is not None:
@@ -198,7 +198,7 @@ class Wiring(QObject):
                         "Drop a clip or a JSON file that Framedeck made.",
                     )
                 )
-            self._window.compose.load(recipe, params)
+            self._panels.compose.load(recipe, params)
             self._show_compose()
 
         self._controller.guard(load)
@@ -207,17 +207,17 @@ class Wiring(QObject):
         """Show what the ledger holds, without starting anything."""
         self._on_paused(self._controller.ledger.paused)
         self._on_engine_state(self._controller.engine.name, "idle", "idle")
-        self._window.status.set_health("Healthy", "success")
+        self._panels.status.set_health("Healthy", "success")
 
     def tell_lost(self, rows: list[JobRow]) -> None:
         """Offer jobs again that ran when an earlier process died."""
         if not rows:
-            self._window.status.set_health("Healthy", "success")
+            self._panels.status.set_health("Healthy", "success")
             return
-        self._window.status.set_health(f"{len(rows)} lost", "warning")
+        self._panels.status.set_health(f"{len(rows)} lost", "warning")
         ids = [row.job.id for row in rows]
         retry = ("Retry", lambda: self._controller.guard(lambda: self._controller.retry(ids)))
-        self._window.notice.show_problem(lost_problem(rows), (retry,))
+        self._panels.notice.show_problem(lost_problem(rows), (retry,))
 
     # -- facts --------------------------------------------------------------
 
@@ -233,106 +233,113 @@ class Wiring(QObject):
         controller.freed.connect(self._on_freed)
         controller.reading.connect(self._on_reading)
         controller.clip_frame.connect(self._on_clip_frame)
-        controller.undo_changed.connect(self._window.queue.set_undo_available)
+        controller.undo_changed.connect(self._panels.queue.set_undo_available)
         controller.undo_changed.connect(self._window.menus.undo.setEnabled)
         self._window.menus.undo.setEnabled(False)
 
     def _on_queue_changed(self) -> None:
-        self._window.queue.refresh()
+        self._panels.queue.refresh()
         counts = self._controller.ledger.counts()
         waiting, running = counts.get(JobState.WAITING, 0), counts.get(JobState.RUNNING, 0)
         text = f"{running} running · {waiting} waiting" if running or waiting else "Queue is empty"
         if self._controller.ledger.paused:
             text = f"Queue paused · {waiting} waiting"
-        self._window.status.set_queue(text)
+        self._panels.status.set_queue(text)
 
     def _on_job_began(self, job: Job) -> None:
         if not self._looking_back:
             self._controller.stop_clip()
-            self._window.stage.begin(job)
-        self._window.tiles.job_started(job.id)
+            self._panels.stage.begin(job)
+        self._panels.tiles.job_started(job.id)
 
     def _on_event(self, event: Event) -> None:
-        window = self._window
-        window.stage.apply(event, self._controller.engine.ring)
-        window.queue.apply(event)
+        self._panels.stage.apply(event, self._controller.engine.ring)
+        self._panels.queue.apply(event)
         match event:
             case PhaseStarted(job_id=job_id, phase=phase, at_seconds=at):
                 running = self._controller.running
-                window.timeline.phase(job_id, running.title if running else "", phase, at)
+                self._panels.timeline.phase(job_id, running.title if running else "", phase, at)
             case Noted(text=text):
-                window.notice.show_text(text, key="note")
+                self._panels.notice.show_text(text, key="note")
 
     def _on_job_ended(self, job: Job, ending: Finished | Stopped | Failed) -> None:
-        window = self._window
         outcome = type(ending).__name__.lower()
-        window.timeline.job_ended(job.id, ending.at_seconds, outcome)
-        window.tiles.job_ended(job.id)
-        on_stage = window.stage.job_id() == job.id
+        self._panels.timeline.job_ended(job.id, ending.at_seconds, outcome)
+        self._panels.tiles.job_ended(job.id)
+        on_stage = self._panels.stage.job_id() == job.id
         match ending:
             case Finished(output=output):
                 if on_stage:
-                    window.stage.show_output(job, output)
-                window.status.set_health("Healthy", "success")
+                    self._panels.stage.show_output(job, output)
+                self._panels.status.set_health("Healthy", "success")
             case Failed(problem=problem):
                 if on_stage:
-                    window.stage.show_problem(job, problem)
-                window.status.set_health("Last job failed", "warning")
+                    self._panels.stage.show_problem(job, problem)
+                self._panels.status.set_health("Last job failed", "warning")
                 retry = (
                     "Retry",
                     lambda: self._controller.guard(lambda: self._controller.retry([job.id])),
                 )
-                window.notice.show_problem(problem, (retry,))
+                self._panels.notice.show_problem(problem, (retry,))
 
     def _on_engine_state(self, name: str, text: str, tone: str) -> None:
         label = "Local engine" if name == "local" else name
-        self._window.top.set_engine(label, text, {"idle": "success", "busy": "info"}[tone])
+        self._panels.top.set_engine(label, text, {"idle": "success", "busy": "info"}[tone])
 
     def _on_paused(self, paused: bool) -> None:
-        self._window.top.set_paused(paused)
-        self._window.queue.set_paused(paused)
+        self._panels.top.set_paused(paused)
+        self._panels.queue.set_paused(paused)
         self._window.menus.pause.setChecked(paused)
         self._on_queue_changed()
 
     def _on_problem(self, problem: Problem, key: str) -> None:
         if key == "release":
-            self._window.top.set_freeing(False)
-        self._window.notice.show_problem(problem, key=key)
+            self._panels.top.set_freeing(False)
+        self._panels.notice.show_problem(problem, key=key)
 
     def _on_freed(self, released: Released) -> None:
-        self._window.top.set_freeing(False)
-        self._window.notice.show_text(freed_text(released), kind="success", key="freed")
+        self._panels.top.set_freeing(False)
+        self._panels.notice.show_text(freed_text(released), kind="success", key="freed")
 
     def _on_reading(self, reading: Reading) -> None:
-        window = self._window
-        window.timeline.append(reading)
-        window.tiles.update_reading(reading)
-        window.status.set_memory(panel_text(reading))
-        window.status.set_device(device_text(reading))
+        self._panels.timeline.append(reading)
+        self._panels.tiles.update_reading(reading)
+        self._panels.status.set_memory(panel_text(reading))
+        self._panels.status.set_device(device_text(reading))
 
     def _on_clip_frame(self, frame: object) -> None:
         image = QImage(
             frame.bgra, frame.width, frame.height, frame.width * 4, QImage.Format.Format_RGB32
         ).copy()
-        self._window.stage.clip_frame(frame.index, frame.total, image, frame.fps)
+        self._panels.stage.clip_frame(frame.index, frame.total, image, frame.fps)
 
     # -- menus --------------------------------------------------------------
 
     def _connect_menus(self) -> None:
-        menus, controller, window = self._window.menus, self._controller, self._window
+        menus, controller = self._window.menus, self._controller
         menus.pause.triggered.connect(
             lambda on: controller.guard(lambda: controller.set_paused(on))
         )
         menus.free.triggered.connect(self._on_free)
         menus.undo.triggered.connect(lambda: controller.guard(controller.undo))
-        menus.add_job.triggered.connect(window.compose.submit)
+        menus.add_job.triggered.connect(self._panels.compose.submit)
         menus.stop.triggered.connect(lambda: self._with_running(lambda i: controller.cancel([i])))
         menus.reject.triggered.connect(lambda: self._with_running(controller.reject))
         menus.open_recipe.triggered.connect(self._choose_recipe)
         menus.open_outputs.triggered.connect(lambda: _open_folder(controller.outputs))
-        menus.guide.triggered.connect(lambda: show_guide(window))
-        menus.about.triggered.connect(lambda: show_about(window))
+        menus.guide.triggered.connect(self._on_guide)
+        menus.about.triggered.connect(self._on_about)
         menus.open_log.triggered.connect(lambda: _open_folder(self._places.log))
+
+    def _on_guide(self) -> None:
+        from app.dialogs import show_guide
+
+        show_guide(self._window)
+
+    def _on_about(self) -> None:
+        from app.dialogs import show_about
+
+        show_about(self._window)
 
     def _with_running(self, action: object) -> None:
         running = self._controller.running

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -46,16 +45,19 @@ def estimate(recipe: str, values: Mapping[str, Value], rows: Iterable[JobRow]) -
     ][:MOST_RUNS]
     if not runs:
         return None
+    # 10 ms that no start of the window should wait for.
+    from statistics import median
+
     same = [row for row in runs if _sizes(row.job.params) == _sizes(values)]
     if same:
         return Estimate(
-            statistics.median(row.seconds or 0.0 for row in same),
+            median(row.seconds or 0.0 for row in same),
             max((row.peak_rss_bytes for row in same if row.peak_rss_bytes), default=None),
             max((row.peak_vram_bytes for row in same if row.peak_vram_bytes), default=None),
             len(same),
             exact=True,
         )
-    rate = statistics.median((row.seconds or 0.0) / _work(row.job.params) for row in runs)
+    rate = median((row.seconds or 0.0) / _work(row.job.params) for row in runs)
     return Estimate(rate * _work(values), None, None, len(runs), exact=False)
 
 

@@ -34,7 +34,8 @@ def window(qtbot: Any, tmp_path: Path) -> Iterator[MainWindow]:
     controller = Controller(
         Ledger.open(places.ledger), engine, recipes(places.models), places.outputs
     )
-    made = MainWindow(controller, Settings(), places.settings)
+    made = MainWindow(Settings(), places.settings)
+    made.fill(controller)
     Wiring(controller, made, places)
     made.confirm = lambda *_: True
     qtbot.addWidget(made)
@@ -45,8 +46,13 @@ def window(qtbot: Any, tmp_path: Path) -> Iterator[MainWindow]:
     assert controller.close()
 
 
+def controller_of(window: MainWindow) -> Controller:
+    assert window.controller is not None
+    return window.controller
+
+
 def prompt_of(window: MainWindow) -> QWidget:
-    window.compose.focus_prompt()
+    window.panels.compose.focus_prompt()
     field = QApplication.focusWidget() or window.focusWidget()
     assert isinstance(field, QTextEdit | QPlainTextEdit)
     return field
@@ -54,33 +60,33 @@ def prompt_of(window: MainWindow) -> QWidget:
 
 def test_from_prompt_to_playing_clip_by_keyboard(qtbot: Any, window: MainWindow) -> None:
     window.activateWindow()
-    window.compose.load("starter", {"frames": 8, "steps": 2, "width": 64, "height": 64})
+    window.panels.compose.load("starter", {"frames": 8, "steps": 2, "width": 64, "height": 64})
     field = prompt_of(window)
     field.selectAll()
     qtbot.keyClicks(field, "a red ball")
-    with qtbot.waitSignal(window.controller.job_ended, timeout=120_000) as ended:
+    with qtbot.waitSignal(controller_of(window).job_ended, timeout=120_000) as ended:
         qtbot.keyClick(field, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
     job, ending = ended.args
     assert isinstance(ending, Finished), ending
     assert job.params["prompt"] == "a red ball"
     assert Path(ending.output.path).is_file()
     frames: list[Any] = []
-    window.controller.clip_frame.connect(frames.append)
+    controller_of(window).clip_frame.connect(frames.append)
     qtbot.waitUntil(lambda: len(frames) == 8, timeout=10_000)
 
 
 def test_an_empty_prompt_is_shown_at_its_field(qtbot: Any, window: MainWindow) -> None:
-    window.compose.load("starter", {"prompt": ""})
+    window.panels.compose.load("starter", {"prompt": ""})
     field = prompt_of(window)
     qtbot.keyClick(field, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
-    assert window.controller.ledger.counts().get(JobState.WAITING, 0) == 0
-    assert window.controller.running is None
+    assert controller_of(window).ledger.counts().get(JobState.WAITING, 0) == 0
+    assert controller_of(window).running is None
 
 
 def test_closing_in_the_middle_asks(qtbot: Any, window: MainWindow) -> None:
-    window.controller.add("test-pattern", SMALL | {"steps": 50, "step_seconds": 0.3})
+    controller_of(window).add("test-pattern", SMALL | {"steps": 50, "step_seconds": 0.3})
     with qtbot.waitSignal(
-        window.controller.event,
+        controller_of(window).event,
         timeout=30_000,
         check_params_cb=lambda event: isinstance(event, Sampled),
     ):
@@ -95,25 +101,26 @@ def test_closing_in_the_middle_asks(qtbot: Any, window: MainWindow) -> None:
     assert not window.close()
     assert "not finished" in asked[0]
     assert window.isVisible()
-    assert window.controller.running is not None
+    assert controller_of(window).running is not None
     window.confirm = lambda *_: True
     assert window.close()
 
 
 def test_layout_and_form_are_remembered(qtbot: Any, window: MainWindow, tmp_path: Path) -> None:
-    window.docks["queue"].hide()
-    window.compose.load("starter", {"prompt": "kept words"})
+    window.panels.docks["queue"].hide()
+    window.panels.compose.load("starter", {"prompt": "kept words"})
     window.remember()
     settings, bad = load(Places.find(tmp_path).settings)
     assert bad == []
-    again = MainWindow(window.controller, settings, Places.find(tmp_path).settings)
+    again = MainWindow(settings, Places.find(tmp_path).settings)
+    again.fill(controller_of(window))
     qtbot.addWidget(again)
     again.show()
-    assert again.docks["queue"].isHidden()
-    assert not again.docks["compose"].isHidden()
+    assert again.panels.docks["queue"].isHidden()
+    assert not again.panels.docks["compose"].isHidden()
     again.reset_layout()
-    assert not again.docks["queue"].isHidden()
-    assert again.compose.state() == window.compose.state()
+    assert not again.panels.docks["queue"].isHidden()
+    assert again.panels.compose.state() == window.panels.compose.state()
 
 
 @pytest.mark.parametrize("size", [(1600, 1000), (1100, 700)])
@@ -121,14 +128,19 @@ def test_nothing_is_squeezed(qtbot: Any, window: MainWindow, size: tuple[int, in
     window.resize(*size)
     qtbot.wait(50)
     assert (window.width(), window.height()) == size
-    for panel in (window.compose, window.stage, window.queue, window.timeline):
+    for panel in (
+        window.panels.compose,
+        window.panels.stage,
+        window.panels.queue,
+        window.panels.timeline,
+    ):
         assert panel.isVisible()
         assert panel.width() >= panel.minimumSizeHint().width() or panel.width() > 200
 
 
 def test_every_menu_action_has_its_own_key(window: MainWindow) -> None:
     keys: dict[str, str] = {}
-    for menu in window.menu_bar.actions():
+    for menu in window.panels.menu_bar.actions():
         for action in menu.menu().actions():
             key = action.shortcut().toString()
             if key:

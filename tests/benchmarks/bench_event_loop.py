@@ -80,11 +80,12 @@ def _window(home: Path) -> tuple[Any, Any]:
     controller = Controller(
         Ledger.open(places.ledger), engine, recipes(places.models), places.outputs
     )
-    window = MainWindow(controller, Settings(), places.settings)
+    window = MainWindow(Settings(), places.settings)
+    window.fill(controller)
     Wiring(controller, window, places)
     window.resize(1600, 1000)
     window.show()
-    window.timeline.ensure_built()
+    window.panels.timeline.ensure_built()
     controller.watch(Sampler(worker_pid=lambda: engine.pid))
     controller.start()
     return app, controller

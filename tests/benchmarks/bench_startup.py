@@ -47,9 +47,9 @@ def paint(self, event):
         print("painted", time.monotonic(), flush=True)
 app.window.MainWindow.paintEvent = paint
 import app.gui
-start = app.gui._start
-def started(window, controller, *rest):
-    start(window, controller, *rest)
+begin = app.gui.Program._begin
+def began(program):
+    begin(program)
     def ready():
         import psutil
         from PySide6.QtWidgets import QApplication
@@ -61,8 +61,8 @@ def started(window, controller, *rest):
         if not seen:
             seen.append(True)
             app.window.QTimer.singleShot(0, ready)
-    controller.reading.connect(on_reading)
-app.gui._start = started
+    program._controller.reading.connect(on_reading)
+app.gui.Program._begin = began
 from app.main import main
 raise SystemExit(main(["--home", sys.argv[1]]))
 """

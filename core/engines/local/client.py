@@ -18,7 +18,6 @@ from core.errors import Category, Problem, problem_from
 from core.events import Ending, Event, Failed, MemoryRead, Stopped, loads
 from core.frames import Ring
 from core.jobs import Job
-from core.outputs import remove_leftovers
 
 _TICK_SECONDS = 0.2
 _RETRY = "Retry the job; the engine starts again by itself."
@@ -330,5 +329,7 @@ class LocalEngine:
 
 def _tidy(job: Job) -> None:
     """Remove what a dead worker left half written."""
+    from core.outputs import remove_leftovers
+
     with contextlib.suppress(OSError):
         remove_leftovers(job.output)
