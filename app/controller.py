@@ -95,10 +95,10 @@ class Controller(QObject):
             The jobs that ran when an earlier process died; they are marked
             lost and offered again, never taken for done.
         """
-        from core.outputs import remove_leftovers
-
         lost = self.ledger.recover()
         for row in self._lost():
+            from core.outputs import remove_leftovers
+
             remove_leftovers(row.job.output)
         if self.ledger.opened_with is not None:
             self.problem.emit(self.ledger.opened_with, "ledger")

@@ -147,8 +147,8 @@ class Program(QObject):
             wiring.refresh()
             QTimer.singleShot(SCREENSHOT_AFTER_MS, self, self._screenshot)
             return
-        self._single.listen()
         self._single.raise_requested.connect(self._bring_up)
+        self._steps.append(self._single.listen)
         wiring.tell_lost(controller.start())
         if self._reset:
             window.panels.notice.show_problem(_reset_problem(self._reset, self._places.settings))

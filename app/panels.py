@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import (
@@ -34,13 +34,19 @@ class Panels:
         docks: Every dock by its name, in the order of the View menu.
     """
 
-    def __init__(self, window: QMainWindow, recipes: Sequence[Recipe], source: QueueSource) -> None:
+    def __init__(
+        self,
+        window: QMainWindow,
+        recipes: Sequence[Recipe],
+        source: QueueSource,
+        form: Mapping[str, object],
+    ) -> None:
         self.menu_bar = QMenuBar()
         self.top, self.notice = TopBar(), NoticeBar()
         window.setMenuWidget(self._head())
         self.stage = StagePanel()
         window.setCentralWidget(self.stage)
-        self.compose = ComposePanel(list(recipes))
+        self.compose = ComposePanel(list(recipes), form)
         self.queue = QueuePanel(source)
         self.timeline, self.tiles = TimelinePanel(), TilesPanel()
         self.docks = self._place(window)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from PySide6.QtCore import QCryptographicHash, QLockFile, QObject, Signal
+from PySide6.QtCore import QCryptographicHash, QElapsedTimer, QLockFile, QObject, QThread, Signal
 
 
 class SingleInstance(QObject):
@@ -35,10 +35,15 @@ class SingleInstance(QObject):
         """Ask the window that holds the lock to come up; say whether it answered."""
         from PySide6.QtNetwork import QLocalSocket
 
-        socket = QLocalSocket()
+        socket, waited = QLocalSocket(), QElapsedTimer()
+        waited.start()
         socket.connectToServer(self._name)
-        if not socket.waitForConnected(timeout_ms):
-            return False
+        while not socket.waitForConnected(timeout_ms):
+            # The first window may still be starting, and listens last of all.
+            if waited.hasExpired(timeout_ms):
+                return False
+            QThread.msleep(50)
+            socket.connectToServer(self._name)
         socket.write(b"raise\n")
         answered = socket.waitForBytesWritten(timeout_ms) and socket.waitForReadyRead(timeout_ms)
         socket.disconnectFromServer()

@@ -71,13 +71,13 @@ class MainWindow(QMainWindow):
         self.setAcceptDrops(True)
         self.setDockNestingEnabled(True)
         self.controller = controller
-        self.panels = Panels(self, list(controller.recipes.values()), controller.ledger)
+        recipes = list(controller.recipes.values())
+        self.panels = Panels(self, recipes, controller.ledger, self.settings.compose)
         self.menus = Menus(self)
         self.fit_docks()
         self._default_layout = self.saveState(LAYOUT_VERSION)
         if self.settings.layout and self.settings.layout_version == LAYOUT_VERSION:
             self.restoreState(_bytes(self.settings.layout), LAYOUT_VERSION)
-        self.panels.compose.restore(self.settings.compose)
         for dock in self.panels.docks.values():
             dock.dockLocationChanged.connect(self._touch)
             dock.visibilityChanged.connect(self._touch)

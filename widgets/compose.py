@@ -43,7 +43,10 @@ class ComposePanel(QWidget):
     changed = Signal(str, object)
     """Recipe id and values whenever they change and all can be used."""
 
-    def __init__(self, recipes: Sequence[Recipe]) -> None:
+    def __init__(
+        self, recipes: Sequence[Recipe], state: Mapping[str, object] | None = None
+    ) -> None:
+        """Make a form for `recipes`, filled in as `state` said at the last end."""
         super().__init__()
         self.setProperty("role", "panel")
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
@@ -61,8 +64,7 @@ class ComposePanel(QWidget):
             shortcut = QShortcut(key, self)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(self.submit)
-        if recipes:
-            self._choose(recipes[0].id, {})
+        self.restore(state or {})
 
     # -- building ---------------------------------------------------------
 

@@ -46,6 +46,7 @@ class Theme(QObject):
         super().__init__(app)
         self.mode: Mode = "system"
         self.tokens = tokens("system", app)
+        self.icons: dict[tuple[str, str, str], QIcon] = {}
         self._busy = False
         self._dressed: Tokens | None = None
         app.styleHints().colorSchemeChanged.connect(self.on_scheme_changed)
@@ -95,12 +96,17 @@ def of(widget: QWidget) -> Tokens:
 
     Call it when painting, or again in `changeEvent` on StyleChange.
     """
-    app = QApplication.instance()
-    theme = app.findChild(Theme, options=Qt.FindChildOption.FindDirectChildrenOnly) if app else None
+    theme = _in_force()
     if theme is not None:
         return theme.tokens
     dark = widget.palette().color(QPalette.ColorRole.Window).lightness() < 128
     return DARK if dark else LIGHT
+
+
+def _in_force() -> Theme | None:
+    app = QApplication.instance()
+    direct = Qt.FindChildOption.FindDirectChildrenOnly
+    return app.findChild(Theme, options=direct) if app else None
 
 
 def restyle(widget: QWidget) -> None:
@@ -116,11 +122,17 @@ def icon(name: str, tokens: Tokens, colour: str | None = None) -> QIcon:
     Raises:
         FileNotFoundError: There is no such icon.
     """
+    theme = _in_force()
+    key = (name, colour or tokens.text, tokens.border)
+    if theme is not None and key in theme.icons:
+        return theme.icons[key]
     source = _source(name)
     made = QIcon()
     for size in (16, 32):
-        made.addPixmap(_render(source, colour or tokens.text, size))
-        made.addPixmap(_render(source, tokens.border, size), QIcon.Mode.Disabled)
+        made.addPixmap(_render(source, key[1], size))
+        made.addPixmap(_render(source, key[2], size), QIcon.Mode.Disabled)
+    if theme is not None:
+        theme.icons[key] = made
     return made
 
 

@@ -71,11 +71,13 @@ raise SystemExit(main(["--home", sys.argv[1]]))
 def _run(code: str, *args: str) -> dict[str, list[float]]:
     import time
 
+    # Python keeps bytecode from the first start on, unless a variable forbids it.
+    usual = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", code, *args],
         cwd=ROOT,
-        env={**os.environ, "QT_QPA_PLATFORM": "offscreen"},
+        env={**usual, "QT_QPA_PLATFORM": "offscreen"},
         capture_output=True,
         text=True,
         check=False,
