@@ -120,7 +120,15 @@ class History:
         place = number % self._capacity
         return float(self._times[place]), tuple(self._rows[place].tolist())
 
-    def query(self, start: float, end: float, columns: int) -> Columns:
+    def samples(self, start: float, end: float) -> tuple[Floats, Floats]:
+        """Return the times (n,) and rows (n, series) from `start` to `end`, both included."""
+        first, stop = self._search(start, after=False), self._search(end, after=True)
+        places = self._np.arange(first, stop) % self._capacity
+        return self._times[places], self._rows[places]
+
+    def query(
+        self, start: float, end: float, columns: int, *, width: float | None = None
+    ) -> Columns:
         """Return the samples from `start` to `end` (both included), folded into columns.
 
         The columns lie on a grid that does not depend on `start`, so that a
@@ -131,6 +139,8 @@ class History:
             start: Seconds.
             end: Seconds.
             columns: How many columns the whole stretch has, such as its width in pixels.
+            width: Seconds a column takes, for who draws the stretch in parts; else
+                `columns` share it evenly.
         """
         low_number = self._search(start, after=False)
         high_number = self._search(end, after=True)
@@ -143,7 +153,7 @@ class History:
         last = self._rows[(numbers + sizes - 1) % self._capacity]
         if len(numbers) > 1 and span > 0:
             # Nine digits, so that the last bit of `start` does not move the grid.
-            width = float(f"{span / columns:.9g}")
+            width = width or float(f"{span / columns:.9g}")
             grid = self._np.floor(times / width + 1e-9)
             starts = self._np.flatnonzero(self._np.diff(grid, prepend=grid[0] - 1))
             ends = self._np.append(starts[1:], len(grid)) - 1

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt, QTimer
+from PySide6.QtCore import QEvent, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QFontMetricsF, QPainter
 from PySide6.QtWidgets import (
     QComboBox,
-    QFrame,
     QHBoxLayout,
     QLabel,
     QPushButton,
     QSizePolicy,
-    QStackedLayout,
-    QToolTip,
     QVBoxLayout,
     QWidget,
 )
@@ -22,17 +19,22 @@ from PySide6.QtWidgets import (
 from core.gpu.readings import Reading
 from core.jobs import Phase
 from widgets import theme
-from widgets.timeline_data import PROGRAMS, SYSTEM, USED, Past, Track, gigabytes
+from widgets.timeline_data import PROGRAMS, SYSTEM, USED, Band, Past, Track, gigabytes
+from widgets.timeline_view import TimelineView
 
 if TYPE_CHECKING:
     from PySide6.QtGui import QKeyEvent
 
-    from widgets.timeline_plot import Plot
+    from widgets.trace import TraceWindow
 
 RANGES = (("1 min", 60.0), ("5 min", 300.0), ("15 min", 900.0), ("1 h", 3600.0))
-DEFAULT_SPAN = 300.0
+DEFAULT_SPAN = 60.0
 SHORTEST_SPAN, LONGEST_SPAN = 10.0, 36_000.0
 FASTEST_SECONDS, SLOWEST_SECONDS = 0.09, 1.0
+WIDE = 760
+"""Pixels from which on the words beside the legend are whole."""
+NEAR_NOW = 0.25
+"""A zoom with the mouse in this share of the span before now keeps to now."""
 
 
 class Legend(QWidget):
@@ -70,30 +72,35 @@ class Legend(QWidget):
 
 
 class TimelinePanel(QWidget):
-    """Draws readings as they come. Gets facts, sends none.
+    """Draws readings as they come, and opens the traces of jobs.
 
-    pyqtgraph is loaded by `ensure_built`, after the first paint; until then,
-    and until the first reading, a plain frame says what will stand there.
+    Nothing but Qt is loaded until the first reading comes (numpy) and until a
+    trace is opened (pyqtgraph).
+
+    Signals:
+        problem: A `core.errors.Problem` that a trace met.
     """
+
+    problem = Signal(object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._past = Past()
-        self._plot: Plot | None = None
+        self._traces: dict[int, TraceWindow] = {}
         self._key: int | None = None
         self._chosen = False
         self._span = DEFAULT_SPAN
         self._follow = True
         self._left = 0.0
         self._drawn_at = float("-inf")
-        self._building = False
         self.setProperty("role", "panel")
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setAccessibleName("Memory timeline")
         self.setAccessibleDescription(
             "Memory in use over time with the phases of jobs above it. "
-            "Left and Right move, plus and minus zoom, End goes to now."
+            "Left and Right move, plus and minus zoom, Home goes to the oldest reading, "
+            "End to now; Enter opens the trace of a job."
         )
         self.setMinimumHeight(120)
         self._lay_out()
@@ -107,6 +114,8 @@ class TimelinePanel(QWidget):
         """Keep a reading, and draw it if the panel shows and a pixel's worth of time went by."""
         if self._past.add(reading):
             self._list_tracks()
+        for trace in self._traces.values():
+            trace.follow(reading.at_seconds)
         if not self._shows():
             return
         now = self._past.now or reading.at_seconds
@@ -122,28 +131,19 @@ class TimelinePanel(QWidget):
     def job_ended(self, job_id: str, at_seconds: float, outcome: str) -> None:
         """End the job's band. `outcome` is a word for the tooltip, such as "done"."""
         self._past.bands.finish(job_id, at_seconds, outcome)
+        for trace in self._traces.values():
+            trace.refresh()
         self._draw()
 
     def ensure_built(self) -> None:
-        """Load pyqtgraph and make the plot, once."""
-        if self._plot is not None:
-            return
-        from widgets.timeline_plot import Plot
-
-        self._plot = Plot(self._past, self)
-        self._plot.set_tokens(theme.of(self))
-        self._plot.panned.connect(self._on_panned)
-        self._plot.now_wanted.connect(self.follow_now)
-        self._plot.pointed.connect(self._on_pointed)
-        self._stack.addWidget(self._plot)
-        self._draw()
+        """Do nothing: the view is there from the beginning."""
 
     def set_span(self, seconds: float) -> None:
         """Show so many seconds, around the middle or, while following, up to now."""
         start, end = self._times()
         self._span = min(max(seconds, SHORTEST_SPAN), LONGEST_SPAN)
         middle = (start + end) / 2
-        self._show_times(middle - self._span / 2)
+        self._show_times(end - self._span if self._follow else middle - self._span / 2)
 
     def follow_now(self) -> None:
         """Go to now and stay there."""
@@ -187,13 +187,12 @@ class TimelinePanel(QWidget):
         self._now = _chip("Now", "Follow now (End, or double click)")
         self._now.clicked.connect(self.follow_now)
         head.addWidget(self._now)
-        frame = QFrame()
-        self._stack = QStackedLayout(frame)
-        self._empty = QLabel("Waiting for the first reading…")
-        self._empty.setProperty("role", "muted")
-        self._empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self._stack.addWidget(self._empty)
-        column.addWidget(frame, 1)
+        self.view = TimelineView(self._past)
+        self.view.dragged.connect(self._on_dragged)
+        self.view.zoomed.connect(self._on_zoomed)
+        self.view.now_wanted.connect(self.follow_now)
+        self.view.trace_wanted.connect(self.open_trace)
+        column.addWidget(self.view, 1)
         self._mark_range()
 
     def _mark_range(self) -> None:
@@ -219,10 +218,14 @@ class TimelinePanel(QWidget):
 
     def _show_words(self, track: Track, values: tuple[float, ...]) -> None:
         gpus = self._past.gpus
+        wide = self.width() >= WIDE
         if track.key != SYSTEM:
-            self._title.setText("Memory, GB")
+            self._title.setText("Memory, GB" if wide else "GB")
+        elif gpus:
+            self._title.setText("GB")
         else:
-            self._title.setText("GB" if gpus else "System memory (no NVIDIA GPU found)")
+            self._title.setText(f"System memory{' (no NVIDIA GPU found)' if wide else ''}")
+            self._title.setToolTip("There is no NVIDIA GPU to watch, so this is main memory.")
         names = ("series_worker", "series_panel", "series_other")
         parts = list(zip(names, track.labels, strict=True))
         if values[PROGRAMS] != values[PROGRAMS]:
@@ -234,79 +237,86 @@ class TimelinePanel(QWidget):
     # Drawing
 
     def _shows(self) -> bool:
-        return self._plot is not None and self.isVisible() and not self.window().isMinimized()
+        return self.isVisible() and not self.window().isMinimized()
 
     def _draw(self) -> None:
         track = self._past.tracks.get(self._key) if self._key is not None else None
         now = self._past.now
-        if track is None or now is None or self._plot is None or not self._shows():
+        if track is None or now is None or not self._shows():
             return
         self._drawn_at = now
-        if self._stack.currentWidget() is not self._plot:
-            self._stack.setCurrentWidget(self._plot)
-        if self._plot.picture.track is not track:
-            self._plot.show_track(track)
-        else:
-            self._plot.fit_memory()
         found = track.history.at(now)
         if found is not None:
             self._show_words(track, found[1])
-        start, end = self._times()
-        self._plot.show_times(start, end, now)
+        self.view.show_stretch(track, self._times()[0], self._span)
 
     def _times(self) -> tuple[float, float]:
         """Return the stretch to show: up to now while following, else as it is."""
-        if self._plot is None or self._past.now is None:
+        if self._past.now is None:
             return 0.0, self._span
         if self._follow:
             self._left = self._past.now - self._span
-        return self._left, self._left + self._span + self._plot.future(self._span)
+        return self._left, self._left + self._span
 
     def _show_times(self, start: float) -> None:
         """Show the span from `start` on; beyond now means following."""
-        self._mark_range()
-        if self._plot is None or self._past.now is None:
-            return
-        if not self._follow:
+        if self._past.now is not None:
             oldest = (self._past.first_seconds or start) - self._span / 2
             self._left = max(start, oldest)
-            self._follow = self._left + self._span >= self._past.now - 1e-5 * self._span
+            close = 2.0 * self._span / max(1, self.width())
+            self._follow = self._left + self._span >= self._past.now - close
         self._mark_range()
         self._draw()
 
-    def _on_panned(self, start: float, end: float) -> None:
-        """Take over what the mouse did: a zoom keeps following, a move to the past ends it."""
-        if self._plot is None or self._past.now is None:
-            return
-        future = self._plot.future(1.0)
-        span = (end - start) / (1.0 + future)
-        if abs(span - self._span) > 1e-3 * self._span:
-            self._span = min(max(span, SHORTEST_SPAN), LONGEST_SPAN)
-            if not self._follow:
-                start = (start + end) / 2 - self._span * (1.0 + future) / 2
-        else:
-            self._follow = False
+    def _on_dragged(self, start: float) -> None:
+        self._follow = False
         self._show_times(start)
+
+    def _on_zoomed(self, factor: float, anchor: float) -> None:
+        """Zoom about a time; near now while following, the view goes on following."""
+        start, end = self._times()
+        share = (anchor - start) / self._span
+        span = min(max(self._span * factor, SHORTEST_SPAN), LONGEST_SPAN)
+        keep = self._follow and (share > 1 - NEAR_NOW or span > self._span)
+        self._span = span
+        self._show_times(end - span if keep else anchor - share * span)
 
     def _pan(self, share: float) -> None:
         start, _ = self._times()
-        self._follow = self._follow and share > 0
         self._show_times(start + share * self._span)
 
-    def _on_pointed(self, position: QPointF | None) -> None:
-        band = self._plot.band_under(position) if self._plot and position is not None else None
-        if band is None or self._plot is None or position is None:
-            QToolTip.hideText()
-            return
-        from widgets.timeline_readout import describe
+    # Traces
 
-        where = self._plot.viewport().mapToGlobal(self._plot.mapFromScene(position))
-        QToolTip.showText(where, describe(band, self._past.now or band.start), self._plot)
+    def open_trace(self, band: Band) -> None:
+        """Show the trace of the band's job, each attempt at it in a window of its own."""
+        track = self._past.tracks.get(self._key) if self._key is not None else None
+        opened = self._traces.get(band.run)
+        if opened is None and track is not None:
+            from widgets.trace import TraceWindow
+
+            opened = TraceWindow(band, track, self._past, self.window())
+            opened.problem.connect(self.problem)
+            opened.destroyed.connect(lambda _=None, run=band.run: self._traces.pop(run, None))
+            self._traces[band.run] = opened
+        if opened is not None:
+            opened.show()
+            opened.raise_()
+            opened.activateWindow()
+
+    def _open_some_trace(self) -> None:
+        """Show the trace of the band at the mouse's time, or else of the newest band."""
+        band, now = None, self._past.now
+        if self.view.mouse is not None and now is not None:
+            seconds = self.view.scale.seconds_at(self.view.mouse.x())
+            band = self._past.bands.at(seconds, now)
+        band = band or self._past.bands.newest
+        if band is not None:
+            self.open_trace(band)
 
     # Qt's events
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Left and Right move, plus and minus zoom, End goes to now."""
+        """Left and Right move, plus and minus zoom, Home and End go there, Enter traces."""
         match event.key():
             case Qt.Key.Key_Left:
                 self._pan(-0.1)
@@ -318,15 +328,12 @@ class TimelinePanel(QWidget):
                 self.set_span(self._span * 1.5)
             case Qt.Key.Key_End:
                 self.follow_now()
+            case Qt.Key.Key_Home:
+                self._show_times(self._past.first_seconds or 0.0)
+            case Qt.Key.Key_Return | Qt.Key.Key_Enter | Qt.Key.Key_T:
+                self._open_some_trace()
             case _:
                 super().keyPressEvent(event)
-
-    def paintEvent(self, event: Any) -> None:
-        """Build the plot once the first paint is on the screen."""
-        super().paintEvent(event)
-        if not self._building:
-            self._building = True
-            QTimer.singleShot(0, self, self.ensure_built)
 
     def showEvent(self, event: Any) -> None:
         """Catch up with what came while hidden."""
@@ -337,9 +344,8 @@ class TimelinePanel(QWidget):
         """Follow the theme."""
         super().changeEvent(event)
         if event.type() in (QEvent.Type.StyleChange, QEvent.Type.PaletteChange):
-            if self._plot is not None:
-                self._plot.set_tokens(theme.of(self))
             self._legend.update()
+            self.view.update()
 
     def focusInEvent(self, event: Any) -> None:
         """Show that keys go here."""
@@ -352,9 +358,8 @@ class TimelinePanel(QWidget):
         self._show_focus(False)
 
     def _show_focus(self, focused: bool) -> None:
-        if self._plot is not None:
-            self._plot.picture.focused = focused
-            self._plot.picture.update()
+        self.view.focused = focused
+        self.view.update()
 
 
 def _chip(text: str, tip: str) -> QPushButton:

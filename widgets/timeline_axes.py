@@ -1,67 +1,107 @@
-"""The timeline's axes: times before now, and memory up to the total."""
+"""Where times and amounts stand in the memory timeline, and the names along its edges."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-import pyqtgraph as pg
+import math
+from dataclasses import dataclass
 
 from core.units import GIGABYTE
 from widgets.timeline_data import ago, nice_step
 
-TIME_STEPS = (5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0)
-TIME_STEPS += (10800.0, 21600.0)
+LEFT, RIGHT, BOTTOM = 36, 8, 22
+"""Room around the plot, pixels: names of amounts, nothing, names of times."""
+STRIP = 24
+"""Height of the strip of bands above the curve, pixels."""
+FUTURE = 58
+"""Room to the right of now, pixels: there stands the name of the total."""
+HEADROOM = 5
+"""Pixels between the strip and the total's line."""
+
+TIME_STEPS = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
+TIME_STEPS += (7200.0, 10800.0, 21600.0)
 MEMORY_STEPS = (0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 20.0, 24.0, 32.0, 40.0, 64.0)
 MEMORY_STEPS += (96.0, 128.0, 256.0, 512.0, 1024.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How times and amounts lie in the view.
+
+    Times stand on a grid of device pixels that does not depend on what is in
+    view: moving is by whole columns, so that what is drawn can be moved along.
+
+    Attributes:
+        seconds: What a column, one device pixel wide, covers.
+        first: Number of the column at the left edge; column n begins at n * seconds.
+        columns: Width of the plot, device pixels.
+        rows: Height of the curve's part, device pixels.
+        ratio: Device pixels in a pixel.
+        top_bytes: The total, HEADROOM below the curve's upper edge.
+    """
+
+    seconds: float
+    first: int
+    columns: int
+    rows: int
+    ratio: float
+    top_bytes: float
+
+    @classmethod
+    def fitting(
+        cls, width: float, height: float, ratio: float, *, span: float, left: float, top: float
+    ) -> Scale:
+        """Return the scale of a view so large that shows `span` seconds from `left` on."""
+        columns = max(8, int((width - LEFT - RIGHT) * ratio))
+        rows = max(8, int((height - STRIP - BOTTOM) * ratio))
+        past = max(1, columns - round(FUTURE * ratio))
+        # Nine digits, so that the last bits of `span` do not move the grid.
+        seconds = float(f"{span / past:.9g}")
+        return cls(seconds, math.floor(left / seconds + 1e-6), columns, rows, ratio, top)
+
+    @property
+    def start(self) -> float:
+        """Time at the left edge."""
+        return self.first * self.seconds
+
+    @property
+    def end(self) -> float:
+        """Time at the right edge, room for the future included."""
+        return (self.first + self.columns) * self.seconds
+
+    def x_of(self, at_seconds: float) -> float:
+        """Return where a time stands, pixels from the left of the widget."""
+        return LEFT + (at_seconds / self.seconds - self.first) / self.ratio
+
+    def seconds_at(self, x: float) -> float:
+        """Return the time at `x` pixels from the left of the widget."""
+        return (self.first + (x - LEFT) * self.ratio) * self.seconds
+
+    def row_of(self, amount: float) -> float:
+        """Return where an amount of bytes stands, device pixels below the curve's upper edge."""
+        return self.rows - amount * self.rows_per_byte
+
+    @property
+    def rows_per_byte(self) -> float:
+        """Device pixels a byte is high."""
+        return (self.rows - HEADROOM * self.ratio) / self.top_bytes
+
+    def y_of(self, amount: float) -> float:
+        """Return where an amount of bytes stands, pixels from the top of the widget."""
+        return STRIP + self.row_of(amount) / self.ratio
 
 
 def memory_ticks(total: float, height: float) -> list[float]:
     """Return round amounts from zero to `total`, in bytes, for a view of that height."""
     top = total / GIGABYTE
-    step = nice_step(top, MEMORY_STEPS, max(2, int(height / 28)))
+    step = nice_step(top, MEMORY_STEPS, max(2, int(height / 26)))
     count = max(1, int(top / step + 1e-6))
     return [step * GIGABYTE * number for number in range(count + 1)]
 
 
-class TimeAxis(pg.AxisItem):
-    """Names times by how long ago they are."""
-
-    def __init__(self) -> None:
-        super().__init__("bottom")
-        self.enableAutoSIPrefix(False)
-        self.now = 0.0
-
-    def set_now(self, now: float) -> None:
-        """Take another now; the names move with it."""
-        self.now = now
-        self.picture = None
-        self.update()
-
-    def tickValues(self, low: float, high: float, size: float) -> list[Any]:
-        """Return multiples of a round step before now."""
-        step = nice_step(high - low, TIME_STEPS, max(2, int(size / 110)))
-        first = max(0, int(np.ceil((self.now - high) / step)))
-        last = int(np.floor((self.now - low) / step + 1e-6))
-        return [(step, [self.now - step * number for number in range(first, last + 1)])]
-
-    def tickStrings(self, values: list[float], _scale: float, _spacing: float) -> list[str]:
-        """Return such as "−8 min" and "now"."""
-        return [ago(self.now - value) for value in values]
-
-
-class MemoryAxis(pg.AxisItem):
-    """Names memory in GB, up to the total and not into the strip of bands."""
-
-    def __init__(self) -> None:
-        super().__init__("left")
-        self.enableAutoSIPrefix(False)
-        self.amounts = [0.0]
-
-    def tickValues(self, _low: float, _high: float, _size: float) -> list[Any]:
-        """Return the amounts that the grid has too."""
-        return [(self.amounts[-1], self.amounts)]
-
-    def tickStrings(self, values: list[float], _scale: float, _spacing: float) -> list[str]:
-        """Return such as "6"."""
-        return [f"{value / GIGABYTE:g}" for value in values]
+def time_ticks(scale: Scale, now: float) -> list[tuple[float, str]]:
+    """Return (time, name) of round times before now, such as "now" and "−10 s"."""
+    width = scale.columns / scale.ratio
+    step = nice_step(scale.end - scale.start, TIME_STEPS, max(2, int(width / 85)))
+    first = max(0, math.ceil((now - scale.end) / step))
+    last = math.floor((now - scale.start) / step + 0.02)
+    return [(now - step * number, ago(step * number)) for number in range(first, last + 1)]

@@ -28,12 +28,13 @@ def gigabytes(amount: float | None, digits: int = 1) -> str:
 
 @dataclass(slots=True)
 class Band:
-    """One phase of one job; it goes on while `end` is None."""
+    """One phase of one job; it goes on while `end` is None. An attempt's bands share `run`."""
 
     job_id: str
     title: str
     phase: Phase
     start: float
+    run: int = 0
     end: float | None = None
     outcome: str = ""
 
@@ -44,11 +45,25 @@ class Bands:
     def __init__(self) -> None:
         self._bands: deque[Band] = deque(maxlen=BANDS_KEPT)
         self._open: dict[str, Band] = {}
+        self._runs = 0
+        self._longest = 0.0
+
+    @property
+    def newest(self) -> Band | None:
+        """The band that began last."""
+        return self._bands[-1] if self._bands else None
+
+    def of_run(self, run: int) -> list[Band]:
+        """Return the phases of one attempt at a job, oldest first."""
+        return [band for band in self._bands if band.run == run]
 
     def begin(self, job_id: str, title: str, phase: Phase, at_seconds: float) -> None:
         """Start a phase; the job's phase before it ends there."""
-        self._end(job_id, at_seconds)
-        band = Band(job_id, title, phase, at_seconds)
+        before = self._end(job_id, at_seconds)
+        if before is None:
+            self._runs += 1
+        run = self._runs if before is None else before.run
+        band = Band(job_id, title, phase, at_seconds, run)
         self._open[job_id] = band
         self._bands.append(band)
 
@@ -60,10 +75,13 @@ class Bands:
 
     def between(self, start: float, end: float) -> list[Band]:
         """Return the bands that show from `start` to `end`, oldest first."""
-        found = []
+        found, earliest = [], start - self._longest
         for band in reversed(self._bands):
+            if band.start < earliest:
+                break  # No closed band before this one reaches so far.
             if band.start <= end and (band.end is None or band.end >= start):
                 found.append(band)
+        found += [band for band in self._open.values() if band.start < earliest]
         return found[::-1]
 
     def at(self, seconds: float, now: float) -> Band | None:
@@ -77,6 +95,7 @@ class Bands:
         band = self._open.pop(job_id, None)
         if band is not None:
             band.end = max(at_seconds, band.start)
+            self._longest = max(self._longest, band.end - band.start)
         return band
 
 

@@ -17,15 +17,18 @@ from widgets.timeline_data import (
 )
 
 
-def lines(track: Track, past: Past, seconds: float, values: tuple[float, ...]) -> list[str]:
-    """Return the readout at `seconds`, unknown values as dashes."""
+def lines(
+    track: Track, past: Past, seconds: float, values: tuple[float, ...]
+) -> list[tuple[str, str]]:
+    """Return the readout at `seconds`: (colour's name in Tokens or "", text) a line."""
     engine, programs, rest = track.labels
-    texts = [f"{ago((past.now or seconds) - seconds)} · {gigabytes(values[USED])} in use"]
+    used = gigabytes(values[USED])
+    texts = [("", f"{ago((past.now or seconds) - seconds)} · {used} in use")]
     if values[REST] == values[REST]:
         texts += [
-            f"{engine}: {gigabytes(values[USED] - values[PROGRAMS])}",
-            f"{programs}: {gigabytes(values[PROGRAMS] - values[REST])}",
-            f"{rest}: {gigabytes(values[REST])}",
+            ("series_worker", f"{engine}: {gigabytes(values[USED] - values[PROGRAMS])}"),
+            ("series_panel", f"{programs}: {gigabytes(values[PROGRAMS] - values[REST])}"),
+            ("series_other", f"{rest}: {gigabytes(values[REST])}"),
         ]
     more = [
         _known(values[LOAD], "load {:.0f} %"),
@@ -33,10 +36,11 @@ def lines(track: Track, past: Past, seconds: float, values: tuple[float, ...]) -
         _known(values[POWER], "{:.0f} W"),
     ]
     if any(more):
-        texts.append(" · ".join(text for text in more if text))
+        texts.append(("", " · ".join(text for text in more if text)))
     band = past.bands.at(seconds, past.now or seconds)
     if band is not None:
-        texts.append(f"{_short(band.title)} · {band.phase.value}")
+        name = f"{_short(band.title)} · " if band.title else ""
+        texts.append((f"phase_{band.phase.value}", f"{name}{band.phase.value}"))
     return texts
 
 
@@ -46,7 +50,8 @@ def describe(band: Band, now: float) -> str:
     length = max(0.0, end - band.start)
     took = f"{length:.1f} s" if length < 60 else f"{int(length // 60)}:{int(length % 60):02} min"
     state = "so far" if band.end is None else band.outcome
-    return f"{band.title}\n{band.phase.value} · {took}" + (f" · {state}" if state else "")
+    what = f"{band.phase.value} · {took}" + (f" · {state}" if state else "")
+    return "\n".join(filter(None, [band.title, what, "Click, or Enter, for the job's trace"]))
 
 
 def _known(value: float, text: str) -> str:

@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from PySide6.QtCore import QPoint, QPointF, Qt
-from PySide6.QtGui import QColor, QImage, QKeyEvent, QWheelEvent
+from PySide6.QtGui import QColor, QImage, QKeyEvent, QMouseEvent, QWheelEvent
 from PySide6.QtWidgets import QApplication, QToolTip
 
 from core.gpu.readings import DeviceReading, ProcessReading, Reading, Role, SystemReading
 from core.jobs import Phase
-from widgets import theme
+from widgets import theme, timeline_view
 from widgets.tiles import DASH, TilesPanel
-from widgets.timeline import RANGES, TimelinePanel
+from widgets.timeline import RANGES, SHORTEST_SPAN, TimelinePanel
 from widgets.timeline_data import SYSTEM, ago, gigabytes, nice_step
+from widgets.timeline_view import TimelineView
 
 GB = 2**30
 START = 5000.0
@@ -50,7 +51,7 @@ def panel(qtbot: object, qapp: QApplication) -> Iterator[TimelinePanel]:
     made.resize(900, 260)
     made.show()
     qtbot.waitExposed(made)
-    made.ensure_built()
+    made.set_span(300.0)
     qapp.processEvents()
     yield made
     QToolTip.hideText()
@@ -70,22 +71,61 @@ class Look:
 
     def __init__(self, panel: TimelinePanel) -> None:
         QApplication.processEvents()
-        self.panel, self.plot = panel, panel._plot
+        self.panel, self.view, self.scale = panel, panel.view, panel.view.scale
         self.image: QImage = panel.grab().toImage()
 
-    def point(self, at: float, gigabytes: float) -> QPoint:
-        picture = self.plot.picture
-        return self.pixel(picture.x_of(at), picture.y_of(gigabytes * GB))
+    def place(self, at: float, gigabytes: float) -> QPointF:
+        """Where that lies in the view, the middle of its pixel."""
+        return QPointF(self.scale.x_of(at), self.scale.y_of(gigabytes * GB))
 
-    def pixel(self, x: float, y: float) -> QPoint:
-        scene = self.plot.box.mapToScene(QPointF(x, y))
-        return self.plot.viewport().mapTo(self.panel, self.plot.mapFromScene(scene))
+    def pixel(self, place: QPointF) -> QColor:
+        inside = self.view.mapTo(self.panel, QPoint(int(place.x()), int(place.y())))
+        return self.image.pixelColor(inside)
 
     def colour(self, at: float, gigabytes: float) -> QColor:
-        return self.image.pixelColor(self.point(at, gigabytes))
+        return self.pixel(self.place(at, gigabytes))
 
     def strip(self, at: float) -> QColor:
-        return self.image.pixelColor(self.pixel(self.plot.picture.x_of(at), 5))
+        return self.pixel(QPointF(self.scale.x_of(at), 5))
+
+
+def move(view: TimelineView, place: QPointF, *, held: bool = False) -> None:
+    send(view, QMouseEvent.Type.MouseMove, place, held=held)
+
+
+def send(view: TimelineView, kind: QMouseEvent.Type, place: QPointF, *, held: bool = True) -> None:
+    moving = kind == QMouseEvent.Type.MouseMove
+    button = Qt.MouseButton.NoButton if moving else Qt.MouseButton.LeftButton
+    held = held and kind != QMouseEvent.Type.MouseButtonRelease
+    event = QMouseEvent(
+        kind, place, view.mapToGlobal(place), button,
+        Qt.MouseButton.LeftButton if held else Qt.MouseButton.NoButton,
+        Qt.KeyboardModifier.NoModifier,
+    )  # fmt: skip
+    QApplication.sendEvent(view, event)
+    QApplication.processEvents()
+
+
+def drag(view: TimelineView, start: QPointF, pixels: float) -> None:
+    send(view, QMouseEvent.Type.MouseButtonPress, start)
+    move(view, QPointF(start.x() + pixels / 2, start.y()), held=True)
+    move(view, QPointF(start.x() + pixels, start.y()), held=True)
+    send(view, QMouseEvent.Type.MouseButtonRelease, QPointF(start.x() + pixels, start.y()))
+
+
+def click(view: TimelineView, place: QPointF) -> None:
+    send(view, QMouseEvent.Type.MouseButtonPress, place)
+    send(view, QMouseEvent.Type.MouseButtonRelease, place)
+
+
+def turn(view: TimelineView, place: QPointF, angle: QPoint) -> None:
+    wheel = QWheelEvent(
+        place, view.mapToGlobal(place), QPoint(), angle,
+        Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier,
+        Qt.ScrollPhase.NoScrollPhase, False,
+    )  # fmt: skip
+    QApplication.sendEvent(view, wheel)
+    QApplication.processEvents()
 
 
 def nearest(colour: QColor, tokens: theme.Tokens) -> str:
@@ -169,12 +209,11 @@ def test_bands_of_jobs(panel: TimelinePanel, tokens: theme.Tokens) -> None:
     assert nearest(look.strip(START + 10), tokens) == "panel"
     assert nearest(look.strip(START + 235), tokens) == "panel"
     assert nearest(look.strip(START + 290), tokens) == "phase_load"
-    scene = look.plot.box.mapToScene(QPointF(look.plot.picture.x_of(START + 70), 8))
-    look.plot.scene().sigMouseMoved.emit(scene)
-    assert QToolTip.text() == "Scene 1\nsample · 40.0 s"
-    scene = look.plot.box.mapToScene(QPointF(look.plot.picture.x_of(START + 190), 8))
-    look.plot.scene().sigMouseMoved.emit(scene)
-    assert QToolTip.text() == "Scene 1\nverify · 40.0 s · done"
+    move(look.view, QPointF(look.scale.x_of(START + 70), 8))
+    assert QToolTip.text().startswith("Scene 1\nsample · 40.0 s\n")
+    move(look.view, QPointF(look.scale.x_of(START + 190), 8))
+    assert QToolTip.text().startswith("Scene 1\nverify · 40.0 s · done\n")
+    assert look.view.cursor().shape() == Qt.CursorShape.PointingHandCursor
 
 
 def test_the_readout_names_values_at_that_instant(panel: TimelinePanel) -> None:
@@ -186,20 +225,52 @@ def test_the_readout_names_values_at_that_instant(panel: TimelinePanel) -> None:
     seconds, values = past.tracks[0].history.at(START + 240.2)
     assert seconds == START + 240
     assert lines(past.tracks[0], past, START + 240, values) == [
-        "−1 min · 12.0 GB in use",
-        "Engine: 6.0 GB",
-        "Other programs: 4.0 GB",
-        "Rest: 2.0 GB",
-        "load 98 % · 71 °C · 342 W",
-        "Scene 1 · sample",
+        ("", "−1 min · 12.0 GB in use"),
+        ("series_worker", "Engine: 6.0 GB"),
+        ("series_panel", "Other programs: 4.0 GB"),
+        ("series_other", "Rest: 2.0 GB"),
+        ("", "load 98 % · 71 °C · 342 W"),
+        ("phase_sample", "Scene 1 · sample"),
     ]
-    before = panel.grab().toImage()
+
+
+def test_the_crosshair_stands_at_the_mouse_and_names_its_time(
+    panel: TimelinePanel, tokens: theme.Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(panel, lambda at: reading(at, card()))
+    before = Look(panel)
+    drawn: list[str] = []
+    plain = timeline_view.lines
+
+    def lines(*arguments: object) -> list[tuple[str, str]]:
+        found = plain(*arguments)
+        drawn[:] = [text for _, text in found]
+        return found
+
+    monkeypatch.setattr(timeline_view, "lines", lines)
+    place = before.place(START + 240, 18.0)
+    move(panel.view, place)
     look = Look(panel)
-    scene = look.plot.box.mapToScene(QPointF(look.plot.picture.x_of(START + 150), 90))
-    look.plot.scene().sigMouseMoved.emit(scene)
-    assert Look(panel).image != before
-    QApplication.sendEvent(look.plot, _leave())
-    assert Look(panel).image == before
+    assert drawn[:2] == ["−1 min · 12.0 GB in use", "Engine: 6.0 GB"]
+    x = int(place.x())
+    changed = [
+        column for column in range(x - 8, x + 9)
+        if any(
+            look.pixel(QPointF(column + 0.5, y)) != before.pixel(QPointF(column + 0.5, y))
+            for y in range(30, 60)
+        )
+    ]  # fmt: skip
+    assert len(changed) == 1
+    assert abs(changed[0] - place.x()) <= 1
+    # The ground of the words stands on the side with room for it.
+    left = look.pixel(QPointF(place.x() - 14, 40))
+    right = look.pixel(QPointF(place.x() + 14, 40))
+    assert [left.name(), right.name()].count(tokens.raised) == 1
+    drawn.clear()
+    move(panel.view, QPointF(place.x(), 8))
+    assert Look(panel) and not drawn
+    QApplication.sendEvent(panel.view, _leave())
+    assert Look(panel).image == before.image
 
 
 def _leave() -> object:
@@ -210,29 +281,29 @@ def _leave() -> object:
 
 def test_hidden_is_not_painted_and_catches_up(panel: TimelinePanel, tokens: theme.Tokens) -> None:
     fill(panel, lambda at: reading(at, card()), 100.0)
-    picture = panel._plot.picture
-    painted = picture.paints
+    view = panel.view
+    painted = view.paints
     assert painted > 0
     panel.hide()
     for number in range(200):
         panel.append(reading(START + 100.5 + number / 2, card()))
         panel.phase("a", "Scene", Phase.SAMPLE, START + 100.5 + number / 2)
     QApplication.processEvents()
-    assert picture.paints == painted
+    assert view.paints == painted
     panel.show()
     look = Look(panel)
-    assert picture.paints > painted
+    assert view.paints > painted
     assert nearest(look.colour(START + 190, 9.0), tokens) == "series_worker"
 
 
 def test_readings_faster_than_pixels_are_not_all_painted(panel: TimelinePanel) -> None:
     panel.set_span(3600.0)
     fill(panel, lambda at: reading(at, card()), 2.0)
-    before = panel._plot.picture.paints
+    before = panel.view.paints
     for number in range(100):
         panel.append(reading(START + 3 + number / 100, card()))
         QApplication.processEvents()
-    assert panel._plot.picture.paints - before <= 4
+    assert panel.view.paints - before <= 4
 
 
 def press(panel: TimelinePanel, key: Qt.Key) -> None:
@@ -264,39 +335,60 @@ def test_keys_pan_zoom_and_come_back(panel: TimelinePanel) -> None:
 
 def test_the_past_ends_somewhere(panel: TimelinePanel) -> None:
     fill(panel, lambda at: reading(at, card()))
+    press(panel, Qt.Key.Key_Plus)
+    press(panel, Qt.Key.Key_Home)
+    assert panel._times()[0] == START
+    press(panel, Qt.Key.Key_Minus)
     for _ in range(100):
         press(panel, Qt.Key.Key_Left)
     assert panel._times()[0] == pytest.approx(START - 150, abs=0.1)
 
 
-def test_mouse_zoom_keeps_following_and_a_drag_ends_it(panel: TimelinePanel) -> None:
+def test_a_zoom_near_now_goes_on_following(panel: TimelinePanel) -> None:
     fill(panel, lambda at: reading(at, card()))
-    plot = panel._plot
-    middle = QPointF(plot.viewport().rect().center())
-    wheel = QWheelEvent(
-        middle, plot.viewport().mapToGlobal(middle), QPoint(), QPoint(0, 240),
-        Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier,
-        Qt.ScrollPhase.NoScrollPhase, False,
-    )  # fmt: skip
-    QApplication.sendEvent(plot.viewport(), wheel)
-    QApplication.processEvents()
+    look = Look(panel)
+    turn(panel.view, look.place(START + 290, 10), QPoint(0, 240))
     assert panel.following
-    assert panel._span < 300
-    start, _ = panel._times()
-    assert start == pytest.approx(START + 300 - panel._span)
-    plot.box.translateBy(x=-60)
-    plot.box.sigRangeChangedManually.emit([True, False])
+    assert panel._span == pytest.approx(300 * 0.75**2)
+    assert panel._times()[1] == START + 300
+    turn(panel.view, look.place(START + 100, 10), QPoint(0, -120))
+    assert panel.following
+
+
+def test_a_zoom_keeps_what_is_under_the_mouse(panel: TimelinePanel) -> None:
+    fill(panel, lambda at: reading(at, card()))
+    place = Look(panel).place(START + 100, 10)
+    for angle in (240, 120, -120):
+        turn(panel.view, place, QPoint(0, angle))
+        assert not panel.following
+        pixel = panel.view.scale.seconds
+        assert panel.view.scale.seconds_at(place.x()) == pytest.approx(START + 100, abs=3 * pixel)
+    for _ in range(40):
+        turn(panel.view, place, QPoint(0, 120))
+    assert panel._span == SHORTEST_SPAN
+
+
+def test_a_drag_moves_the_time_along_with_the_mouse(panel: TimelinePanel) -> None:
+    fill(panel, lambda at: reading(at, card()))
+    look = Look(panel)
+    place, pixel = look.place(START + 100, 20), look.scale.seconds
+    drag(panel.view, place, 60)
     assert not panel.following
-    assert panel._times()[0] == pytest.approx(start - 60, abs=0.1)
+    moved = panel.view.scale.seconds_at(place.x() + 60)
+    assert moved == pytest.approx(START + 100, abs=2 * pixel)
+    left = panel._times()[0]
+    panel.append(reading(START + 310, card()))
+    assert panel._times()[0] == left
+    drag(panel.view, place, -400)
+    assert panel.following
+    drag(panel.view, place, 60)
     panel._now.click()
     assert panel.following
-    start, _ = panel._times()
-    for _ in range(5):  # A slow hand: less than a pixel at a time.
-        plot.box.translateBy(x=-0.1)
-        plot.box.sigRangeChangedManually.emit([True, False])
-        panel.append(reading(panel._past.now + 0.1, card()))
-    assert not panel.following
-    assert panel._times()[0] == pytest.approx(start - 0.5, abs=0.01)
+    start = panel._times()[0]
+    turn(panel.view, place, QPoint(120, 0))
+    assert panel._times()[0] == pytest.approx(start - 30, abs=pixel)
+    send(panel.view, QMouseEvent.Type.MouseButtonDblClick, place)
+    assert panel.following
 
 
 def test_ranges(panel: TimelinePanel) -> None:
@@ -318,7 +410,7 @@ def test_several_gpus_can_be_chosen(panel: TimelinePanel, tokens: theme.Tokens) 
     panel._tracks.setCurrentIndex(16)
     panel._tracks.activated.emit(16)
     assert nearest(Look(panel).colour(START + 50, 2.0), tokens) == "series_other"
-    assert panel._plot.picture.track is panel._past.tracks[SYSTEM]
+    assert panel.view.track is panel._past.tracks[SYSTEM]
 
 
 def test_a_gpu_that_appears_later_is_shown_unless_another_was_chosen(
@@ -328,9 +420,9 @@ def test_a_gpu_that_appears_later_is_shown_unless_another_was_chosen(
     fill_from = START + 6
     panel.append(reading(fill_from, card()))
     panel.append(reading(fill_from + 1, card()))
-    assert panel._plot.picture.track is panel._past.tracks[0]
+    assert panel.view.track is panel._past.tracks[0]
     panel.append(reading(fill_from + 2))
-    assert panel._plot.picture.track is panel._past.tracks[0]
+    assert panel.view.track is panel._past.tracks[0]
 
 
 def test_the_focus_shows(panel: TimelinePanel, tokens: theme.Tokens, qtbot: object) -> None:
@@ -339,8 +431,9 @@ def test_the_focus_shows(panel: TimelinePanel, tokens: theme.Tokens, qtbot: obje
     panel.setFocus(Qt.FocusReason.TabFocusReason)
     qtbot.waitUntil(panel.hasFocus)
     look = Look(panel)
-    edge = look.image.pixelColor(look.pixel(1, 60))
-    assert edge.name() == tokens.focus
+    assert look.pixel(QPointF(1, 60)).name() == tokens.focus
+    panel.clearFocus()
+    assert Look(panel).pixel(QPointF(1, 60)).name() == tokens.panel
 
 
 def test_before_the_first_reading_and_plot(qtbot: object, tokens: theme.Tokens) -> None:
@@ -349,18 +442,29 @@ def test_before_the_first_reading_and_plot(qtbot: object, tokens: theme.Tokens) 
     panel.resize(700, 240)
     panel.append(reading(START))
     panel.phase("a", "Scene", Phase.LOAD, START)
-    assert panel._plot is None
+    empty = TimelinePanel()
+    qtbot.addWidget(empty)
+    empty.resize(700, 240)
+    empty.show()
     panel.show()
-    image = panel.grab().toImage()
-    assert image.pixelColor(350, 200).name() == tokens.panel
-    qtbot.waitUntil(lambda: panel._plot is not None)
+    without = empty.grab().toImage()
+    assert without.pixelColor(10, 200).name() == tokens.panel
+    # Some words stand in the middle, and go with the first reading.
+    assert any(without.pixelColor(x, 135).name() != tokens.panel for x in range(200, 500))
+    empty.append(reading(START))
+    assert empty.grab().toImage() != without
     assert panel.accessibleName()
     assert panel.accessibleDescription()
 
 
 def test_the_module_loads_without_numpy_and_pyqtgraph() -> None:
     code = (
-        "import sys, widgets.timeline, widgets.tiles;"
+        "import sys, widgets.timeline, widgets.tiles\n"
+        "from PySide6.QtWidgets import QApplication\n"
+        "app = QApplication([])\n"
+        "panel = widgets.timeline.TimelinePanel()\n"
+        "panel.show()\n"
+        "panel.grab()\n"
         "sys.exit(any(name in sys.modules for name in ('numpy', 'pyqtgraph', 'psutil')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,330 @@
+"""The view of the memory timeline: paints a track and its bands, and tells what the mouse did.
+
+It keeps no range of its own: the panel says which stretch to show.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QEvent, QPoint, QPointF, QRectF, QSize, Qt, Signal
+from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPen
+from PySide6.QtWidgets import QApplication, QSizePolicy, QToolTip, QWidget
+
+from core.jobs import Phase
+from core.units import GIGABYTE
+from widgets import theme
+from widgets.timeline_axes import FUTURE, LEFT, STRIP, Scale, memory_ticks, time_ticks
+from widgets.timeline_data import PROGRAMS, REST, USED, Band, Past, Track
+from widgets.timeline_paint import GAP_SECONDS, Curve, mixed, paint_box, paint_total
+from widgets.timeline_readout import describe, lines
+
+if TYPE_CHECKING:
+    from PySide6.QtGui import QMouseEvent, QPaintEvent, QWheelEvent
+
+    from widgets.theme import Tokens
+
+_NOTCH = 120
+"""Angle of one step of a wheel, as Qt counts it."""
+_ZOOM = 0.75
+_VCENTER = int(Qt.AlignmentFlag.AlignVCenter)
+_RIGHT = int(Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignRight)
+_CENTER = int(Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignHCenter)
+
+
+class TimelineView(QWidget):
+    """Areas, bands, axes, now and the readout under the mouse.
+
+    Signals:
+        dragged: The left edge's new time, seconds.
+        zoomed: (factor of the span, time under the mouse that should stay there).
+        now_wanted: A double click.
+        trace_wanted: A `Band` was clicked.
+    """
+
+    dragged = Signal(float)
+    zoomed = Signal(float, float)
+    now_wanted = Signal()
+    trace_wanted = Signal(object)
+
+    def __init__(self, past: Past, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._past = past
+        self._curve = Curve()
+        self._left, self._span = 0.0, 60.0
+        self._pressed: QPointF | None = None
+        self._grabbed = 0.0
+        self._dragging = False
+        self.track: Track | None = None
+        self.focused = False
+        self.mouse: QPointF | None = None
+        """Where the mouse is; None while it is elsewhere."""
+        self.paints = 0
+        self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
+        self.setMouseTracking(True)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        self.setAccessibleName("Memory over time")
+
+    @property
+    def columns_drawn(self) -> int:
+        """Columns of the curve drawn so far."""
+        return self._curve.columns_drawn
+
+    def sizeHint(self) -> QSize:
+        """Ask for a comfortable size."""
+        return QSize(600, 160)
+
+    def minimumSizeHint(self) -> QSize:
+        """Allow low windows."""
+        return QSize(160, 70)
+
+    def show_stretch(self, track: Track, left: float, span: float) -> None:
+        """Show `span` seconds of a track from `left` on, and a little room after them."""
+        self.track, self._left, self._span = track, left, span
+        self.update()
+
+    @property
+    def scale(self) -> Scale:
+        """Where times and amounts stand now."""
+        total = self.track.total_bytes if self.track is not None else None
+        return Scale.fitting(
+            self.width(),
+            self.height(),
+            self.devicePixelRatioF(),
+            span=self._span,
+            left=self._left,
+            top=float(total or GIGABYTE),
+        )
+
+    def band_at(self, position: QPointF) -> Band | None:
+        """Return the band drawn at a position."""
+        if not 0 <= position.y() < STRIP or position.x() < LEFT or self._past.now is None:
+            return None
+        return self._past.bands.at(self.scale.seconds_at(position.x()), self._past.now)
+
+    # Painting
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        """Draw it all; the curve comes out of its picture."""
+        self.paints += 1
+        tokens, track = theme.of(self), self.track
+        painter = QPainter(self)
+        if track is None or self._past.now is None:
+            painter.fillRect(self.rect(), QColor(tokens.panel))
+            painter.setPen(QColor(tokens.muted))
+            painter.drawText(self.rect(), _CENTER, "Waiting for the first reading…")
+        else:
+            self._paint_track(painter, track, self.scale, tokens, self._past.now)
+        if self.focused:
+            painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
+            painter.fillRect(0, 0, self.width(), 2, QColor(tokens.focus))
+            painter.fillRect(0, self.height() - 2, self.width(), 2, QColor(tokens.focus))
+            painter.fillRect(0, 0, 2, self.height(), QColor(tokens.focus))
+            painter.fillRect(self.width() - 2, 0, 2, self.height(), QColor(tokens.focus))
+        painter.end()
+
+    def _paint_track(
+        self, painter: QPainter, track: Track, scale: Scale, tokens: Tokens, now: float
+    ) -> None:
+        amounts = memory_ticks(scale.top_bytes, scale.rows / scale.ratio)
+        picture = self._curve.picture(track, scale, tokens, tuple(amounts))
+        right = LEFT + scale.columns / scale.ratio
+        floor = STRIP + scale.rows / scale.ratio
+        ground = QColor(tokens.panel)
+        for x, y, width, height in (
+            (0, 0, self.width(), STRIP),
+            (0, STRIP, LEFT, self.height()),
+            (right, STRIP, self.width() - right, self.height()),
+            (LEFT, floor, right - LEFT, self.height()),
+        ):
+            painter.fillRect(QRectF(x, y, width, height), ground)
+        picture.setDevicePixelRatio(scale.ratio)
+        painter.drawPixmap(QPointF(LEFT, STRIP), picture)
+        picture.setDevicePixelRatio(1.0)
+        self._paint_total(painter, track, scale, tokens, now)
+        painter.save()
+        painter.setClipRect(QRectF(LEFT, 0, right - LEFT, self.height()))
+        self._paint_bands(painter, scale, tokens, now)
+        x = round(scale.x_of(now)) + 0.5
+        painter.setPen(QPen(QColor(tokens.text), 1))
+        painter.drawLine(QPointF(x, 2), QPointF(x, floor))
+        painter.restore()
+        self._paint_axes(painter, scale, tokens, amounts, now)
+        if self.mouse is not None and not self._dragging:
+            self._paint_readout(painter, track, scale, tokens)
+
+    def _paint_total(
+        self, painter: QPainter, track: Track, scale: Scale, tokens: Tokens, now: float
+    ) -> None:
+        if track.total_bytes is None:
+            return
+        y, right = scale.y_of(track.total_bytes), LEFT + scale.columns / scale.ratio
+        paint_total(painter, y, LEFT, right, QColor(tokens.muted))
+        edge = min(scale.x_of(now), right)
+        if right - edge >= FUTURE - 2:
+            text = QRectF(edge + 6, y + 2, FUTURE - 6, 15)
+            painter.drawText(text, _VCENTER, f"{track.total_bytes / GIGABYTE:.3g} GB")
+
+    def _paint_bands(self, painter: QPainter, scale: Scale, tokens: Tokens, now: float) -> None:
+        metrics, text_colour = QFontMetricsF(painter.font()), QColor(tokens.text)
+        looks = {
+            phase: (
+                QColor(tokens.phase(phase)),
+                mixed(tokens.phase(phase), tokens.panel, 105 / 255),
+                metrics.horizontalAdvance(phase.value) + 9,
+            )
+            for phase in Phase
+        }
+        pointed = self.band_at(self.mouse) if self.mouse is not None else None
+        right = LEFT + scale.columns / scale.ratio
+        for band in self._past.bands.between(scale.start, scale.end):
+            colour, fill, room = looks[band.phase]
+            start = max(float(LEFT), scale.x_of(band.start))
+            until = max(band.start, now if band.end is None else band.end)
+            # A hair between neighbours keeps two of the same phase apart.
+            width = max(1.0, min(right, scale.x_of(until)) - start - 1)
+            box = QRectF(start, 2, width, STRIP - 6)
+            painter.fillRect(box, colour if band is pointed else fill)
+            if width >= 4:
+                painter.fillRect(QRectF(start, 2, 2, STRIP - 6), colour)
+            if width >= room:
+                name = band.phase.value
+                if band.title and width > room + 60:
+                    name = metrics.elidedText(
+                        f"{name} · {band.title}", Qt.TextElideMode.ElideRight, width - 12
+                    )
+                painter.setPen(text_colour)
+                painter.drawText(box.adjusted(6, 0, -1, 0), _VCENTER, name)
+
+    def _paint_axes(
+        self, painter: QPainter, scale: Scale, tokens: Tokens, amounts: list[float], now: float
+    ) -> None:
+        painter.setPen(QColor(tokens.muted))
+        for amount in amounts:
+            box = QRectF(0, scale.y_of(amount) - 8, LEFT - 7, 16)
+            painter.drawText(box, _RIGHT, f"{amount / GIGABYTE:g}")
+        top, last = STRIP + scale.rows / scale.ratio, float("inf")
+        room, edge = 30.0, float(self.width())
+        for seconds, name in time_ticks(scale, now):
+            x = scale.x_of(seconds)
+            if last - x < 2 * room:
+                continue
+            last = x
+            # A name at an edge is pushed in rather than cut.
+            left = min(max(x - room, 2.0), edge - 2 * room)
+            align = _CENTER
+            if x - room < 2.0:
+                left, align = max(2.0, x - 12), _VCENTER
+            painter.drawText(QRectF(left, top + 4, 2 * room, 16), align, name)
+
+    def _paint_readout(self, painter: QPainter, track: Track, scale: Scale, tokens: Tokens) -> None:
+        mouse = self.mouse
+        right = LEFT + scale.columns / scale.ratio
+        if mouse is None or not LEFT <= mouse.x() < right or mouse.y() < STRIP:
+            return
+        seconds = scale.seconds_at(mouse.x())
+        found = track.history.at(seconds)
+        if found is None or seconds - found[0] > GAP_SECONDS:
+            return
+        x = round(mouse.x()) + 0.5
+        painter.setPen(QPen(QColor(tokens.text), 1, Qt.PenStyle.DotLine))
+        painter.drawLine(QPointF(x, STRIP), QPointF(x, STRIP + scale.rows / scale.ratio))
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing, True)
+        values = found[1]
+        for series in (USED, PROGRAMS, REST):
+            if values[series] == values[series]:
+                painter.setPen(QPen(QColor(tokens.panel), 1))
+                painter.setBrush(QColor(tokens.text))
+                painter.drawEllipse(QPointF(x, scale.y_of(values[series])), 3, 3)
+        self._paint_lines(painter, x, right, lines(track, self._past, seconds, values), tokens)
+
+    def _paint_lines(
+        self,
+        painter: QPainter,
+        x: float,
+        right: float,
+        texts: list[tuple[str, str]],
+        tokens: Tokens,
+    ) -> None:
+        metrics = QFontMetricsF(painter.font())
+        width = max(metrics.horizontalAdvance(text) + (15 if name else 0) for name, text in texts)
+        width, step = width + 18, metrics.height()
+        height = step * len(texts) + 8
+        left = x + 10 if x + 10 + width <= right else x - 10 - width
+        top = max(0.0, min(STRIP + 2.0, self.height() - height))
+        box = QRectF(max(0.0, left), top, width, height)
+        paint_box(painter, box, tokens)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
+        painter.setPen(QColor(tokens.text))
+        for number, (name, text) in enumerate(texts):
+            line = QRectF(box.left() + 9, box.top() + 4 + number * step, width, step)
+            if name:
+                swatch = QRectF(line.left(), line.center().y() - 4, 9, 9)
+                painter.fillRect(swatch, QColor(getattr(tokens, name)))
+                line.adjust(15, 0, 0, 0)
+            painter.drawText(line, _VCENTER, text)
+
+    # The mouse
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        """Take hold of the time under the mouse."""
+        if event.button() == Qt.MouseButton.LeftButton:
+            self._pressed, self._dragging = event.position(), False
+            self._grabbed = self.scale.start
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        """Move the time along with the mouse, or read what is under it."""
+        position = event.position()
+        if self._pressed is not None:
+            moved = position.x() - self._pressed.x()
+            if not self._dragging and abs(moved) >= QApplication.startDragDistance():
+                self._dragging = True
+                self.setCursor(Qt.CursorShape.ClosedHandCursor)
+                QToolTip.hideText()
+            if self._dragging:
+                scale = self.scale
+                self.dragged.emit(self._grabbed - moved * scale.ratio * scale.seconds)
+        self._point(position, event.globalPosition().toPoint())
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        """Let go; a click on a band asks for its trace."""
+        if event.button() != Qt.MouseButton.LeftButton or self._pressed is None:
+            return
+        dragged, self._pressed, self._dragging = self._dragging, None, False
+        self._point(event.position(), None)
+        band = None if dragged else self.band_at(event.position())
+        if band is not None:
+            self.trace_wanted.emit(band)
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        """Go to now, unless it is a band that was clicked twice."""
+        if event.button() == Qt.MouseButton.LeftButton and self.band_at(event.position()) is None:
+            self.now_wanted.emit()
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Zoom about the mouse; sideways moves."""
+        turned, scale = event.angleDelta(), self.scale
+        if turned.y():
+            x = max(float(LEFT), event.position().x())
+            self.zoomed.emit(_ZOOM ** (turned.y() / _NOTCH), scale.seconds_at(x))
+        elif turned.x():
+            self.dragged.emit(scale.start - turned.x() / _NOTCH * 0.1 * self._span)
+        event.accept()
+
+    def leaveEvent(self, event: QEvent) -> None:
+        """Take the readout away."""
+        self.mouse = None
+        self.update()
+        super().leaveEvent(event)
+
+    def _point(self, position: QPointF, where: QPoint | None) -> None:
+        self.mouse = position
+        band = self.band_at(position)
+        if not self._dragging:
+            clickable = Qt.CursorShape.PointingHandCursor
+            self.setCursor(clickable if band is not None else Qt.CursorShape.CrossCursor)
+            if band is None:
+                QToolTip.hideText()
+            elif where is not None:
+                QToolTip.showText(where, describe(band, self._past.now or band.start), self)
+        self.update()
