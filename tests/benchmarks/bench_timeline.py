@@ -116,6 +116,8 @@ def filled(times: Any, series: Any, span: float) -> Any:
     for number in range(200):
         phase = tuple(Phase)[number % 5]
         panel.phase(f"job {number // 5}", "Scene", phase, number * POINTS * 0.1 / 200)
+        if number % 5 == 4:
+            panel.job_ended(f"job {number // 5}", (number + 0.9) * POINTS * 0.1 / 200, "done")
     panel.set_span(span)
     QApplication.processEvents()
     return panel

@@ -97,6 +97,34 @@ def test_columns_stand_still_while_the_view_moves() -> None:
     assert len(shared) >= 98
 
 
+@settings(deadline=None, max_examples=40)
+@given(script, st.floats(0, 1), st.floats(0, 1))
+def test_samples_are_all_that_was_kept(
+    rows: list[tuple[float, float | None, float | None]], one: float, two: float
+) -> None:
+    history, kept = filled(rows)
+    first, last = (kept[0, 0], kept[-1, 0]) if len(kept) else (0.0, 1.0)
+    low, high = sorted((one, two))
+    start, end = first + low * (last - first), first + high * (last - first)
+    times, values = history.samples(start, end)
+    inside = kept[(kept[:, 0] >= start) & (kept[:, 0] <= end)]
+    np.testing.assert_array_equal(times, inside[:, 0])
+    np.testing.assert_array_equal(values, inside[:, 1:])
+
+
+def test_a_part_drawn_alone_stands_on_the_grid_of_the_whole() -> None:
+    history = History(1, 4096)
+    for number in range(3000):
+        history.append(1e7 + number * 0.1, (float(number % 7),))
+    width = 0.7
+    first = math.ceil(1e7 / width)
+    whole = history.query(first * width, (first + 300) * width, 300, width=width)
+    part = history.query((first + 90) * width, (first + 120) * width, 30, width=width)
+    inside = np.isin(whole.at_seconds, part.at_seconds)
+    assert np.count_nonzero(inside) >= 29
+    np.testing.assert_array_equal(whole.high[inside][1:-1], part.high[1:-1][: inside.sum() - 2])
+
+
 @pytest.mark.parametrize("later", [10.0, 9.0, math.nan, -math.inf])
 def test_time_that_does_not_go_on_is_refused(later: float) -> None:
     history = History(1, 64)

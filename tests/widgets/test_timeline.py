@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 from PySide6.QtCore import QPoint, QPointF, Qt
@@ -16,7 +18,9 @@ from core.jobs import Phase
 from widgets import theme, timeline_view
 from widgets.tiles import DASH, TilesPanel
 from widgets.timeline import RANGES, SHORTEST_SPAN, TimelinePanel
-from widgets.timeline_data import SYSTEM, ago, gigabytes, nice_step
+from widgets.timeline_axes import time_ticks
+from widgets.timeline_data import SYSTEM, Bands, ago, gigabytes, nice_step
+from widgets.timeline_paint import Curve
 from widgets.timeline_view import TimelineView
 
 GB = 2**30
@@ -150,6 +154,88 @@ def test_areas_of_a_gpu(panel: TimelinePanel, tokens: theme.Tokens) -> None:
     assert nearest(look.colour(at, 9.0), tokens) == "series_worker"
     assert nearest(look.colour(at, 15.0), tokens) == "panel"
     assert panel._title.text() == "Memory, GB"
+
+
+def test_areas_are_as_high_as_their_memory(panel: TimelinePanel, tokens: theme.Tokens) -> None:
+    """A step down and up: each edge stands within a pixel of its amount."""
+
+    def make(at: float) -> Reading:
+        return reading(at, card(used=(12 if at < START + 150 else 18) * GB))
+
+    fill(panel, make)
+    look = Look(panel)
+    for at, edges in ((START + 100, (12, 6, 2)), (START + 200, (18, 12, 8))):
+        found: dict[str, int] = {}
+        for row in range(int(look.scale.y_of(23 * GB)), int(look.scale.y_of(0)) - 1):
+            name = nearest(look.pixel(QPointF(look.scale.x_of(at), row)), tokens)
+            if name.startswith("series"):  # The grid shows above them.
+                found.setdefault(name, row)
+        assert list(found) == ["series_worker", "series_panel", "series_other"]
+        for row, amount in zip(found.values(), edges, strict=True):
+            assert row == pytest.approx(look.scale.y_of(amount * GB), abs=1.5), (at, amount)
+
+
+@pytest.mark.parametrize("span", [60.0, 900.0, 3600.0])
+def test_what_is_moved_along_equals_what_is_drawn_anew(panel: TimelinePanel, span: float) -> None:
+    walk = random.Random(5)
+    panel.set_span(span)
+    at = START
+    for number in range(1500):
+        at += 0.1 if number % 300 else 7.0
+        if 700 < number < 720:
+            panel.append(reading(at, card(used=None)))
+        else:
+            used = int((9 + 3 * walk.random()) * GB)
+            panel.append(reading(at, card(used=used, split=not 900 < number < 1000)))
+        if number % 3 == 0:
+            QApplication.processEvents()
+    for move_by in (0, 25, 40, -10):
+        panel.view.show_stretch(panel.view.track, panel.view.scale.start, panel._span)
+        if move_by:
+            drag(panel.view, QPointF(400, 150), move_by)
+            QApplication.sendEvent(panel.view, _leave())
+        moved = panel.view.grab().toImage()
+        panel.view._curve = Curve()
+        anew = panel.view.grab().toImage()
+        differ = [
+            (x, y)
+            for x in range(moved.width())
+            for y in range(0, moved.height(), 3)
+            if moved.pixel(x, y) != anew.pixel(x, y)
+        ]
+        assert differ == []
+
+
+def test_a_reading_more_draws_few_columns(panel: TimelinePanel) -> None:
+    panel.set_span(60.0)
+    fill(panel, lambda at: reading(at, card()), 100.0)
+    before, count = panel.view.columns_drawn, panel.view.paints
+    for number in range(20):
+        panel.append(reading(START + 100.1 + number / 10, card()))
+        QApplication.processEvents()
+    ticks = panel.view.paints - count
+    assert ticks >= 15
+    assert 0 < panel.view.columns_drawn - before <= 80 * ticks
+    before = panel.view.columns_drawn
+    panel.set_span(61.0)
+    QApplication.processEvents()
+    assert panel.view.columns_drawn - before >= 800
+
+
+@pytest.mark.parametrize("width", [480, 700, 1000, 1600])
+def test_names_of_times_do_not_overlap(panel: TimelinePanel, width: int) -> None:
+    panel.resize(width, 160)
+    fill(panel, lambda at: reading(at, card()))
+    scale = panel.view.scale
+    for span in (10.0, 60.0, 77.0, 300.0, 900.0, 3600.0, 36000.0):
+        panel.set_span(span)
+        scale = panel.view.scale
+        ticks = time_ticks(scale, START + 300)
+        assert 2 <= len(ticks) <= scale.columns / 60
+        assert ticks[0][1] == "now"
+        places = [scale.x_of(seconds) for seconds, _ in ticks]
+        assert min(a - b for a, b in pairwise(places)) >= 50
+        assert len({name for _, name in ticks}) == len(ticks)
 
 
 def test_without_a_gpu_it_is_main_memory_and_says_so(
@@ -468,6 +554,27 @@ def test_the_module_loads_without_numpy_and_pyqtgraph() -> None:
         "sys.exit(any(name in sys.modules for name in ('numpy', 'pyqtgraph', 'psutil')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_bands_that_show_are_found_among_many() -> None:
+    bands = Bands()
+    bands.begin("open", "", Phase.LOAD, 0.0)
+    for number in range(1000):
+        bands.begin("a", "", Phase.SAMPLE, 10.0 * number)
+        if number % 7 == 3:
+            bands.finish("a", 10.0 * number + 4, "done")
+        if number == 1:
+            bands.begin("b", "", Phase.DECODE, 11.0)
+        if number == 500:
+            bands.finish("b", 5000.0, "done")
+    kept = list(bands._bands)
+    for start, end in ((0, 5), (4995, 5020), (5001, 5030), (9990, 1e5), (20_000, 1e5)):
+        want = [
+            band for band in kept if band.start <= end and (band.end is None or band.end >= start)
+        ]
+        assert sorted(map(id, bands.between(start, end))) == sorted(map(id, want))
+    assert len({band.run for band in kept if band.job_id == "a"}) == 144
+    assert [band.job_id for band in bands.of_run(1)] == ["open"]
 
 
 def test_words() -> None:
