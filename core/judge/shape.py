@@ -1,0 +1,71 @@
+"""Shape and turn of an object, from how far it reaches in each direction."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from core.judge.regions import Floats
+
+Complexes = npt.NDArray[np.complex128]
+
+FOLDS = {"triangle": 3, "square": 4, "star": 5}
+HOLLOW = 0.5
+"""A ring's middle is covered less than this."""
+
+ROUND = {"triangle": 0.11, "square": 0.055, "star": 0.11}
+"""Least strength of each outline; below it the object is round."""
+
+
+def moments(cover: Floats) -> tuple[float, float, float]:
+    """Return the centre (x, y) in pixels and the area of a soft coverage (h, w)."""
+    area = float(cover.sum())
+    ys, xs = np.mgrid[: cover.shape[0], : cover.shape[1]]
+    if area <= 0:
+        return 0.0, 0.0, 0.0
+    return (
+        float((cover * (xs + 0.5)).sum() / area),
+        float((cover * (ys + 0.5)).sum() / area),
+        area,
+    )
+
+
+def outline(cover: Floats) -> tuple[dict[str, complex], float]:
+    """Return the strength and turn of each outline, and how full the middle is.
+
+    The coverage is summed with weights that turn 3, 4 or 5 times around its
+    centre: corners that come as often add up, others cancel out.
+    """
+    x, y, area = moments(cover)
+    if area <= 0:
+        return dict.fromkeys(FOLDS, 0j), 0.0
+    ys, xs = np.mgrid[: cover.shape[0], : cover.shape[1]]
+    dx, dy = xs + 0.5 - x, ys + 0.5 - y
+    far, angle = np.hypot(dx, dy), np.arctan2(dy, dx)
+    radius = float(np.sqrt(area / np.pi))
+    # Farther parts say more about corners.
+    weight = cover * (far / radius) ** 3
+    total = max(float(weight.sum()), 1e-6)
+    found = {
+        name: complex((weight * np.exp(1j * k * angle)).sum() / total) for name, k in FOLDS.items()
+    }
+    near = far < 0.38 * radius
+    near[int(np.clip(y, 0, cover.shape[0] - 1)), int(np.clip(x, 0, cover.shape[1] - 1))] = True
+    return found, float(cover[near].mean())
+
+
+def name(outlines: list[dict[str, complex]], middles: list[float]) -> str:
+    """Return the shape of an object seen in several frames."""
+    if float(np.median(middles)) < HOLLOW:
+        return "ring"
+    strength = {key: float(np.median([abs(o[key]) for o in outlines])) for key in FOLDS}
+    best = max(strength, key=lambda key: strength[key] / ROUND[key])
+    return best if strength[best] >= ROUND[best] else "ball"
+
+
+def turned(outlines: list[dict[str, complex]], shape: str) -> float:
+    """Return how far an object turned over all frames, radians; 0 for round ones."""
+    if shape not in FOLDS:
+        return 0.0
+    angles = np.unwrap([float(np.angle(o[shape])) for o in outlines])
+    return float(angles[-1] - angles[0]) / FOLDS[shape]

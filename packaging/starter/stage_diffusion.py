@@ -1,0 +1,138 @@
+"""Second and third stage: words to pictures, then words to clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import parts
+import runs
+import words
+from pool import Pool
+
+from core.engines.local.starter import vocabulary_of
+
+IMAGE_STEPS, IMAGES = 3000, 64
+CLIP_STEPS, CLIPS, BESIDE = 4500, 6, 16
+CHUNKS = 80
+"""Chunks of clips to learn from."""
+
+
+def vocabulary() -> tuple[dict[str, int], list[str]]:
+    """Return the tokenizer's vocabulary and merges."""
+    return vocabulary_of(words.vocabulary())
+
+
+class Lesson:
+    """What both stages need: latents with noise, words, the wanted answer."""
+
+    def __init__(self, work: Path) -> None:
+        import torch
+        from diffusers import AutoencoderKL, DDIMScheduler
+
+        self.known = vocabulary()[0]
+        vae = AutoencoderKL.from_pretrained(work / "vae").eval().to(runs.device())
+        self.pool = Pool(work / "pool", vae)
+        self._tokens = words.Tokens(self.known, parts.TOKENS)
+        schedule = DDIMScheduler(**parts.SCHEDULER).alphas_cumprod
+        self._signal = schedule.sqrt().to(runs.device())
+        self._noise = (1 - schedule).clamp_min(0).sqrt().to(runs.device())
+        self._torch = torch
+
+    def tokens(self, texts: list[str]) -> Any:
+        """Return the numbers of `texts`, one row each."""
+        return self._torch.tensor([self._tokens(t) for t in texts], device=runs.device())
+
+    def images(self, rng: np.random.Generator, count: int, chunks: int) -> tuple[Any, list[str]]:
+        """Return latents (count, c, 8, 8) of single frames, and words for them."""
+        latents, texts = [], []
+        for number in rng.integers(chunks, size=count).tolist():
+            chunk = self.pool[number]
+            which = int(rng.integers(len(chunk.scenes)))
+            latents.append(chunk.latents[which, int(rng.integers(chunk.latents.shape[1]))])
+            texts.append(words.caption(chunk.scenes[which], rng, clip=False))
+        return self._torch.stack(latents).float().to(runs.device()), texts
+
+    def clips(self, rng: np.random.Generator, count: int, chunks: int) -> tuple[Any, list[str]]:
+        """Return latents (count, c, frames, 8, 8) of one length, and words for them."""
+        chunk = self.pool[int(rng.integers(chunks))]
+        which = rng.choice(len(chunk.scenes), count, replace=False).tolist()
+        texts = [words.caption(chunk.scenes[i], rng) for i in which]
+        return chunk.latents[which].float().transpose(1, 2).to(runs.device()), texts
+
+    def loss(self, unet: Any, text: Any, clean: Any, texts: list[str]) -> Any:
+        """Return how far `unet` is from foretelling the velocity."""
+        torch = self._torch
+        count = len(clean)
+        # Spread evenly over the batch, so that losses of batches are alike.
+        share = (torch.arange(count) + torch.rand(1)) / count % 1
+        time = (share * len(self._signal)).long().to(clean.device)
+        shape = (count, *[1] * (clean.ndim - 1))
+        signal, much = self._signal[time].view(shape), self._noise[time].view(shape)
+        noise = torch.randn(clean.shape).to(clean.device)
+        states = text(self.tokens(texts))[0]
+        if clean.ndim == 5:
+            states = states.repeat_interleave(clean.shape[2], 0)
+        found = unet(signal * clean + much * noise, time, states).sample
+        return (found - (signal * noise - much * clean)).square().mean()
+
+
+def chunks_at(step: int) -> int:
+    """Return how many chunks are in use at `step`; encoding all would delay the start."""
+    return min(CHUNKS, 4 + step // 12)
+
+
+def train_images(work: Path, steps: int = IMAGE_STEPS) -> None:
+    """Train the text encoder and the image UNet."""
+    import torch
+
+    lesson = Lesson(work)
+    torch.manual_seed(2)
+    models = {"unet": parts.make_unet(), "text": parts.make_text(len(lesson.known))}
+    models = {key: model.to(runs.device()) for key, model in models.items()}
+
+    def loss_of(step: int) -> Any:
+        rng = np.random.default_rng((2, step))
+        clean, texts = lesson.images(rng, IMAGES, chunks_at(step))
+        return lesson.loss(models["unet"], models["text"], clean, texts)
+
+    runs.run("image", work, models, loss_of, steps=steps, top=1.5e-3, decay=0.995)
+
+
+def train_clips(work: Path, steps: int = CLIP_STEPS) -> None:
+    """Train motion, and go on with pictures and words beside it."""
+    import torch
+
+    lesson = Lesson(work)
+    torch.manual_seed(3)
+    image, motion = parts.make_unet(), parts.make_motion()
+    image.load_state_dict(runs.average_of(work / "image.pt", "unet"))
+    text = parts.make_text(len(lesson.known))
+    text.load_state_dict(runs.average_of(work / "image.pt", "text"))
+    for name, parameter in motion.named_parameters():
+        # Motion modules begin as if they were not there.
+        if ".proj_out." in name:
+            torch.nn.init.zeros_(parameter)
+    unet = parts.with_motion(image, motion).to(runs.device())
+    text = text.to(runs.device())
+    tie(image, unet)
+
+    def loss_of(step: int) -> Any:
+        rng = np.random.default_rng((3, step))
+        clean, texts = lesson.clips(rng, CLIPS, CHUNKS)
+        loss = lesson.loss(unet, text, clean, texts)
+        clean, texts = lesson.images(rng, BESIDE, CHUNKS)
+        return loss + 0.15 * lesson.loss(image, text, clean, texts)
+
+    models = {"unet": unet, "text": text}
+    runs.run("clip", work, models, loss_of, steps=steps, top=1e-3, decay=0.997)
+
+
+def tie(image: Any, clip: Any) -> None:
+    """Let the image UNet use the very weights of the UNet for clips."""
+    shared = dict(clip.named_parameters())
+    for place, module in image.named_modules():
+        for name in list(module._parameters):
+            if module._parameters[name] is not None:
+                module._parameters[name] = shared[f"{place}.{name}" if place else name]
