@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.engines.local.client import LocalEngine
+from core.engines.local.families import own_recipes
 from core.engines.local.families import recipes as local_recipes
 from core.errors import Category, Problem, ProblemError, problem_from
 from core.events import (
@@ -26,6 +27,7 @@ from core.events import (
 from core.jobs import Job, Kind, Recipe, new_job
 from core.ledger import Ledger
 from core.places import Places
+from core.settings import load as load_settings
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 GRACE_SECONDS = 2.0
@@ -40,8 +42,8 @@ def main(argv: list[str]) -> int:
     """
     options = _parser().parse_args(argv)
     places = Places.find(options.home)
-    recipes = local_recipes(places.models)
     try:
+        recipes = _recipes(places, options.model)
         if options.command == "recipes":
             return _list(recipes, options.json)
         return _generate(options, places, recipes)
@@ -76,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
         help="any parameter of the recipe; may be repeated",
     )
     for command in (listing, make):
+        command.add_argument(
+            "--model", type=Path, metavar="FOLDER", help="an AnimateDiff model in diffusers' format"
+        )
         command.add_argument("--json", action="store_true", help="print one JSON line on stdout")
         command.add_argument("--home", type=Path, help="keep everything below this folder")
     return parser
@@ -109,13 +114,28 @@ def _given(options: argparse.Namespace) -> dict[str, object]:
     return given
 
 
+def _recipes(places: Places, model: Path | None) -> tuple[Recipe, ...]:
+    """Return what can be asked for, the model given by hand first.
+
+    Raises:
+        ProblemError: `model` cannot be run.
+    """
+    kept = [Path(folder) for folder in load_settings(places.settings)[0].model_folders]
+    own, _ = own_recipes(kept)
+    if model is None:
+        return (*local_recipes(places.models), *own)
+    given, problems = own_recipes([model])
+    if problems:
+        raise ProblemError(problems[0])
+    return (*given, *local_recipes(places.models), *own)
+
+
 def _generate(options: argparse.Namespace, places: Places, recipes: tuple[Recipe, ...]) -> int:
     job = _job(options, places, recipes)
     places.make()
     engine = LocalEngine(
         interpreter=sys.executable,
         log=places.worker_log,
-        models=places.models,
         grace_seconds=GRACE_SECONDS,
     )
     ledger = Ledger.open(places.ledger)

@@ -71,6 +71,7 @@ class Program(QObject):
         self._mode: Mode = options.theme or settings.theme
         self._desk: ErrorDesk | None = None
         self._controller: Controller | None = None
+        self._problems: list[Problem] = []
         self.window = MainWindow(settings, places.settings, self._mode)
         if options.size:
             self.window.resize(*options.size)
@@ -114,7 +115,7 @@ class Program(QObject):
     def _open_ledger(self) -> None:
         from app.controller import Controller
         from core.engines.local.client import LocalEngine
-        from core.engines.local.families import recipes
+        from core.engines.local.families import own_recipes, recipes
         from core.ledger import Ledger
 
         places, settings = self._places, self.window.settings
@@ -122,11 +123,12 @@ class Program(QObject):
         engine = LocalEngine(
             interpreter=settings.interpreter or sys.executable,
             log=places.worker_log,
-            models=places.models,
             grace_seconds=settings.grace_seconds,
         )
         outputs = Path(settings.outputs) if settings.outputs else places.outputs
-        self._controller = Controller(ledger, engine, recipes(places.models), outputs)
+        own, self._problems = own_recipes(map(Path, settings.model_folders))
+        offered = [*recipes(places.models), *own]
+        self._controller = Controller(ledger, engine, offered, outputs)
 
     def _fill(self) -> None:
         assert self._controller is not None
@@ -134,13 +136,15 @@ class Program(QObject):
 
     def _begin(self) -> None:
         """Connect the window, read memory, and run what waits."""
+        from app.models import OwnModels
         from app.wiring import Wiring
         from core.gpu.sampler import Sampler
 
         assert self._controller is not None
         assert self._desk is not None
         controller, window = self._controller, self.window
-        wiring = Wiring(controller, window, self._places)
+        models = OwnModels(controller, window, self._problems)
+        wiring = Wiring(controller, window, models, self._places)
         window.panels.timeline.ensure_built()
         controller.watch(Sampler(worker_pid=lambda: controller.engine.pid))
         if self._options.screenshot:

@@ -29,7 +29,7 @@ class MainWindow(QMainWindow):
         painted: The window was painted for the first time.
         closed: A person closed the window, having been asked if need be.
         gone: Whether it was closed.
-        dropped: Path of a clip or recipe dropped on the window.
+        dropped: Path of a clip, recipe or model folder dropped on the window.
     """
 
     painted = Signal()
@@ -216,7 +216,7 @@ def _sketch(window: QWidget, mode: str) -> None:
 
 
 def _droppable(path: str) -> bool:
-    return path.lower().endswith((".mp4", ".json"))
+    return path.lower().endswith((".mp4", ".json")) or (bool(path) and Path(path).is_dir())
 
 
 def _text(data: QByteArray) -> str:

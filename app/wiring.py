@@ -11,6 +11,7 @@ from PySide6.QtGui import QDesktopServices, QImage
 from PySide6.QtWidgets import QFileDialog
 
 from app.controller import Controller
+from app.models import OwnModels
 from app.window import MainWindow
 from core.engines.base import Released
 from core.errors import Category, Problem, ProblemError
@@ -29,11 +30,14 @@ CLIP_BYTES = 256_000_000
 class Wiring(QObject):
     """Connects one controller and one window."""
 
-    def __init__(self, controller: Controller, window: MainWindow, places: Places) -> None:
+    def __init__(
+        self, controller: Controller, window: MainWindow, models: OwnModels, places: Places
+    ) -> None:
         super().__init__(window)
         self._controller = controller
         self._window = window
         self._panels = window.panels
+        self._models = models
         self._places = places
         self._looking_back = False
         self._connect_requests()
@@ -184,6 +188,10 @@ class Wiring(QObject):
             stage.show_problem(row.job, lost_problem([row]))
 
     def _on_dropped(self, path: str) -> None:
+        if Path(path).is_dir():
+            self._controller.guard(lambda: self._models.add(Path(path)))
+            return
+
         def load() -> None:
             from core.outputs import read_recipe
 

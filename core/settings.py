@@ -28,6 +28,7 @@ class Settings:
         geometry: Window geometry as Qt saved it, base64.
         layout: Dock layout as Qt saved it, base64.
         layout_version: Version of the layout; another one is ignored.
+        model_folders: Folders of models that the person added.
         compose: What the compose form held, by recipe.
         loop: Whether finished clips play in a loop.
     """
@@ -39,6 +40,7 @@ class Settings:
     geometry: str = ""
     layout: str = ""
     layout_version: int = 1
+    model_folders: list[str] = field(default_factory=list)
     compose: dict[str, Any] = field(default_factory=dict)
     loop: bool = True
 
@@ -51,6 +53,8 @@ def _usable(name: str, value: object, kind: type) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 3600
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
+    if kind is list:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
     return isinstance(value, kind) and value in _CHOICES.get(name, (value,))
 
 

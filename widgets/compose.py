@@ -42,6 +42,8 @@ class ComposePanel(QWidget):
     """Job id, recipe id, values by name."""
     changed = Signal(str, object)
     """Recipe id and values whenever they change and all can be used."""
+    recipe_chosen = Signal(str)
+    """Id of the recipe that the form is for now."""
 
     def __init__(
         self, recipes: Sequence[Recipe], state: Mapping[str, object] | None = None
@@ -112,10 +114,7 @@ class ComposePanel(QWidget):
         title = label("Recipe", "label")
         self._combo = ChoiceBox()
         self._combo.setAccessibleName("Recipe")
-        for recipe in self._recipes.values():
-            self._combo.addItem(recipe.title, recipe.id)
-            index = self._combo.count() - 1
-            self._combo.setItemData(index, recipe.summary, Qt.ItemDataRole.ToolTipRole)
+        self._list_recipes()
         self._combo.currentIndexChanged.connect(self._on_recipe)
         title.setBuddy(self._combo)
         box = QVBoxLayout()
@@ -127,6 +126,14 @@ class ComposePanel(QWidget):
         self._form.addWidget(self._notice)
         self._body = QWidget()
         self._form.addWidget(self._body)
+
+    def _list_recipes(self) -> None:
+        self._combo.blockSignals(True)
+        self._combo.clear()
+        for index, recipe in enumerate(self._recipes.values()):
+            self._combo.addItem(recipe.title, recipe.id)
+            self._combo.setItemData(index, recipe.summary, Qt.ItemDataRole.ToolTipRole)
+        self._combo.blockSignals(False)
 
     def _make_add_row(self) -> QWidget:
         holder = QWidget()
@@ -223,6 +230,22 @@ class ComposePanel(QWidget):
         self._show_editing(False)
         if before is not None:
             self._choose(*before)
+
+    def set_recipes(self, recipes: Sequence[Recipe], choose: str = "") -> None:
+        """Offer `recipes` from now on and show `choose`, or the same as before."""
+        if self._recipe is not None:
+            self._kept[self._recipe.id] = self.values()
+        wanted = choose or self.recipe_id()
+        self._recipes = {recipe.id: recipe for recipe in recipes}
+        self._list_recipes()
+        if wanted not in self._recipes:
+            wanted = next(iter(self._recipes), "")
+        if wanted:
+            self._choose(wanted, self._kept.get(wanted, {}))
+
+    def recipe_id(self) -> str:
+        """Return the id of the recipe that the form is for, "" without one."""
+        return self._recipe.id if self._recipe is not None else ""
 
     def editing(self) -> str | None:
         """Return the id of the job being edited."""
@@ -322,6 +345,7 @@ class ComposePanel(QWidget):
         self._combo.setToolTip(self._recipe.summary)
         self.show_general("")
         self._fill(self._recipe, values)
+        self.recipe_chosen.emit(recipe_id)
 
     def _on_recipe(self) -> None:
         recipe_id = str(self._combo.currentData())

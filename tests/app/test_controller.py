@@ -28,7 +28,6 @@ def controller(qtbot: Any, tmp_path: Path) -> Iterator[Controller]:
     engine = LocalEngine(
         interpreter=sys.executable,
         log=tmp_path / "engine.log",
-        models=tmp_path / "models",
         grace_seconds=2.0,
     )
     made = Controller(ledger, engine, recipes(tmp_path / "models"), tmp_path / "outputs")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +11,12 @@ from PySide6.QtWidgets import QApplication, QPlainTextEdit, QTextEdit, QWidget
 
 from app.controller import Controller
 from app.window import MainWindow
-from app.wiring import Wiring
-from core.engines.local.client import LocalEngine
-from core.engines.local.families import recipes
 from core.events import Finished, Sampled
 from core.jobs import JobState
-from core.ledger import Ledger
 from core.places import Places
-from core.settings import Settings, load
+from core.settings import load
 
 SMALL = {"width": 64, "height": 64, "frames": 8, "steps": 3, "step_seconds": 0.05}
-
-
-@pytest.fixture
-def window(qtbot: Any, tmp_path: Path) -> Iterator[MainWindow]:
-    places = Places.find(tmp_path).make()
-    engine = LocalEngine(
-        interpreter=sys.executable, log=places.worker_log, models=places.models, grace_seconds=2.0
-    )
-    controller = Controller(
-        Ledger.open(places.ledger), engine, recipes(places.models), places.outputs
-    )
-    made = MainWindow(Settings(), places.settings)
-    made.fill(controller)
-    Wiring(controller, made, places)
-    made.confirm = lambda *_: True
-    qtbot.addWidget(made)
-    made.show()
-    qtbot.waitExposed(made)
-    controller.start()
-    yield made
-    assert controller.close()
 
 
 def controller_of(window: MainWindow) -> Controller:

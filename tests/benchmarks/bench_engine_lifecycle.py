@@ -73,7 +73,7 @@ def main() -> int:
     colds, warms, gones = [], [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        engine = LocalEngine(log=folder / "engine.log", models=folder)
+        engine = LocalEngine(log=folder / "engine.log")
         try:
             one_round(engine, folder)  # Byte code and the file cache.
             for _ in range(ROUNDS):

@@ -62,6 +62,7 @@ def _window(home: Path) -> tuple[Any, Any]:
     from PySide6.QtWidgets import QApplication
 
     from app.controller import Controller
+    from app.models import OwnModels
     from app.window import MainWindow
     from app.wiring import Wiring
     from core.engines.local.client import LocalEngine
@@ -76,13 +77,13 @@ def _window(home: Path) -> tuple[Any, Any]:
     assert isinstance(app, QApplication)
     apply(app, "dark")
     places = Places.find(home).make()
-    engine = LocalEngine(interpreter=sys.executable, log=places.worker_log, models=places.models)
+    engine = LocalEngine(interpreter=sys.executable, log=places.worker_log)
     controller = Controller(
         Ledger.open(places.ledger), engine, recipes(places.models), places.outputs
     )
     window = MainWindow(Settings(), places.settings)
     window.fill(controller)
-    Wiring(controller, window, places)
+    Wiring(controller, window, OwnModels(controller, window), places)
     window.resize(1600, 1000)
     window.show()
     window.panels.timeline.ensure_built()

@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
 
@@ -85,10 +86,12 @@ for line in sys.stdin:
 class Script:
     """A process that times one job for each line it is given."""
 
-    def __init__(self, code: str, *arguments: str) -> None:
+    def __init__(
+        self, code: str, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         command = [sys.executable, "-W", "ignore", "-c", code, *arguments]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
 
     def run(self, line: str) -> tuple[float, int, float]:
@@ -127,10 +130,12 @@ def whole_engine(engine: object, job: Job) -> tuple[float, float]:
 def measure(recipe: Recipe, folder: Path, rounds: int) -> dict[str, list[float]]:
     """Return the seconds of each way, round by round; checks that the clips agree."""
     from core.engines.local.client import LocalEngine
+    from core.engines.local.process import worker_environment
 
     bare = Script(BARE, recipe.model)
-    ours = Script(OURS)
-    engine = LocalEngine(log=folder / "engine.log", models=folder)
+    # As the worker has it: what malloc keeps for itself is part of the engine.
+    ours = Script(OURS, environment=worker_environment())
+    engine = LocalEngine(log=folder / "engine.log")
     times: dict[str, list[float]] = {"bare": [], "family": [], "engine": [], "to the file": []}
     times |= {"bare, CPU": [], "family, CPU": []}
     try:

@@ -59,7 +59,6 @@ class Bench:
 def local(folder: Path) -> Bench:
     engine = LocalEngine(
         log=folder / "logs" / "engine.log",
-        models=folder / "models",
         grace_seconds=GRACE_SECONDS,
         extra_families=[Path(faults.__file__)],
     )

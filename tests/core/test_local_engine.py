@@ -37,7 +37,6 @@ def pattern(folder: Path, **given: object) -> Job:
 def engine(tmp_path: Path) -> Iterator[LocalEngine]:
     made = LocalEngine(
         log=tmp_path / "logs" / "engine.log",
-        models=tmp_path / "models",
         grace_seconds=0.5,
         extra_families=[Path(faults.__file__)],
     )
@@ -127,9 +126,7 @@ def test_same_seed_same_frames_other_seed_others(engine: LocalEngine, tmp_path: 
 
 
 def test_an_interpreter_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
-    engine = LocalEngine(
-        interpreter=str(tmp_path / "no-python"), log=tmp_path / "engine.log", models=tmp_path
-    )
+    engine = LocalEngine(interpreter=str(tmp_path / "no-python"), log=tmp_path / "engine.log")
     seen = list(engine.run(pattern(tmp_path)))
     assert len(seen) == 1
     assert isinstance(seen[0], Failed)
@@ -144,7 +141,7 @@ def test_a_worker_that_cannot_import_tells_why(tmp_path: Path) -> None:
     bad = tmp_path / "bad-python"
     bad.write_text("#!/bin/sh\necho 'cannot find my hat' >&2\nexit 7\n")
     bad.chmod(0o755)
-    engine = LocalEngine(interpreter=str(bad), log=tmp_path / "engine.log", models=tmp_path)
+    engine = LocalEngine(interpreter=str(bad), log=tmp_path / "engine.log")
     (ending,) = engine.run(pattern(tmp_path))
     assert isinstance(ending, Failed)
     assert ending.problem.category is Category.WORKER_UNAVAILABLE

@@ -31,7 +31,7 @@ folder, faults, when, kind = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], 
 spec = importlib.util.spec_from_file_location("faults", faults)
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
-engine = LocalEngine(log=folder / "engine.log", models=folder, extra_families=[faults])
+engine = LocalEngine(log=folder / "engine.log", extra_families=[faults])
 if kind == "none":
     recipe = families.load("test_pattern").recipes(folder)[0]
     given = dict(width=1280, height=720, frames=64, steps=3, step_seconds=0.5)
@@ -123,7 +123,7 @@ def test_the_worker_survives_the_thread_that_started_it(tmp_path: Path) -> None:
     from core.events import Finished
     from core.jobs import new_job
 
-    engine = LocalEngine(log=tmp_path / "engine.log", models=tmp_path)
+    engine = LocalEngine(log=tmp_path / "engine.log")
     thread = threading.Thread(target=engine.warm_up)
     thread.start()
     thread.join()

@@ -24,7 +24,6 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(prog="core.engines.local", description=__doc__)
     parser.add_argument("--ring", required=True, help="where frames go, as the parent says")
-    parser.add_argument("--models", required=True, type=Path, help="folder of models")
     parser.add_argument("--lifeline", type=int, help="descriptor that ends this process")
     parser.add_argument("--extra-family", action="append", default=[], type=Path, help="a file")
     options = parser.parse_args()

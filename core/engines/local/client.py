@@ -29,7 +29,6 @@ class LocalEngine:
     Args:
         interpreter: Python that has torch; need not be this one.
         log: File for whatever the worker prints; rotated when it starts.
-        models: Folder of models.
         grace_seconds: How long a cancelled job may take to stop by itself.
         environment: Variables of the worker; this process' own by default.
         extra_families: Files of further families, for tests.
@@ -40,14 +39,12 @@ class LocalEngine:
         *,
         interpreter: str = sys.executable,
         log: Path,
-        models: Path,
         grace_seconds: float = 5.0,
         environment: Mapping[str, str] | None = None,
         extra_families: Sequence[Path] = (),
     ) -> None:
         self._interpreter = interpreter
         self._log = WorkerLog(log)
-        self._models = models
         self._grace_seconds = grace_seconds
         self._environment = environment
         self._extra_families = tuple(extra_families)
@@ -287,7 +284,7 @@ class LocalEngine:
         lifeline = Lifeline()
         fds = (*self._ring.pass_fds, *lifeline.pass_fds)
         command = [self._interpreter, "-m", "core.engines.local", *self._ring.arguments()]
-        command += ["--models", str(self._models), *lifeline.arguments()]
+        command += lifeline.arguments()
         for path in self._extra_families:
             command += ["--extra-family", str(path)]
         try:

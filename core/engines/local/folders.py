@@ -59,6 +59,17 @@ class ModelFolder:
     weights_bytes: int
 
 
+def native_size(folder: Path) -> int | None:
+    """Return the width in pixels that the model was made for, None if it does not say."""
+    try:
+        unet = json.loads((folder / "unet" / "config.json").read_bytes())
+        vae = json.loads((folder / "vae" / "config.json").read_bytes())
+        size = int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return size if 64 <= size <= 2048 and size % 8 == 0 else None
+
+
 def check(folder: Path) -> ModelFolder:
     """Look through the model folder `folder`.
 

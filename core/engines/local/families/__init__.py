@@ -13,10 +13,11 @@ A family is a module with three names:
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from core.errors import Problem, ProblemError
 from core.jobs import Recipe
 
 if TYPE_CHECKING:
@@ -52,3 +53,23 @@ def load(family: str) -> Family:
 def recipes(models: Path) -> tuple[Recipe, ...]:
     """Return the recipes of all families. `models` is the folder of models."""
     return tuple(recipe for family in NAMES for recipe in load(family).recipes(models))
+
+
+def own_recipes(folders: Iterable[Path]) -> tuple[list[Recipe], list[Problem]]:
+    """Return a recipe for each model folder of a person's own.
+
+    Returns:
+        The recipes of folders that can be run, and what is wrong with the others.
+    """
+    from core.engines.local.families.animatediff import recipe_for_folder
+
+    found: dict[str, Recipe] = {}
+    problems = []
+    for folder in folders:
+        try:
+            recipe = recipe_for_folder(folder)
+        except ProblemError as error:
+            problems.append(error.problem)
+        else:
+            found[recipe.id] = recipe
+    return list(found.values()), problems

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,15 +58,20 @@ def recipe_for_folder(folder: Path, *, id: str | None = None, title: str | None 
     Raises:
         ProblemError: The folder is no model that can be run.
     """
+    folder = folder.absolute()
     found = folders.check(folder)
+    # Folders of one name may lie in different places, and a job must mean one of them.
+    place = blake2b(str(folder).encode(), digest_size=3).hexdigest()
     return Recipe(
-        id=id or f"animatediff:{folder.name}",
+        id=id or f"{folder.name}-{place}",
         title=title or f"{folder.name} · text → video",
         summary=f"Makes a clip from text with the model in {folder.name}.",
         engine="local",
         family=ID,
-        parameters=parameters(size=512, smallest=64, largest=2048, steps=25),
-        model=str(found.path.absolute()),
+        parameters=parameters(
+            size=folders.native_size(folder) or 512, smallest=64, largest=2048, steps=25
+        ),
+        model=str(found.path),
     )
 
 

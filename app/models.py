@@ -1,0 +1,86 @@
+"""Model folders of a person's own: added, forgotten, remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from PySide6.QtCore import QObject
+from PySide6.QtWidgets import QFileDialog
+
+from app.controller import Controller
+from app.window import MainWindow
+from core.engines.local.families import own_recipes
+from core.errors import Problem, ProblemError
+
+
+class OwnModels(QObject):
+    """Keeps the recipes of added folders in step with the settings."""
+
+    def __init__(
+        self, controller: Controller, window: MainWindow, problems: Iterable[Problem] = ()
+    ) -> None:
+        """Connect the menu, and tell `problems` of folders that were added earlier."""
+        super().__init__(window)
+        self._controller = controller
+        self._window = window
+        menus = window.menus
+        menus.add_model.triggered.connect(self._choose)
+        menus.forget_model.triggered.connect(self.forget)
+        window.panels.compose.recipe_chosen.connect(self._on_recipe)
+        self._on_recipe(window.panels.compose.recipe_id())
+        for problem in problems:
+            window.panels.notice.show_problem(problem, key=f"model {problem.details}")
+
+    def _choose(self) -> None:
+        path = QFileDialog.getExistingDirectory(self._window, "Add model folder", str(Path.home()))
+        if path:
+            self._controller.guard(lambda: self.add(Path(path)))
+
+    def add(self, folder: Path) -> None:
+        """Offer the model in `folder` from now on, and show its form.
+
+        Raises:
+            ProblemError: It is no model that can be run; the problem says why.
+        """
+        found, problems = own_recipes([folder])
+        if problems:
+            raise ProblemError(problems[0])
+        (recipe,) = found
+        self._controller.recipes[recipe.id] = recipe
+        kept = [item for item in self._window.settings.model_folders if item != recipe.model]
+        self._keep([*kept, recipe.model])
+        self._show(recipe.id)
+
+    def forget(self) -> None:
+        """Offer the model shown in the form no longer. Its folder stays as it is."""
+        recipe = self._controller.recipes.get(self._window.panels.compose.recipe_id())
+        if recipe is None or recipe.model not in self._window.settings.model_folders:
+            return
+        del self._controller.recipes[recipe.id]
+        self._keep([i for i in self._window.settings.model_folders if i != recipe.model])
+        self._show("")
+        self._window.panels.notice.show_text(
+            f"{recipe.title} is not offered any more. Its folder was left alone.",
+            (
+                (
+                    "Undo",
+                    lambda: self._controller.guard(lambda: self.add(Path(recipe.model))),
+                ),
+            ),
+            key="model",
+        )
+
+    def _keep(self, folders: list[str]) -> None:
+        self._window.settings = replace(self._window.settings, model_folders=folders)
+        self._window.remember()
+
+    def _show(self, recipe_id: str) -> None:
+        recipes = list(self._controller.recipes.values())
+        self._window.panels.compose.set_recipes(recipes, recipe_id)
+
+    def _on_recipe(self, recipe_id: str) -> None:
+        recipe = self._controller.recipes.get(recipe_id)
+        own = recipe is not None and recipe.model in self._window.settings.model_folders
+        self._window.menus.forget_model.setEnabled(own)
