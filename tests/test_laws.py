@@ -55,6 +55,8 @@ plain = app.window.MainWindow.paintEvent
 def paint(self, event):
     if not self._painted:
         found.extend(name for name in late if name in sys.modules)
+        found.extend(name for name in sys.modules if name.startswith("widgets.")
+                     and name != "widgets.colours")
     plain(self, event)
 app.window.MainWindow.paintEvent = paint
 from app.main import main
