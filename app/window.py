@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QByteArray, QRect, QTimer, Signal
-from PySide6.QtGui import QCloseEvent, QColor, QDragEnterEvent, QDropEvent, QPainter, QPaintEvent
-from PySide6.QtWidgets import QApplication, QMainWindow, QWidget
+from PySide6.QtCore import QByteArray, QTimer, Signal
+from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QPaintEvent, QShowEvent
+from PySide6.QtWidgets import QApplication, QFrame, QMainWindow, QWidget
 
 from core.settings import Settings
-from widgets.colours import Mode, tokens
+from widgets.colours import DARK, LIGHT, Mode, Tokens
 
 if TYPE_CHECKING:
     from app.controller import Controller
@@ -42,7 +42,7 @@ class MainWindow(QMainWindow):
         Args:
             settings: What the window looked like.
             settings_path: Where `remember` writes them.
-            mode: Theme of the first paint, if not that of `settings`.
+            mode: Theme of the first paint; "system" is what was shown last.
         """
         super().__init__()
         self.controller: Controller | None = None
@@ -50,13 +50,15 @@ class MainWindow(QMainWindow):
         self.settings_path = settings_path
         self.confirm: Callable[[str, str, str], bool] = self._ask
         self.gone = False
-        self._mode = mode or settings.theme
         self._painted = False
         self.setObjectName("main")
         self.setWindowTitle("Framedeck")
         self.resize(1600, 1000)
         if settings.geometry:
             self.restoreGeometry(_bytes(settings.geometry))
+        first = settings.colours if mode == "system" else mode
+        self._first = LIGHT if first == "light" else DARK
+        self._sketch: QWidget | None = None
         self._dirty = QTimer(self, singleShot=True, interval=SAVE_AFTER_MS)
         self._dirty.timeout.connect(self.remember)
 
@@ -68,6 +70,11 @@ class MainWindow(QMainWindow):
         from app.panels import Panels
 
         self.setUpdatesEnabled(False)
+        if self._sketch is not None:
+            self._sketch.hide()
+            self._sketch.deleteLater()
+            self._sketch = None
+            self.setStyleSheet("")
         self.setAcceptDrops(True)
         self.setDockNestingEnabled(True)
         self.controller = controller
@@ -126,9 +133,11 @@ class MainWindow(QMainWindow):
         if self.controller is None:
             return  # Nothing stands in the window yet that could be remembered.
         from core.settings import save
+        from widgets.theme import of
 
         self.settings = replace(
             self.settings,
+            colours=of(self).name,
             geometry=_text(self.saveGeometry()),
             layout=_text(self.saveState(LAYOUT_VERSION)),
             layout_version=LAYOUT_VERSION,
@@ -138,11 +147,14 @@ class MainWindow(QMainWindow):
 
     # -- Qt overrides -------------------------------------------------------
 
+    def showEvent(self, event: QShowEvent) -> None:
+        if self.controller is None and self._sketch is None:
+            self._sketch = _sketch(self, self._first)
+            self._sketch.show()
+        super().showEvent(event)
+
     def paintEvent(self, event: QPaintEvent) -> None:
-        if self.controller is None:
-            _sketch(self, self._mode)
-        else:
-            super().paintEvent(event)
+        super().paintEvent(event)
         if not self._painted:
             self._painted = True
             QTimer.singleShot(0, self.painted.emit)
@@ -199,23 +211,29 @@ def _sizes(window: QWidget) -> tuple[int, int, int]:
     return min(315, int(width * 0.25)), min(390, int(width * 0.28)), min(240, height // 4)
 
 
-def _sketch(window: QWidget, mode: str) -> None:
-    """Draw where things will stand, while they are being made."""
-    app = QApplication.instance()
-    assert isinstance(app, QApplication)
-    colours = tokens(mode, app)  # type: ignore[arg-type]
+def _sketch(window: QWidget, colours: Tokens) -> QWidget:
+    """Draw where things will stand, while they are being made.
+
+    Frames and a style sheet, because a QPainter with colours makes all enums of `Qt`.
+    """
     left, right, bottom = _sizes(window)
-    width, height, gap, head, foot = window.width(), window.height(), 5, 45, 26
-    middle = height - head - bottom - gap - foot
-    painter, panel = QPainter(window), QColor(colours.panel)
-    painter.fillRect(window.rect(), QColor(colours.background))
-    painter.fillRect(QRect(0, 0, width, head), panel)
-    painter.fillRect(QRect(0, head, left, middle), panel)
-    painter.fillRect(QRect(width - right, head, right, middle), panel)
-    painter.fillRect(QRect(0, height - foot - bottom, width, bottom + foot), panel)
-    stage = QRect(left + gap, head, width - left - right - 2 * gap, middle)
-    painter.fillRect(stage, QColor(colours.stage))
-    painter.end()
+    width, height, gap, head = window.width(), window.height(), 5, 45
+    middle = height - head - bottom - gap
+    sketch = QWidget(window, objectName="sketch")
+    sketch.setGeometry(0, 0, width, height)
+    for name, *place in (
+        ("panel", 0, 0, width, head),
+        ("panel", 0, head, left, middle),
+        ("panel", width - right, head, right, middle),
+        ("panel", 0, height - bottom, width, bottom),
+        ("stage", left + gap, head, width - left - right - 2 * gap, middle),
+    ):
+        QFrame(sketch, objectName=name).setGeometry(*place)
+    window.setStyleSheet(
+        f"#main {{ background: {colours.background}; }} #panel {{ background: {colours.panel}; }}"
+        f"#stage {{ background: {colours.stage}; }}"
+    )
+    return sketch
 
 
 def _droppable(path: str) -> bool:

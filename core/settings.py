@@ -22,6 +22,7 @@ class Settings:
 
     Attributes:
         theme: "system", "light" or "dark".
+        colours: "light" or "dark", as shown last; what the desktop wants is asked later.
         outputs: Folder of finished clips; "" for the usual one.
         interpreter: Python that runs the engine; "" for this one.
         grace_seconds: How long a cancelled job may take to end by itself.
@@ -34,6 +35,7 @@ class Settings:
     """
 
     theme: str = "system"
+    colours: str = "dark"
     outputs: str = ""
     interpreter: str = ""
     grace_seconds: float = 5.0
@@ -45,7 +47,7 @@ class Settings:
     loop: bool = True
 
 
-_CHOICES = {"theme": ("system", "light", "dark")}
+_CHOICES = {"theme": ("system", "light", "dark"), "colours": ("light", "dark")}
 
 
 def _usable(name: str, value: object, kind: type) -> bool:

@@ -140,6 +140,9 @@ LIGHT = Tokens(
 def tokens(mode: Mode, app: QApplication | None = None) -> Tokens:
     """Return the colours of `mode`; "system" asks the desktop of `app`, dark if it is silent."""
     if mode == "system" and app is not None:
-        # By name: `Qt.ColorScheme` would make all enums of `Qt`, 14 ms before the first paint.
-        return LIGHT if app.styleHints().colorScheme().name == "Light" else DARK
+        # Not at the top: naming `Qt` makes all its enums, 14 ms before the first paint.
+        from PySide6.QtCore import Qt
+
+        light = app.styleHints().colorScheme() is Qt.ColorScheme.Light
+        return LIGHT if light else DARK
     return LIGHT if mode == "light" else DARK
