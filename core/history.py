@@ -155,8 +155,12 @@ class History:
             # Nine digits, so that the last bit of `start` does not move the grid.
             width = width or float(f"{span / columns:.9g}")
             grid = self._np.floor(times / width + 1e-9)
-            starts = self._np.flatnonzero(self._np.diff(grid, prepend=grid[0] - 1))
-            ends = self._np.append(starts[1:], len(grid)) - 1
+            new = self._np.empty(len(grid), dtype=bool)
+            new[0] = True
+            self._np.not_equal(grid[1:], grid[:-1], out=new[1:])
+            starts = new.nonzero()[0]
+            ends = self._np.empty_like(starts)
+            ends[:-1], ends[-1] = starts[1:] - 1, len(grid) - 1
             low = self._np.fmin.reduceat(low, starts, axis=0)
             high = self._np.fmax.reduceat(high, starts, axis=0)
             times, last = times[starts], last[ends]

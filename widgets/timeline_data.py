@@ -47,6 +47,8 @@ class Bands:
         self._open: dict[str, Band] = {}
         self._runs = 0
         self._longest = 0.0
+        self.changes = 0
+        """Goes up whenever a band begins or ends."""
 
     @property
     def newest(self) -> Band | None:
@@ -66,12 +68,14 @@ class Bands:
         band = Band(job_id, title, phase, at_seconds, run)
         self._open[job_id] = band
         self._bands.append(band)
+        self.changes += 1
 
     def finish(self, job_id: str, at_seconds: float, outcome: str) -> None:
         """End the job's phase; a job without one is left alone."""
         band = self._end(job_id, at_seconds)
         if band is not None:
             band.outcome = outcome
+            self.changes += 1
 
     def between(self, start: float, end: float) -> list[Band]:
         """Return the bands that show from `start` to `end`, oldest first."""
@@ -96,6 +100,7 @@ class Bands:
         if band is not None:
             band.end = max(at_seconds, band.start)
             self._longest = max(self._longest, band.end - band.start)
+            self.changes += 1
         return band
 
 

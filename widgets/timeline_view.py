@@ -11,12 +11,21 @@ from PySide6.QtCore import QEvent, QPoint, QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPen
 from PySide6.QtWidgets import QApplication, QSizePolicy, QToolTip, QWidget
 
-from core.jobs import Phase
 from core.units import GIGABYTE
 from widgets import theme
 from widgets.timeline_axes import FUTURE, LEFT, STRIP, Scale, memory_ticks, time_ticks
 from widgets.timeline_data import PROGRAMS, REST, USED, Band, Past, Track
-from widgets.timeline_paint import GAP_SECONDS, Curve, mixed, paint_box, paint_total
+from widgets.timeline_edges import (
+    Kept,
+    paint_amounts,
+    paint_bands,
+    paint_dashes,
+    paint_focus,
+    paint_name,
+    paint_now,
+    paint_times,
+)
+from widgets.timeline_paint import GAP_SECONDS, Curve, paint_box
 from widgets.timeline_readout import describe, lines
 
 if TYPE_CHECKING:
@@ -28,7 +37,8 @@ _NOTCH = 120
 """Angle of one step of a wheel, as Qt counts it."""
 _ZOOM = 0.75
 _VCENTER = int(Qt.AlignmentFlag.AlignVCenter)
-_RIGHT = int(Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignRight)
+_BELOW = 6
+"""Pixels below the curve that the lowest amount's name may take."""
 _CENTER = int(Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignHCenter)
 
 
@@ -51,6 +61,8 @@ class TimelineView(QWidget):
         super().__init__(parent)
         self._past = past
         self._curve = Curve()
+        self._bands, self._amounts, self._times = Kept(), Kept(), Kept()
+        self._total, self._name = Kept(), Kept()
         self._left, self._span = 0.0, 60.0
         self._pressed: QPointF | None = None
         self._grabbed = 0.0
@@ -116,106 +128,92 @@ class TimelineView(QWidget):
         else:
             self._paint_track(painter, track, self.scale, tokens, self._past.now)
         if self.focused:
-            painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
-            painter.fillRect(0, 0, self.width(), 2, QColor(tokens.focus))
-            painter.fillRect(0, self.height() - 2, self.width(), 2, QColor(tokens.focus))
-            painter.fillRect(0, 0, 2, self.height(), QColor(tokens.focus))
-            painter.fillRect(self.width() - 2, 0, 2, self.height(), QColor(tokens.focus))
+            paint_focus(painter, QRectF(self.rect()), tokens.focus)
         painter.end()
 
     def _paint_track(
         self, painter: QPainter, track: Track, scale: Scale, tokens: Tokens, now: float
     ) -> None:
-        amounts = memory_ticks(scale.top_bytes, scale.rows / scale.ratio)
-        picture = self._curve.picture(track, scale, tokens, tuple(amounts))
+        amounts = tuple(memory_ticks(scale.top_bytes, scale.rows / scale.ratio))
+        picture = self._curve.picture(track, scale, tokens, amounts)
         right = LEFT + scale.columns / scale.ratio
         floor = STRIP + scale.rows / scale.ratio
         ground = QColor(tokens.panel)
-        for x, y, width, height in (
-            (0, 0, self.width(), STRIP),
-            (0, STRIP, LEFT, self.height()),
-            (right, STRIP, self.width() - right, self.height()),
-            (LEFT, floor, right - LEFT, self.height()),
-        ):
-            painter.fillRect(QRectF(x, y, width, height), ground)
+        painter.fillRect(QRectF(right, 0, self.width() - right, self.height()), ground)
+        painter.fillRect(QRectF(LEFT, floor, right - LEFT, _BELOW), ground)
         picture.setDevicePixelRatio(scale.ratio)
         painter.drawPixmap(QPointF(LEFT, STRIP), picture)
         picture.setDevicePixelRatio(1.0)
+        self._paint_edges(painter, scale, tokens, amounts, now)
         self._paint_total(painter, track, scale, tokens, now)
-        painter.save()
-        painter.setClipRect(QRectF(LEFT, 0, right - LEFT, self.height()))
-        self._paint_bands(painter, scale, tokens, now)
-        x = round(scale.x_of(now)) + 0.5
-        painter.setPen(QPen(QColor(tokens.text), 1))
-        painter.drawLine(QPointF(x, 2), QPointF(x, floor))
-        painter.restore()
-        self._paint_axes(painter, scale, tokens, amounts, now)
+        if LEFT <= scale.x_of(now) <= right:
+            paint_now(painter, scale.x_of(now), floor, tokens.text)
         if self.mouse is not None and not self._dragging:
             self._paint_readout(painter, track, scale, tokens)
+
+    def _paint_edges(
+        self,
+        painter: QPainter,
+        scale: Scale,
+        tokens: Tokens,
+        amounts: tuple[float, ...],
+        now: float,
+    ) -> None:
+        """Draw bands and names; they are kept while they would look the same."""
+        width, floor = scale.columns / scale.ratio, STRIP + scale.rows / scale.ratio
+        pointed = self.band_at(self.mouse) if self.mouse is not None else None
+        bands = self._past.bands
+        self._bands.paint(
+            painter,
+            QRectF(LEFT, 0, width, STRIP),
+            tokens.panel,
+            (scale, tokens, bands.changes, int(now / scale.seconds), pointed),
+            lambda inside: paint_bands(
+                inside, bands.between(scale.start, scale.end), scale, tokens, now, pointed
+            ),
+        )
+        self._amounts.paint(
+            painter,
+            QRectF(0, 0, LEFT, floor + _BELOW),
+            tokens.panel,
+            (tokens, amounts, scale.top_bytes),
+            lambda inside: paint_amounts(inside, amounts, scale, tokens),
+        )
+        # From the column of now, so that names stand still while the view follows.
+        whole = int(now / scale.seconds + 1e-9) * scale.seconds
+        names = [(round(scale.x_of(at) + 1e-6), name) for at, name in time_ticks(scale, whole)]
+        self._times.paint(
+            painter,
+            QRectF(0, floor + _BELOW, self.width(), self.height() - floor - _BELOW),
+            tokens.panel,
+            (tokens, names),
+            lambda inside: paint_times(inside, names, floor + 4, self.width(), tokens),
+        )
 
     def _paint_total(
         self, painter: QPainter, track: Track, scale: Scale, tokens: Tokens, now: float
     ) -> None:
         if track.total_bytes is None:
             return
-        y, right = scale.y_of(track.total_bytes), LEFT + scale.columns / scale.ratio
-        paint_total(painter, y, LEFT, right, QColor(tokens.muted))
-        edge = min(scale.x_of(now), right)
+        y, right = round(scale.y_of(track.total_bytes)), LEFT + scale.columns / scale.ratio
+        self._total.paint(
+            painter,
+            QRectF(LEFT, y, right - LEFT, 1),
+            "transparent",
+            (tokens,),
+            lambda inside: paint_dashes(inside, y, LEFT, right, tokens.muted),
+        )
+        edge = round(min(scale.x_of(now), right))
         if right - edge >= FUTURE - 2:
             text = QRectF(edge + 6, y + 2, FUTURE - 6, 15)
-            painter.drawText(text, _VCENTER, f"{track.total_bytes / GIGABYTE:.3g} GB")
-
-    def _paint_bands(self, painter: QPainter, scale: Scale, tokens: Tokens, now: float) -> None:
-        metrics, text_colour = QFontMetricsF(painter.font()), QColor(tokens.text)
-        looks = {
-            phase: (
-                QColor(tokens.phase(phase)),
-                mixed(tokens.phase(phase), tokens.panel, 105 / 255),
-                metrics.horizontalAdvance(phase.value) + 9,
+            name = f"{track.total_bytes / GIGABYTE:.3g} GB"
+            self._name.paint(
+                painter,
+                text,
+                "transparent",
+                (tokens, name),
+                lambda inside: paint_name(inside, text, name, tokens.muted),
             )
-            for phase in Phase
-        }
-        pointed = self.band_at(self.mouse) if self.mouse is not None else None
-        right = LEFT + scale.columns / scale.ratio
-        for band in self._past.bands.between(scale.start, scale.end):
-            colour, fill, room = looks[band.phase]
-            start = max(float(LEFT), scale.x_of(band.start))
-            until = max(band.start, now if band.end is None else band.end)
-            # A hair between neighbours keeps two of the same phase apart.
-            width = max(1.0, min(right, scale.x_of(until)) - start - 1)
-            box = QRectF(start, 2, width, STRIP - 6)
-            painter.fillRect(box, colour if band is pointed else fill)
-            if width >= 4:
-                painter.fillRect(QRectF(start, 2, 2, STRIP - 6), colour)
-            if width >= room:
-                name = band.phase.value
-                if band.title and width > room + 60:
-                    name = metrics.elidedText(
-                        f"{name} · {band.title}", Qt.TextElideMode.ElideRight, width - 12
-                    )
-                painter.setPen(text_colour)
-                painter.drawText(box.adjusted(6, 0, -1, 0), _VCENTER, name)
-
-    def _paint_axes(
-        self, painter: QPainter, scale: Scale, tokens: Tokens, amounts: list[float], now: float
-    ) -> None:
-        painter.setPen(QColor(tokens.muted))
-        for amount in amounts:
-            box = QRectF(0, scale.y_of(amount) - 8, LEFT - 7, 16)
-            painter.drawText(box, _RIGHT, f"{amount / GIGABYTE:g}")
-        top, last = STRIP + scale.rows / scale.ratio, float("inf")
-        room, edge = 30.0, float(self.width())
-        for seconds, name in time_ticks(scale, now):
-            x = scale.x_of(seconds)
-            if last - x < 2 * room:
-                continue
-            last = x
-            # A name at an edge is pushed in rather than cut.
-            left = min(max(x - room, 2.0), edge - 2 * room)
-            align = _CENTER
-            if x - room < 2.0:
-                left, align = max(2.0, x - 12), _VCENTER
-            painter.drawText(QRectF(left, top + 4, 2 * room, 16), align, name)
 
     def _paint_readout(self, painter: QPainter, track: Track, scale: Scale, tokens: Tokens) -> None:
         mouse = self.mouse

@@ -21,8 +21,9 @@ from PySide6.QtWidgets import (
 from core.errors import Category, Problem
 from core.units import GIGABYTE
 from widgets import theme
+from widgets.timeline_areas import gaps, runs
 from widgets.timeline_data import PROGRAMS, REST, USED, Band, Past, Track, gigabytes
-from widgets.timeline_paint import FILL, GAP_SECONDS, mixed, runs
+from widgets.timeline_paint import FILL, GAP_SECONDS, mixed
 from widgets.trace_data import Trace, trace_of
 
 FOLLOW_SECONDS = 1.0
@@ -196,6 +197,7 @@ class TraceWindow(QDialog):
         times, rows = self._points()
         named = np.isfinite(rows[:, REST])
         gap = max(GAP_SECONDS, 3 * (self.trace.end - self.trace.start) / MOST_POINTS)
+        late = gaps(times, gap)
         for series, colours in (
             (USED, {1: tokens.series_worker, 2: tokens.series_other}),
             (PROGRAMS, {1: tokens.series_panel}),
@@ -204,7 +206,7 @@ class TraceWindow(QDialog):
             kinds = np.isfinite(rows[:, series]).astype(int)
             if series == USED:
                 kinds *= 2 - named
-            for run in runs(times, kinds, gap):
+            for run in runs(late, kinds):
                 part = slice(run.start, run.stop + 1 if run.joined else run.stop)
                 colour = colours[run.kind]
                 curve = pg.PlotCurveItem(
