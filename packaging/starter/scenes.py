@@ -7,7 +7,6 @@ smooth at any place, size and angle.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,10 @@ from core.judge.names import (
     PLAIN_COLOURS,
     SEA,
     SHAPES,
+    TURNING,
     grade,
+    held_out,
+    stands_out,
 )
 
 if TYPE_CHECKING:
@@ -39,15 +41,6 @@ SIDE = 64
 RADII = {"small": 8.0, "medium": 11.5, "large": 16.0}
 GROWN = {"small": 11.0, "medium": 15.0, "large": 20.0}
 """Radius at the large end of growing and shrinking."""
-
-TURNING = ("square", "triangle", "star")
-"""Shapes whose turning can be seen."""
-
-CONTRAST = 95.0
-"""Least distance between the colours of an object and what lies behind it."""
-
-HELD_OUT = 10
-"""One of so many combinations is never shown in training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,28 +81,28 @@ class Scene:
     place: tuple[float, float, float, float]
 
     @property
-    def key(self) -> str:
-        """Return what is asked for, without what only varies it."""
-        things = "+".join(f"{thing.colour} {thing.shape}" for thing in self.things)
-        return f"{things}|{self.motion}|{self.ground} {self.ground_colour}"
+    def background(self) -> str:
+        """Return the background as the judge names it."""
+        return f"{self.ground} {self.ground_colour}".strip()
 
     @property
     def held_out(self) -> bool:
         """Return whether scenes like this are kept for judging."""
-        return hashlib.sha256(self.key.encode()).digest()[0] % HELD_OUT == 0
+        things = [(thing.colour, thing.shape) for thing in self.things]
+        return held_out(things, self.motion, self.background)
 
 
-def draw(rng: np.random.Generator, *, held_out: bool = False, pairs: float = 0.2) -> Scene:
+def draw(rng: np.random.Generator, *, kept: bool = False, pairs: float = 0.2) -> Scene:
     """Return a random scene.
 
     Args:
         rng: Where chance comes from.
-        held_out: Take it from the scenes kept for judging, or from the others.
+        kept: Take it from the scenes kept for judging, or from the others.
         pairs: Share of scenes with two objects.
     """
     while True:
         scene = _any(rng, bool(rng.random() < pairs))
-        if scene is not None and scene.held_out == held_out:
+        if scene is not None and scene.held_out == kept:
             return scene
 
 
@@ -137,19 +130,6 @@ _GROUNDS = (0.36, 0.19, 0.15, 0.15, 0.15)
 _MOTION_SHARES = np.array([0.8] + [1.0] * 11) / 11.8
 
 
-def stands_out(colour: str, ground: str, ground_colour: str) -> bool:
-    """Return whether an object of `colour` can be told from the background."""
-    behind: list[tuple[float, ...]]
-    if ground == "gradient":
-        top, bottom = grade(COLOURS[ground_colour])
-        middle = tuple((a + b) / 2 for a, b in zip(top, bottom, strict=True))
-        behind = [top, middle, bottom, COLOURS[ground_colour]]
-    else:
-        named = {"field": FIELD, "night": NIGHT, "sea": SEA}
-        behind = [named.get(ground) or COLOURS[ground_colour]]
-    return all(float(np.linalg.norm(np.subtract(COLOURS[colour], b))) > CONTRAST for b in behind)
-
-
 # ---- painting ----------------------------------------------------------------
 
 _YS, _XS = (axis.astype(np.float32) + 0.5 for axis in np.mgrid[:SIDE, :SIDE])
@@ -173,6 +153,12 @@ def render(scene: Scene, frames: int, only: list[int] | None = None) -> Pixels:
         cover = coverage(thing.shape, path[wanted])[..., None]
         picture += cover * (np.asarray(thing.tint, np.float32) - picture)
     return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
+
+
+def covered(scene: Scene, frames: int, only: list[int]) -> Floats:
+    """Return how far objects cover each pixel of the frames `only`."""
+    found = zip(scene.things, paths(scene, frames), strict=True)
+    return np.max([coverage(thing.shape, path[only]) for thing, path in found], axis=0)
 
 
 def background(scene: Scene) -> Floats:

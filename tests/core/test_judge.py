@@ -35,7 +35,7 @@ def wrong(scene, seen: judge.Seen) -> list[str]:
         "colour": (seen.colours, tuple(thing.colour for thing in scene.things)),
         "shape": (tuple(t.shape for t in seen.things), tuple(t.shape for t in scene.things)),
         "motion": (seen.motion, scene.motion),
-        "background": (seen.background, f"{scene.ground} {scene.ground_colour}".strip()),
+        "background": (seen.background, scene.background),
         "clean": (seen.clean, True),
     }
     return [key for key, (said, asked) in pairs.items() if said != asked]
@@ -45,7 +45,7 @@ def scores(scenes, seed: int, count: int, spoil) -> Counter:
     rng = np.random.default_rng(seed)
     missed: Counter = Counter()
     for number in range(count):
-        scene = scenes.draw(rng, held_out=number % 10 == 0)
+        scene = scenes.draw(rng, kept=number % 10 == 0)
         frames = 16 if number % 2 else int(rng.integers(8, 33))
         missed.update(wrong(scene, judge.look(spoil(scenes.render(scene, frames), rng))))
     return missed
