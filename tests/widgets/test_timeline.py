@@ -18,7 +18,7 @@ from core.jobs import Phase
 from widgets import theme, timeline_view
 from widgets.tiles import DASH, TilesPanel
 from widgets.timeline import RANGES, SHORTEST_SPAN, TimelinePanel
-from widgets.timeline_axes import time_ticks
+from widgets.timeline_axes import BOTTOM, FUTURE, HEADROOM, LEFT, RIGHT, STRIP, time_ticks
 from widgets.timeline_data import SYSTEM, Bands, ago, gigabytes, nice_step
 from widgets.timeline_paint import Curve
 from widgets.timeline_view import TimelineView
@@ -173,6 +173,18 @@ def test_areas_are_as_high_as_their_memory(panel: TimelinePanel, tokens: theme.T
         assert list(found) == ["series_worker", "series_panel", "series_other"]
         for row, amount in zip(found.values(), edges, strict=True):
             assert row == pytest.approx(look.scale.y_of(amount * GB), abs=1.5), (at, amount)
+
+
+def test_zero_total_and_now_stand_at_the_edges(panel: TimelinePanel) -> None:
+    fill(panel, lambda at: reading(at, card()))
+    scale, view = panel.view.scale, panel.view
+    floor = view.height() - BOTTOM
+    assert scale.y_of(0) == pytest.approx(floor, abs=1)
+    assert scale.y_of(24 * GB) == pytest.approx(STRIP + HEADROOM, abs=1)
+    assert scale.y_of(12 * GB) == pytest.approx((floor + STRIP + HEADROOM) / 2, abs=1)
+    assert scale.x_of(START) == pytest.approx(LEFT, abs=1)
+    assert scale.x_of(START + 300) == pytest.approx(view.width() - RIGHT - FUTURE, abs=1)
+    assert scale.seconds_at(scale.x_of(START + 77)) == pytest.approx(START + 77)
 
 
 @pytest.mark.parametrize("span", [60.0, 900.0, 3600.0])
