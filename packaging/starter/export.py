@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import card
 import parts
 import runs
 from stage_diffusion import vocabulary
@@ -55,6 +56,7 @@ def export(work: Path, out: Path) -> None:
     shorten(out / "tokenizer" / "tokenizer_config.json")
     DDIMScheduler(**parts.SCHEDULER).save_pretrained(out / "scheduler")
     starter._write_index(out)
+    card.write(work, out)
 
 
 def shorten(config: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ class Pool:
             with torch.no_grad():
                 latents.append(self._vae.encode(pictures).latent_dist.mean.half().cpu())
         chunk = Chunk(found, torch.stack(latents))
-        draft = path.with_suffix(".part")
+        draft = path.with_suffix(f".{os.getpid()}.part")
         torch.save(chunk.latents, draft)
         draft.replace(path)
         return chunk

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from team import MEET_EVERY, Team, gather
 
 SAVE_EVERY = 100
 LOG_EVERY = 20
@@ -29,64 +32,91 @@ def rate(step: int, steps: int, top: float, warm: int = 60) -> float:
     return top * min(1.0, (step + 1) / warm, 0.02 + (steps - step) / fall)
 
 
-def run(
-    name: str,
-    work: Path,
-    models: dict[str, Any],
-    loss_of: Callable[[int], Any],
-    *,
-    steps: int,
-    top: float,
-    decay: float,
-    limit: float = 1.0,
-) -> None:
-    """Train `models` and leave the averages of their weights in them.
+@dataclass(slots=True)
+class Run:
+    """One stage of training.
 
-    Args:
-        name: Stage; its checkpoint is NAME.pt in `work`.
+    Attributes:
+        name: Its checkpoint is NAME.pt in `work`.
         work: Folder for checkpoints.
-        models: Parts that learn, by name.
-        loss_of: Gives the loss of a step; the step alone decides the data.
+        models: Parts that learn, by name; they get the averages in the end.
+        loss_of: Gives the loss for a step and a draw; the draw decides the data.
         steps: Number of steps in all.
         top: Highest learning rate.
-        decay: How much of the average stays at each step.
+        decay: How much of the average of weights stays at each step.
+        members: Processes that learn together.
         limit: Longest gradient.
     """
-    import torch
 
-    parameters = [p for model in models.values() for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=top, betas=(0.9, 0.98), weight_decay=1e-3)
-    average = {key: _copy(model) for key, model in models.items()}
-    path = work / f"{name}.pt"
-    first = 0
-    if path.exists():
-        kept = torch.load(path, map_location=device(), weights_only=True)
-        first = int(kept["step"])
-        for key, model in models.items():
-            model.load_state_dict(kept["models"][key])
-        average = kept["average"]
-        optimizer.load_state_dict(kept["optimizer"])
-    began, seen = time.monotonic(), 0.0
-    for step in range(first, steps):
-        torch.manual_seed(step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step, steps, top)
-        loss = loss_of(step)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, limit)
-        optimizer.step()
-        _blend(average, models, min(decay, (1 + step) / (10 + step)))
-        seen += float(loss.detach())
-        if (step + 1) % LOG_EVERY == 0:
-            each = (time.monotonic() - began) / (step + 1 - first)
-            print(f"{name} {step + 1}/{steps} loss {seen / LOG_EVERY:.4f} {each:.3f} s", flush=True)
-            seen = 0.0
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
-            state = {"step": step + 1, "models": {k: m.state_dict() for k, m in models.items()}}
-            _save({**state, "average": average, "optimizer": optimizer.state_dict()}, path)
-    for key, model in models.items():
-        model.load_state_dict(average[key])
+    name: str
+    work: Path
+    models: dict[str, Any]
+    loss_of: Callable[[int, int], Any]
+    steps: int
+    top: float
+    decay: float
+    members: int = 1
+    limit: float = 1.0
+
+    def train(self) -> None:
+        """Train from the last checkpoint to the end."""
+        import torch
+
+        found = [p for model in self.models.values() for p in model.parameters()]
+        optimizer = torch.optim.AdamW(found, lr=self.top, betas=(0.9, 0.98), weight_decay=1e-3)
+        average = {key: _copy(model) for key, model in self.models.items()}
+        path = self.work / f"{self.name}.pt"
+        first, spent = 0, 0.0
+        if path.exists():
+            kept = torch.load(path, map_location=device(), weights_only=True)
+            first, spent = int(kept["step"]), float(kept.get("seconds", 0.0))
+            for key, model in self.models.items():
+                model.load_state_dict(kept["models"][key])
+            average = kept["average"]
+            optimizer.load_state_dict(kept["optimizer"])
+
+        def learn(team: Team) -> None:
+            self._learn(team, optimizer, average, first, spent)
+
+        if first < self.steps:
+            learn(gather(self.members, found, learn))
+        for key, model in self.models.items():
+            model.load_state_dict(average[key])
+
+    def _learn(
+        self, team: Team, optimizer: Any, average: dict[str, Any], first: int, spent: float
+    ) -> None:
+        import torch
+
+        parameters = optimizer.param_groups[0]["params"]
+        began, seen = time.monotonic(), 0.0
+        for step in range(first, self.steps):
+            draw = step * team.size + team.place
+            torch.manual_seed(draw)
+            optimizer.param_groups[0]["lr"] = rate(step, self.steps, self.top)
+            loss = self.loss_of(step, draw)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, self.limit)
+            optimizer.step()
+            done = step + 1
+            if done % MEET_EVERY == 0 or done == self.steps:
+                team.meet(parameters)
+            if team.place:
+                continue
+            seen += float(loss.detach())
+            if done % MEET_EVERY == 0 or done == self.steps:
+                _blend(average, self.models, min(self.decay**MEET_EVERY, done / (40 + done)))
+            if done % LOG_EVERY == 0:
+                each = (time.monotonic() - began) / (done - first)
+                words = f"loss {seen / LOG_EVERY:.4f} {each:.3f} s"
+                print(f"{self.name} {done}/{self.steps} {words}", flush=True)
+                seen = 0.0
+            if done % SAVE_EVERY == 0 or done == self.steps:
+                state = {"step": done, "models": {k: _copy(m) for k, m in self.models.items()}}
+                state |= {"average": average, "optimizer": optimizer.state_dict()}
+                state["seconds"] = spent + time.monotonic() - began
+                _save(state, self.work / f"{self.name}.pt")
 
 
 def _copy(model: Any) -> dict[str, Any]:
@@ -111,6 +141,16 @@ def _save(state: dict[str, Any], path: Path) -> None:
     draft = path.with_suffix(".part")
     torch.save(state, draft)
     os.replace(draft, path)  # noqa: PTH105
+
+
+def told_of(path: Path) -> tuple[int, float]:
+    """Return the steps and the seconds that a checkpoint took so far."""
+    import torch
+
+    if not path.exists():
+        return 0, 0.0
+    kept = torch.load(path, map_location="cpu", weights_only=True)
+    return int(kept["step"]), float(kept.get("seconds", 0.0))
 
 
 def average_of(path: Path, key: str) -> Any:

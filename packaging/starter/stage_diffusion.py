@@ -13,8 +13,8 @@ from pool import Pool
 
 from core.engines.local.starter import vocabulary_of
 
-IMAGE_STEPS, IMAGES = 3000, 64
-CLIP_STEPS, CLIPS, BESIDE = 4500, 6, 16
+IMAGE_STEPS, IMAGES = 3000, 32
+CLIP_STEPS, CLIPS, BESIDE = 4500, 4, 12
 CHUNKS = 80
 """Chunks of clips to learn from."""
 
@@ -44,19 +44,21 @@ class Lesson:
         """Return the numbers of `texts`, one row each."""
         return self._torch.tensor([self._tokens(t) for t in texts], device=runs.device())
 
-    def images(self, rng: np.random.Generator, count: int, chunks: int) -> tuple[Any, list[str]]:
+    def images(self, draw: int, count: int, chunks: int) -> tuple[Any, list[str]]:
         """Return latents (count, c, 8, 8) of single frames, and words for them."""
+        rng = np.random.default_rng((2, draw))
         latents, texts = [], []
-        for number in rng.integers(chunks, size=count).tolist():
-            chunk = self.pool[number]
+        for _ in range(count):
+            chunk = self.pool[_share(rng, draw, chunks)]
             which = int(rng.integers(len(chunk.scenes)))
             latents.append(chunk.latents[which, int(rng.integers(chunk.latents.shape[1]))])
             texts.append(words.caption(chunk.scenes[which], rng, clip=False))
         return self._torch.stack(latents).float().to(runs.device()), texts
 
-    def clips(self, rng: np.random.Generator, count: int, chunks: int) -> tuple[Any, list[str]]:
+    def clips(self, draw: int, count: int, chunks: int) -> tuple[Any, list[str]]:
         """Return latents (count, c, frames, 8, 8) of one length, and words for them."""
-        chunk = self.pool[int(rng.integers(chunks))]
+        rng = np.random.default_rng((3, draw))
+        chunk = self.pool[_share(rng, draw, chunks)]
         which = rng.choice(len(chunk.scenes), count, replace=False).tolist()
         texts = [words.caption(chunk.scenes[i], rng) for i in which]
         return chunk.latents[which].float().transpose(1, 2).to(runs.device()), texts
@@ -78,12 +80,17 @@ class Lesson:
         return (found - (signal * noise - much * clean)).square().mean()
 
 
+def _share(rng: np.random.Generator, draw: int, chunks: int) -> int:
+    """Return a chunk; two members never need the same, so none is encoded twice."""
+    return 2 * int(rng.integers(chunks // 2)) + draw % 2
+
+
 def chunks_at(step: int) -> int:
     """Return how many chunks are in use at `step`; encoding all would delay the start."""
     return min(CHUNKS, 4 + step // 12)
 
 
-def train_images(work: Path, steps: int = IMAGE_STEPS) -> None:
+def train_images(work: Path, steps: int = IMAGE_STEPS, members: int = 1) -> None:
     """Train the text encoder and the image UNet."""
     import torch
 
@@ -92,15 +99,14 @@ def train_images(work: Path, steps: int = IMAGE_STEPS) -> None:
     models = {"unet": parts.make_unet(), "text": parts.make_text(len(lesson.known))}
     models = {key: model.to(runs.device()) for key, model in models.items()}
 
-    def loss_of(step: int) -> Any:
-        rng = np.random.default_rng((2, step))
-        clean, texts = lesson.images(rng, IMAGES, chunks_at(step))
+    def loss_of(step: int, draw: int) -> Any:
+        clean, texts = lesson.images(draw, IMAGES, chunks_at(step))
         return lesson.loss(models["unet"], models["text"], clean, texts)
 
-    runs.run("image", work, models, loss_of, steps=steps, top=1.5e-3, decay=0.995)
+    runs.Run("image", work, models, loss_of, steps, 1.5e-3, 0.995, members).train()
 
 
-def train_clips(work: Path, steps: int = CLIP_STEPS) -> None:
+def train_clips(work: Path, steps: int = CLIP_STEPS, members: int = 1) -> None:
     """Train motion, and go on with pictures and words beside it."""
     import torch
 
@@ -118,15 +124,14 @@ def train_clips(work: Path, steps: int = CLIP_STEPS) -> None:
     text = text.to(runs.device())
     tie(image, unet)
 
-    def loss_of(step: int) -> Any:
-        rng = np.random.default_rng((3, step))
-        clean, texts = lesson.clips(rng, CLIPS, CHUNKS)
+    def loss_of(_step: int, draw: int) -> Any:
+        clean, texts = lesson.clips(draw, CLIPS, CHUNKS)
         loss = lesson.loss(unet, text, clean, texts)
-        clean, texts = lesson.images(rng, BESIDE, CHUNKS)
+        clean, texts = lesson.images(draw, BESIDE, CHUNKS)
         return loss + 0.15 * lesson.loss(image, text, clean, texts)
 
     models = {"unet": unet, "text": text}
-    runs.run("clip", work, models, loss_of, steps=steps, top=1e-3, decay=0.997)
+    runs.Run("clip", work, models, loss_of, steps, 1e-3, 0.997, members).train()
 
 
 def tie(image: Any, clip: Any) -> None:

@@ -10,29 +10,49 @@ import parts
 import runs
 import scenes
 
-STEPS = 3200
+STEPS = 2600
 BATCH = 16
 SEED = 1
 FOCUS = 4.0
 """How much more a pixel of an object counts than one of the background."""
 
+CROP = 32
+"""Side of the part around an object that most steps look at; it costs a quarter."""
 
-def batch(step: int, size: int = BATCH) -> tuple[Any, Any]:
-    """Return pictures of step `step`, and what each of their pixels counts.
+WHOLE = 0.15
+"""Share of steps, the last ones, that see whole pictures only."""
+
+
+def batch(step: int, size: int = BATCH, *, crop: bool = False) -> tuple[Any, Any]:
+    """Return pictures of draw `step`, and what each of their pixels counts.
 
     Returns:
-        Tensors (size, 3, 64, 64) from -1 to 1, and (size, 1, 64, 64) from 1 up.
+        Tensors (size, 3, side, side) from -1 to 1, and (size, 1, side, side)
+        from 1 up.
     """
     import torch
 
     rng = np.random.default_rng((SEED, step))
-    drawn = [(scenes.draw(rng), [int(rng.integers(33))]) for _ in range(size)]
-    pictures = runs.to_tensor(scenes.render(scene, 33, only) for scene, only in drawn)
-    covers = np.concatenate([scenes.covered(scene, 33, only) for scene, only in drawn])
-    return pictures, 1 + FOCUS * torch.from_numpy(covers)[:, None]
+    pictures, covers = [], []
+    for _ in range(size):
+        scene, only = scenes.draw(rng), [int(rng.integers(33))]
+        picture, cover = scenes.render(scene, 33, only), scenes.covered(scene, 33, only)
+        if crop:
+            x, y = scenes.paths(scene, 33)[int(rng.integers(len(scene.things)))][only[0], :2]
+            left, top = (_start(float(value) + float(rng.uniform(-8, 8))) for value in (x, y))
+            picture = picture[:, top : top + CROP, left : left + CROP]
+            cover = cover[:, top : top + CROP, left : left + CROP]
+        pictures.append(picture)
+        covers.append(cover)
+    return runs.to_tensor(pictures), 1 + FOCUS * torch.from_numpy(np.concatenate(covers))[:, None]
 
 
-def train(work: Path) -> None:
+def _start(middle: float) -> int:
+    """Return where a part around `middle` begins: a multiple of a latent's cell."""
+    return int(np.clip(round((middle - CROP / 2) / 8) * 8, 0, scenes.SIDE - CROP))
+
+
+def train(work: Path, members: int = 1) -> None:
     """Train the autoencoder and write it, centred, to WORK/vae."""
     import torch
 
@@ -41,8 +61,10 @@ def train(work: Path) -> None:
     torch.manual_seed(SEED)
     vae = parts.make_vae().to(runs.device(), memory_format=torch.channels_last)
 
-    def loss_of(step: int) -> Any:
-        pictures, weights = (part.to(runs.device()) for part in batch(step))
+    def loss_of(step: int, draw: int) -> Any:
+        crop = step % 4 > 0 and step < (1 - WHOLE) * STEPS
+        found = batch(draw, BATCH * 2 if crop else BATCH, crop=crop)
+        pictures, weights = (part.to(runs.device()) for part in found)
         spread = vae.encode(pictures.to(memory_format=torch.channels_last)).latent_dist
         error = vae.decode(spread.sample()).sample - pictures
         # Edges decide what a shape is, so slopes count as well.
@@ -50,7 +72,7 @@ def train(work: Path) -> None:
         near = (error.abs() * weights).mean() + (error.square() * weights).mean()
         return near + 0.5 * slopes + 6e-7 * spread.kl().mean()
 
-    runs.run("vae", work, {"vae": vae}, loss_of, steps=STEPS, top=1.5e-3, decay=0.99)
+    runs.Run("vae", work, {"vae": vae}, loss_of, STEPS, 1.5e-3, 0.99, members).train()
     vae.eval()
     parts.centre(vae, batch(10**6, 512)[0].to(runs.device()))
     vae.save_pretrained(work / "vae", safe_serialization=True)

@@ -31,14 +31,19 @@ def main() -> None:
     parser.add_argument("--image-steps", type=int, default=stage_diffusion.IMAGE_STEPS)
     parser.add_argument("--clip-steps", type=int, default=stage_diffusion.CLIP_STEPS)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 for all")
+    parser.add_argument("--members", type=int, default=1, help="processes, one thread each")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    if options.members > 1 or options.threads:
+        torch.set_num_threads(1 if options.members > 1 else options.threads)
     stages = {
-        "vae": lambda: stage_vae.train(options.work),
-        "image": lambda: stage_diffusion.train_images(options.work, options.image_steps),
-        "clip": lambda: stage_diffusion.train_clips(options.work, options.clip_steps),
+        "vae": lambda: stage_vae.train(options.work, options.members),
+        "image": lambda: stage_diffusion.train_images(
+            options.work, options.image_steps, options.members
+        ),
+        "clip": lambda: stage_diffusion.train_clips(
+            options.work, options.clip_steps, options.members
+        ),
         "export": lambda: export.export(options.work, options.out),
     }
     for stage in options.stages:
