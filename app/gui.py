@@ -145,7 +145,6 @@ class Program(QObject):
         controller, window = self._controller, self.window
         models = OwnModels(controller, window, self._problems)
         wiring = Wiring(controller, window, models, self._places)
-        window.panels.timeline.ensure_built()
         controller.watch(Sampler(worker_pid=lambda: controller.engine.pid))
         if self._options.screenshot:
             wiring.refresh()

@@ -238,6 +238,7 @@ class Wiring(QObject):
         controller.engine_state.connect(self._on_engine_state)
         controller.paused_changed.connect(self._on_paused)
         controller.problem.connect(self._on_problem)
+        self._panels.timeline.problem.connect(lambda p: self._on_problem(p, "trace"))
         controller.freed.connect(self._on_freed)
         controller.reading.connect(self._on_reading)
         controller.clip_frame.connect(self._on_clip_frame)
@@ -311,6 +312,7 @@ class Wiring(QObject):
 
     def _on_reading(self, reading: Reading) -> None:
         self._panels.timeline.append(reading)
+        self._panels.top.set_free_text("Free VRAM" if reading.devices else "Free memory")
         self._panels.tiles.update_reading(reading)
         self._panels.status.set_memory(panel_text(reading))
         self._panels.status.set_device(device_text(reading))

@@ -135,9 +135,6 @@ class TimelinePanel(QWidget):
             trace.refresh()
         self._draw()
 
-    def ensure_built(self) -> None:
-        """Do nothing: the view is there from the beginning."""
-
     def set_span(self, seconds: float) -> None:
         """Show so many seconds, around the middle or, while following, up to now."""
         start, end = self._times()

@@ -88,6 +88,13 @@ class TopBar(QFrame):
         self._pause.setChecked(paused)
         self._pause.setText("Resume queue" if paused else "Pause queue")
 
+    def set_free_text(self, text: str) -> None:
+        """Name what the button frees: VRAM, or memory where there is no GPU."""
+        if text != self._free_text:
+            self._free_text = text
+            if self._free.isEnabled():
+                self._free.setText(text)
+
     def set_freeing(self, busy: bool) -> None:
         """Show that memory is being given back."""
         self._free.setEnabled(not busy)

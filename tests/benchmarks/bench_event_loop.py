@@ -86,7 +86,6 @@ def _window(home: Path) -> tuple[Any, Any]:
     Wiring(controller, window, OwnModels(controller, window), places)
     window.resize(1600, 1000)
     window.show()
-    window.panels.timeline.ensure_built()
     controller.watch(Sampler(worker_pid=lambda: engine.pid))
     controller.start()
     return app, controller

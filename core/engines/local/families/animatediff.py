@@ -88,7 +88,7 @@ def parameters(*, size: int, smallest: int, largest: int, steps: int) -> tuple[P
             "Negative prompt",
             "",
             maximum=2000,
-            help="What the clip should not show; used when guidance is above 1.",
+            help="What to keep out of the clip.",
         ),
         Parameter("width", whole, "Width", size, smallest, largest, 8, unit="px", group="size"),
         Parameter("height", whole, "Height", size, smallest, largest, 8, unit="px", group="size"),
@@ -115,7 +115,8 @@ def parameters(*, size: int, smallest: int, largest: int, steps: int) -> tuple[P
             7.5,
             1,
             20,
-            help="How strictly the prompt is followed; 1 turns guidance off and halves the time.",
+            help="How strictly the prompt is followed; 1 turns guidance and negative prompt off "
+            "and halves the time.",
             group="sampling",
         ),
         Parameter(
