@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -131,6 +132,7 @@ class Controller(QObject):
         if self._closing:
             return not self._pumps()
         self._closing = True
+        deadline = time.monotonic() + SHUTDOWN_SECONDS
         self._clip_stop.set()
         if self._sampler is not None:
             self._sampler.stop()
@@ -139,12 +141,13 @@ class Controller(QObject):
             if self._pump is not None:
                 self._pump.join(1.0)
         self.engine.close()
-        waits = [pump.join(SHUTDOWN_SECONDS / 3) for pump in self._pumps()]
+        # One limit for all of them together: several may hang.
+        waits = [pump.join(max(0.0, deadline - time.monotonic())) for pump in self._pumps()]
         # The ending may lie in the event queue; nobody else will deliver it now.
         QCoreApplication.sendPostedEvents(self)
         if self.running is not None and self._ending is None:
             self._finish(self.running, Stopped(job_id=self.running.id, seconds=0.0))
-        self.ledger.close()
+        self.guard(self.ledger.close)
         return all(waits)
 
     def _pumps(self) -> list[Pump]:
@@ -322,8 +325,10 @@ class Controller(QObject):
         try:
             self.ledger.begin(job.id)
         except ProblemError as error:
-            # Another process sharing the ledger was faster with this one.
             _log.info("not started: %s", error)
+            if error.problem.category is Category.STORAGE:
+                self.problem.emit(error.problem, "ledger")
+            # Else another process sharing the ledger was faster with this one.
             return
         self.running, self._ending = job, None
         if self._sampler is not None:
@@ -347,7 +352,7 @@ class Controller(QObject):
         if self._cancelled == job.id:
             # The pump may not have reached the engine when it was asked; again is harmless.
             self.engine.cancel(job.id)
-        self.ledger.record(job.id, event)
+        self.guard(lambda: self.ledger.record(job.id, event))
         match event:
             case WorkerStarted(device=device):
                 self.engine_state.emit(self.engine.name, f"ready on {device}", "busy")
@@ -359,7 +364,11 @@ class Controller(QObject):
 
     def _finish(self, job: Job, ending: Finished | Stopped | Failed) -> None:
         self._ending = ending
-        self.ledger.end(job.id, ending)
+        if isinstance(ending, Failed):
+            problem = ending.problem
+            _log.warning("job %s failed: %s\n%s", job.id, problem.message, problem.details)
+        # A ledger that cannot be written must not keep the ending from the window.
+        self.guard(lambda: self.ledger.end(job.id, ending))
         self.event.emit(ending)
         self.job_ended.emit(job, ending)
 
@@ -412,6 +421,8 @@ class Controller(QObject):
         try:
             action()
         except Exception as error:  # noqa: BLE001 - every error ends in the notice bar
+            expected = isinstance(error, ProblemError)
+            _log.warning("a request failed: %s", error, exc_info=None if expected else error)
             self.problem.emit(problem_from(error), "request")
             return False
         return True

@@ -6,6 +6,7 @@ else follows in short steps, between which the window answers.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QCoreApplication, QEvent, QObject, QTimer
+from PySide6.QtCore import QCoreApplication, QEvent, QObject, QTimer, Signal
 from PySide6.QtWidgets import QApplication
 
 from app.single import SingleInstance
@@ -38,7 +39,7 @@ def run(options: Namespace) -> int:
     try:
         places.make()
     except OSError as error:
-        sys.stderr.write(f"Framedeck's folder {places.data} cannot be used: {error}\n")
+        _say(f"Framedeck's folder {places.data} cannot be used: {error}\n")
         return 1
     app = QApplication(sys.argv[:1])
     app.setApplicationName("framedeck")
@@ -49,11 +50,12 @@ def run(options: Namespace) -> int:
     if not options.screenshot and not single.acquire():
         if single.ask_first():
             return 0
-        sys.stderr.write(
-            "Framedeck is already open on this data folder, but its window does not answer.\n"
-            "End that process, or start with --home and another folder.\n"
-        )
-        return 1
+        if not single.acquire():  # The first may have ended meanwhile.
+            _say(
+                "Framedeck is already open on this data folder, but its window does not answer.\n"
+                "End that process, or start with --home and another folder.\n"
+            )
+            return 1
     program = Program(app, options, places, single)
     program.window.show()
     return program.finish(app.exec())
@@ -61,6 +63,8 @@ def run(options: Namespace) -> int:
 
 class Program(QObject):
     """One window, from its first paint to the end of everything behind it."""
+
+    _unexpected = Signal(object)
 
     def __init__(
         self, app: QApplication, options: Namespace, places: Places, single: SingleInstance
@@ -91,10 +95,11 @@ class Program(QObject):
             return
         try:
             self._steps.pop(0)()
-        except Exception as error:  # noqa: BLE001 - half a window helps nobody: say so and end
+        except Exception as error:  # Half a window helps nobody: say so and end.
             from core.errors import problem_from
 
             self._steps.clear()
+            logging.getLogger(__name__).error("the start failed", exc_info=error)
             _refuse(problem_from(error))
             QApplication.exit(1)
             return
@@ -136,6 +141,8 @@ class Program(QObject):
 
     def _begin(self) -> None:
         """Connect the window, read memory, and run what waits."""
+        from PySide6.QtCore import Qt
+
         from app.models import OwnModels
         from app.wiring import Wiring
         from core.gpu.sampler import Sampler
@@ -155,16 +162,23 @@ class Program(QObject):
         wiring.tell_lost(controller.start())
         if self._reset:
             window.panels.notice.show_problem(_reset_problem(self._reset, self._places.settings))
-        self._desk.connect(lambda problem: controller.problem.emit(problem, "unexpected"))
+        # Queued: an error may come from any thread, or from the midst of Qt's own code.
+        self._unexpected.connect(self._on_unexpected, Qt.ConnectionType.QueuedConnection)
+        self._desk.connect(self._unexpected.emit)
+
+    def _on_unexpected(self, problem: object) -> None:
+        if self._controller is not None:
+            self._controller.problem.emit(problem, "unexpected")
 
     def _screenshot(self) -> None:
         path = self._options.screenshot
         good = self.window.grab().save(str(path))
         if not good:
-            sys.stderr.write(f"The picture {path} could not be written.\n")
+            _say(f"The picture {path} could not be written.\n")
         QApplication.exit(0 if good else 1)
 
     def _bring_up(self) -> None:
+        logging.getLogger(__name__).info("another start asked for the window")
         window = self.window
         if window.isMinimized():
             window.showNormal()
@@ -175,6 +189,7 @@ class Program(QObject):
     def finish(self, code: int) -> int:
         """End everything in order, bounded. Returns the exit code."""
         self._steps.clear()
+        self._single.stop_listening()
         if not self._options.screenshot:
             self.window.remember()
         ended = self._controller is None or self._controller.close()
@@ -207,10 +222,15 @@ def _end_on_signals(app: QApplication) -> None:
     beat.start()
 
 
+def _say(text: str) -> None:
+    if sys.stderr is not None:  # pythonw has none
+        sys.stderr.write(text)
+
+
 def _refuse(problem: Problem) -> None:
     from PySide6.QtWidgets import QMessageBox
 
-    sys.stderr.write(f"{problem.message} {problem.hint}\n")
+    _say(f"{problem.message} {problem.hint}\n")
     if QApplication.platformName() == "offscreen":
         return
     box = QMessageBox(QMessageBox.Icon.Critical, "Framedeck", problem.message)

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from core.errors import Problem, problem_from
+from core.errors import Category, Problem, problem_from
 
 _log = logging.getLogger("framedeck")
 Receiver = Callable[[Problem], None]
@@ -32,6 +32,7 @@ class ErrorDesk:
         self._receiver: Receiver | None = None
         self._backlog: deque[Problem] = deque(maxlen=20)
         self._crash_file: Any = None
+        self._qt = False
 
     def connect(self, receiver: Receiver) -> None:
         """Hand problems to `receiver` from now on, and those kept so far."""
@@ -83,7 +84,10 @@ class ErrorDesk:
         sys.unraisablehook = unraisable_hook
 
     def install_qt(self) -> None:
-        """Send Qt's own messages to the log, its critical ones to the bar."""
+        """Send Qt's own messages to the log, and its critical ones to the bar as well.
+
+        Qt's warnings are for programmers: they stay in the log.
+        """
         from PySide6.QtCore import QtMsgType, qInstallMessageHandler
 
         levels = {
@@ -97,19 +101,37 @@ class ErrorDesk:
 
         def handle(kind: QtMsgType, _context: object, message: str | None) -> None:
             qt_log.log(levels.get(kind, logging.WARNING), "%s", message)
+            if kind == QtMsgType.QtCriticalMsg:
+                self.show(_qt_problem(message or ""))
 
         qInstallMessageHandler(handle)
+        self._qt = True
 
     def uninstall(self) -> None:
         """Give the hooks back, so that tests leave no trace."""
         sys.excepthook = sys.__excepthook__
         threading.excepthook = threading.__excepthook__
         sys.unraisablehook = sys.__unraisablehook__
+        if self._qt:
+            from PySide6.QtCore import qInstallMessageHandler
+
+            qInstallMessageHandler(None)
+            self._qt = False
+        self._receiver = None
         if self._crash_file is not None:
             faulthandler.disable()
             self._crash_file.close()
             self._crash_file = None
         close_log()
+
+
+def _qt_problem(message: str) -> Problem:
+    return Problem(
+        Category.UNKNOWN,
+        f"The window's toolkit reported an error: {message.strip() or 'it said no more'}",
+        "If the window looks wrong, restart Framedeck; Help → Open log has all that was reported.",
+        message,
+    )
 
 
 def open_log(path: Path) -> None:
@@ -119,10 +141,11 @@ def open_log(path: Path) -> None:
     root.setLevel(logging.INFO)
     try:
         handler = logging.handlers.RotatingFileHandler(
-            path, maxBytes=1_000_000, backupCount=3, encoding="utf-8", delay=True
+            path, maxBytes=1_000_000, backupCount=3, encoding="utf-8"
         )
     except OSError as error:
-        sys.stderr.write(f"The log {path} cannot be written: {error}\n")
+        if sys.stderr is not None:
+            sys.stderr.write(f"The log {path} cannot be written: {error}\n")
         return
     handler.set_name("framedeck-file")
     handler.setFormatter(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 
 from PySide6.QtCore import QObject, QThread, Signal
 
 from core.errors import problem_from
+
+_log = logging.getLogger(__name__)
 
 
 class Pump(QThread):
@@ -36,6 +39,7 @@ class Pump(QThread):
             for item in self._source():
                 self.emitted.emit(item)
         except BaseException as error:  # noqa: BLE001 - a QThread must end every error here
+            _log.error("the thread %r ended with an error", self.objectName(), exc_info=error)
             self.crashed.emit(problem_from(error))
 
     def join(self, seconds: float) -> bool:

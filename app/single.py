@@ -28,24 +28,32 @@ class SingleInstance(QObject):
         self._server: QObject | None = None
 
     def acquire(self) -> bool:
-        """Take the lock; False when another window holds it."""
-        return bool(self._lock.tryLock(0))
+        """Take the lock, or keep it; False when another window holds it."""
+        return self._lock.isLocked() or bool(self._lock.tryLock(0))
 
-    def ask_first(self, timeout_ms: int = 2000) -> bool:
-        """Ask the window that holds the lock to come up; say whether it answered."""
+    def ask_first(self, connect_ms: int = 10_000, answer_ms: int = 3_000) -> bool:
+        """Ask the window that holds the lock to come up; say whether it answered.
+
+        Args:
+            connect_ms: How long the first may take to listen: it listens last of
+                all when it starts, and no more once it ends. If it ends
+                meanwhile, its lock is ours and this returns at once.
+            answer_ms: How long it may take to answer then.
+        """
         from PySide6.QtNetwork import QLocalSocket
 
         socket, waited = QLocalSocket(), QElapsedTimer()
         waited.start()
         socket.connectToServer(self._name)
-        while not socket.waitForConnected(timeout_ms):
-            # The first window may still be starting, and listens last of all.
-            if waited.hasExpired(timeout_ms):
+        while socket.state() != QLocalSocket.LocalSocketState.ConnectedState:
+            if self.acquire() or waited.hasExpired(connect_ms):
                 return False
             QThread.msleep(50)
             socket.connectToServer(self._name)
         socket.write(b"raise\n")
-        answered = socket.waitForBytesWritten(timeout_ms) and socket.waitForReadyRead(timeout_ms)
+        socket.flush()
+        # The answer may be here already, and then no further one comes.
+        answered = socket.bytesAvailable() > 0 or socket.waitForReadyRead(answer_ms)
         socket.disconnectFromServer()
         return bool(answered)
 
@@ -72,11 +80,18 @@ class SingleInstance(QObject):
             socket.disconnected.connect(socket.deleteLater)
             self.raise_requested.emit()
 
-    def close(self) -> None:
-        """Give the lock and the socket back."""
+    def stop_listening(self) -> None:
+        """Answer no more: a start from now on waits for the lock instead."""
+        if self._server is None:
+            return
         from PySide6.QtNetwork import QLocalServer
 
         with contextlib.suppress(RuntimeError):
             if isinstance(self._server, QLocalServer):
                 self._server.close()
+        self._server = None
+
+    def close(self) -> None:
+        """Give the lock and the socket back."""
+        self.stop_listening()
         self._lock.unlock()
