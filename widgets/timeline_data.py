@@ -111,8 +111,21 @@ class Track:
         self.key = key
         self.name = name
         self.total_bytes: int | None = None
+        self.highest_bytes = 0
         self.history = History(6)
         self._splitter = Splitter()
+
+    @property
+    def top_bytes(self) -> float | None:
+        """Amount at the upper edge: the total, but of main memory less while little is in use.
+
+        A GPU's total is the limit that counts; main memory is often so large
+        that a job's share would be a flat line. It never sinks again.
+        """
+        if self.total_bytes is None or self.key != SYSTEM:
+            return self.total_bytes
+        shares = (self.total_bytes / part for part in (8, 4, 2))
+        return next((top for top in shares if 1.25 * self.highest_bytes <= top), self.total_bytes)
 
     @property
     def labels(self) -> tuple[str, str, str]:
@@ -140,6 +153,7 @@ class Track:
     def _add(self, at: float, shares: Shares, *others: float | None) -> None:
         rest, programs = shares.rest_bytes, shares.programs_bytes
         below = None if rest is None or programs is None else rest + programs
+        self.highest_bytes = max(self.highest_bytes, shares.used_bytes or 0)
         self.history.append(at, (rest, below, shares.used_bytes, *others))
 
 

@@ -98,14 +98,14 @@ class TimelineView(QWidget):
     @property
     def scale(self) -> Scale:
         """Where times and amounts stand now."""
-        total = self.track.total_bytes if self.track is not None else None
+        top = self.track.top_bytes if self.track is not None else None
         return Scale.fitting(
             self.width(),
             self.height(),
             self.devicePixelRatioF(),
             span=self._span,
             left=self._left,
-            top=float(total or GIGABYTE),
+            top=float(top or GIGABYTE),
         )
 
     def band_at(self, position: QPointF) -> Band | None:
@@ -195,18 +195,20 @@ class TimelineView(QWidget):
     ) -> None:
         if track.total_bytes is None:
             return
-        y, right = round(scale.y_of(track.total_bytes)), LEFT + scale.columns / scale.ratio
-        self._total.paint(
-            painter,
-            QRectF(LEFT, y, right - LEFT, 1),
-            "transparent",
-            (tokens,),
-            lambda inside: paint_dashes(inside, y, LEFT, right, tokens.muted),
-        )
+        y, right = round(scale.y_of(scale.top_bytes)), LEFT + scale.columns / scale.ratio
+        whole = scale.top_bytes >= track.total_bytes
+        if whole:
+            self._total.paint(
+                painter,
+                QRectF(LEFT, y, right - LEFT, 1),
+                "transparent",
+                (tokens,),
+                lambda inside: paint_dashes(inside, y, LEFT, right, tokens.muted),
+            )
         edge = round(min(scale.x_of(now), right))
         if right - edge >= FUTURE - 2:
             text = QRectF(edge + 6, y + 2, FUTURE - 6, 15)
-            name = f"{track.total_bytes / GIGABYTE:.3g} GB"
+            name = f"{'' if whole else 'of '}{track.total_bytes / GIGABYTE:.3g} GB"
             self._name.paint(
                 painter,
                 text,

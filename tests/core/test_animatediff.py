@@ -260,7 +260,8 @@ def test_words_beyond_the_limit_are_told(bench: Bench) -> None:
 
 
 def test_a_prompt_of_any_characters(bench: Bench) -> None:
-    bench.clip(prompt="赤いボール 🎈 \x00 <|endoftext|> " + "é" * 300, steps=1)
+    clip = bench.clip(prompt="赤いボール 🎈 \x00 <|endoftext|> " + "é" * 300, steps=1)
+    assert len(clip) == 8
 
 
 def test_broken_weights_are_told_not_shown(recipe: Recipe, tmp_path: Path) -> None:
