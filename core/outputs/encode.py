@@ -16,6 +16,7 @@ from core.events import Output
 from core.jobs import Job
 from core.outputs.marks import append_seal, digest_of, luma, read_seal, signature, stream_checksum
 from core.outputs.publish import (
+    PartFile,
     check_writable,
     part_path,
     publish,
@@ -71,6 +72,7 @@ class ClipWriter:
         self._poster = part_path(self._target, job.id, "poster")
         self._fps = Fraction(str(job.params.get("fps", 8))).limit_denominator(1001)
         self._container: Any = None
+        self._file: PartFile | None = None
         self._stream: Any = None
         self._seconds = 0.0
         self._sealed: dict[str, Any] = {}
@@ -102,8 +104,9 @@ class ClipWriter:
         container, self._container, self._stream = self._container, None, None
         if container is not None:
             # It may complain once more about the disk; the first complaint was raised.
-            with suppress(OSError, ValueError):
+            with suppress(Exception):
                 container.close()
+        self._close_file()
         for kind in ("clip", "poster", "recipe"):
             with suppress(OSError):
                 part_path(self._target, self._job.id, kind).unlink(missing_ok=True)
@@ -168,8 +171,9 @@ class ClipWriter:
         import av
 
         with self._storage():
+            self._file = PartFile(self._clip)
             container = av.open(
-                str(self._clip),
+                self._file,
                 "w",
                 format="mp4",
                 options={"movflags": "+faststart+use_metadata_tags"},
@@ -203,6 +207,11 @@ class ClipWriter:
             for packet in self._stream.encode(picture):
                 self._checksums.append(stream_checksum(bytes(packet)))
                 self._container.mux(packet)
+
+    def _close_file(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
     def _storage(self) -> _Storage:
         return _Storage(self._target)
@@ -299,6 +308,7 @@ class ClipWriter:
         container, self._container, self._stream = self._container, None, None
         with self._storage():
             container.close()
+            self._close_file()
         expected = Expected(
             frames=self.frames,
             width=context.width,

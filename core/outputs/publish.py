@@ -116,6 +116,32 @@ def check_writable(
         )
 
 
+class PartFile:
+    """A new file that FFmpeg writes through, so that it is closed whatever happens.
+
+    A file that FFmpeg opened itself stays open when its first bytes cannot be
+    written, and a deleted one then keeps its room on a full disk.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._raw = path.open("wb", buffering=0)
+        self.seek = self._raw.seek
+        self.tell = self._raw.tell
+
+    def write(self, data: bytes) -> int:
+        """Write all of `data`. Raises OSError."""
+        rest = memoryview(data)
+        while rest:
+            # Near the end of a disk the system takes a part only.
+            rest = rest[self._raw.write(rest) or 0 :]
+        return len(data)
+
+    def close(self) -> None:
+        """Close the file; twice is fine."""
+        self._raw.close()
+
+
 def write_synced(path: Path, data: bytes) -> None:
     """Write a file and wait until it is on the disk."""
     with path.open("wb") as file:
