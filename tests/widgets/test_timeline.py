@@ -1,4 +1,4 @@
-"""The memory timeline and the tiles: what is painted where, and when nothing is."""
+"""The memory timeline: what is painted where, and when nothing is."""
 
 from __future__ import annotations
 
@@ -13,33 +13,17 @@ from PySide6.QtCore import QPoint, QPointF, Qt
 from PySide6.QtGui import QColor, QImage, QKeyEvent, QMouseEvent, QWheelEvent
 from PySide6.QtWidgets import QApplication, QToolTip
 
-from core.gpu.readings import DeviceReading, ProcessReading, Reading, Role, SystemReading
+from core.gpu.readings import Reading, SystemReading
 from core.jobs import Phase
+from tests.widgets.memory_samples import GB, card, reading
 from widgets import theme, timeline_view
-from widgets.tiles import DASH, TilesPanel
 from widgets.timeline import RANGES, SHORTEST_SPAN, TimelinePanel
 from widgets.timeline_axes import BOTTOM, FUTURE, HEADROOM, LEFT, RIGHT, STRIP, time_ticks
 from widgets.timeline_data import SYSTEM, Bands, ago, gigabytes, nice_step
 from widgets.timeline_paint import Curve
 from widgets.timeline_view import TimelineView
 
-GB = 2**30
 START = 5000.0
-
-
-def card(index: int = 0, used: int | None = 12 * GB, split: bool = True) -> DeviceReading:
-    processes = (
-        ProcessReading(1, "python", Role.WORKER, 6 * GB),
-        ProcessReading(2, "game", Role.OTHER, 4 * GB),
-    )
-    name = f"NVIDIA GeForce RTX {index}"
-    return DeviceReading(
-        index, name, 24 * GB, used, 98.0, 71.0, 342.0, processes if split else None
-    )
-
-
-def reading(at: float, *devices: DeviceReading, worker: int | None = 4 * GB) -> Reading:
-    return Reading(at, devices, SystemReading(16 * GB, 10 * GB, worker, 2 * GB, 55.0), None)
 
 
 @pytest.fixture(params=["dark", "light"])
@@ -606,79 +590,6 @@ def test_words() -> None:
 
 
 # Tiles
-
-
-@pytest.fixture
-def tiles(qtbot: object) -> TilesPanel:
-    made = TilesPanel()
-    qtbot.addWidget(made)
-    made.resize(340, 200)
-    made.show()
-    return made
-
-
-def shown(tiles: TilesPanel) -> dict[str, str]:
-    return {tile.name: tile.value for tile in tiles.tiles}
-
-
-def test_tiles_before_anything(tiles: TilesPanel) -> None:
-    assert set(shown(tiles).values()) == {DASH}
-
-
-def test_tiles_of_a_gpu(tiles: TilesPanel) -> None:
-    tiles.update_reading(reading(START, card(used=20 * GB)))
-    tiles.job_started("a")
-    for number, used in enumerate((10, 14, 12)):
-        tiles.update_reading(reading(START + number, card(used=used * GB)))
-    tiles.job_ended("b")
-    tiles.job_ended("a")
-    tiles.update_reading(reading(START + 9, card(used=3 * GB)))
-    assert shown(tiles) == {
-        "In use": "3.0 GB",
-        "Job peak": "14.0 GB",
-        "Job average": "12.0 GB",
-        "GPU load": "98 %",
-        "Temperature": "71 °C",
-        "Power": "342 W",
-    }
-
-
-def test_tiles_without_a_gpu(tiles: TilesPanel) -> None:
-    tiles.job_started("a")
-    tiles.update_reading(reading(START, worker=None))
-    assert shown(tiles) == {
-        "In use": "10.0 GB",
-        "Job peak": DASH,
-        "Job average": DASH,
-        "Engine": DASH,
-        "Panel": "2.00 GB",
-        "CPU load": "55 %",
-    }
-
-
-def test_tiles_dash_what_is_unknown(tiles: TilesPanel) -> None:
-    lost = DeviceReading(0, "card", None, None, None, None, None, None)
-    tiles.job_started("a")
-    tiles.update_reading(reading(START, lost))
-    assert set(shown(tiles).values()) == {DASH}
-
-
-def test_tiles_show_the_gpu_that_the_engine_uses(tiles: TilesPanel) -> None:
-    idle = DeviceReading(0, "card", 24 * GB, 20 * GB, None, None, None, ())
-    tiles.update_reading(reading(START, idle, card(1, used=9 * GB)))
-    assert shown(tiles)["In use"] == "9.0 GB"
-
-
-@pytest.mark.parametrize("size", [(120, 60), (130, 300), (230, 200), (340, 120), (900, 400)])
-def test_tiles_fit_any_width(tiles: TilesPanel, size: tuple[int, int]) -> None:
-    tiles.resize(*size)
-    QApplication.processEvents()
-    seen = [tile for tile in tiles.tiles if tile.isVisible()]
-    assert seen
-    assert seen[0].name == "In use"
-    for tile in seen:
-        assert tiles.rect().contains(tile.geometry()), tile.name
-        assert tile.width() >= 90
 
 
 def test_little_main_memory_in_use_fills_the_view_and_a_gpus_total_stays(

@@ -1,0 +1,84 @@
+"""The tiles beside the timeline: what is known stands there, what is not is a dash."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.gpu.readings import DeviceReading
+from tests.widgets.memory_samples import GB, card, reading
+from widgets.tiles import DASH, TilesPanel
+
+START = 5000.0
+
+
+@pytest.fixture
+def tiles(qtbot: object) -> TilesPanel:
+    made = TilesPanel()
+    qtbot.addWidget(made)
+    made.resize(340, 200)
+    made.show()
+    return made
+
+
+def shown(tiles: TilesPanel) -> dict[str, str]:
+    return {tile.name: tile.value for tile in tiles.tiles}
+
+
+def test_tiles_before_anything(tiles: TilesPanel) -> None:
+    assert set(shown(tiles).values()) == {DASH}
+
+
+def test_tiles_of_a_gpu(tiles: TilesPanel) -> None:
+    tiles.update_reading(reading(START, card(used=20 * GB)))
+    tiles.job_started("a")
+    for number, used in enumerate((10, 14, 12)):
+        tiles.update_reading(reading(START + number, card(used=used * GB)))
+    tiles.job_ended("b")
+    tiles.job_ended("a")
+    tiles.update_reading(reading(START + 9, card(used=3 * GB)))
+    assert shown(tiles) == {
+        "In use": "3.0 GB",
+        "Job peak": "14.0 GB",
+        "Job average": "12.0 GB",
+        "GPU load": "98 %",
+        "Temperature": "71 °C",
+        "Power": "342 W",
+    }
+
+
+def test_tiles_without_a_gpu(tiles: TilesPanel) -> None:
+    tiles.job_started("a")
+    tiles.update_reading(reading(START, worker=None))
+    assert shown(tiles) == {
+        "In use": "10.0 GB",
+        "Job peak": DASH,
+        "Job average": DASH,
+        "Engine": DASH,
+        "Panel": "2.00 GB",
+        "CPU load": "55 %",
+    }
+
+
+def test_tiles_dash_what_is_unknown(tiles: TilesPanel) -> None:
+    lost = DeviceReading(0, "card", None, None, None, None, None, None)
+    tiles.job_started("a")
+    tiles.update_reading(reading(START, lost))
+    assert set(shown(tiles).values()) == {DASH}
+
+
+def test_tiles_show_the_gpu_that_the_engine_uses(tiles: TilesPanel) -> None:
+    idle = DeviceReading(0, "card", 24 * GB, 20 * GB, None, None, None, ())
+    tiles.update_reading(reading(START, idle, card(1, used=9 * GB)))
+    assert shown(tiles)["In use"] == "9.0 GB"
+
+
+@pytest.mark.parametrize("size", [(120, 60), (130, 300), (230, 200), (340, 120), (900, 400)])
+def test_tiles_fit_any_width(tiles: TilesPanel, size: tuple[int, int]) -> None:
+    tiles.resize(*size)
+    QApplication.processEvents()
+    seen = [tile for tile in tiles.tiles if tile.isVisible()]
+    assert seen
+    assert seen[0].name == "In use"
+    for tile in seen:
+        assert tiles.rect().contains(tile.geometry()), tile.name
+        assert tile.width() >= 90
