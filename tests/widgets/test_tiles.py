@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from PySide6.QtWidgets import QApplication
 
 from core.gpu.readings import DeviceReading
 from tests.widgets.memory_samples import GB, card, reading
