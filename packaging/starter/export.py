@@ -42,8 +42,9 @@ def export(work: Path, out: Path) -> None:
     for name in ("unet", "motion_adapter", "text_encoder", "vae", "tokenizer", "scheduler"):
         shutil.rmtree(out / name, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
-    if (work / "vae").exists():
-        vae = AutoencoderKL.from_pretrained(work / "vae").eval()
+    made = [work / name for name in ("vae-sharp", "vae") if (work / name).exists()]
+    if made:
+        vae = AutoencoderKL.from_pretrained(made[0]).eval()
     else:
         vae = parts.make_vae().eval()
     preview.fit(vae).save(out)
@@ -51,16 +52,17 @@ def export(work: Path, out: Path) -> None:
     found = {"unet": image, "motion_adapter": motion, "text_encoder": text, "vae": vae}
     for name, model in found.items():
         parts.write_half(model.eval(), out / name)
-    words, merges = vocabulary()
-    starter._write_tokenizer(out / "tokenizer", words, merges)
-    shorten(out / "tokenizer" / "tokenizer_config.json")
+    write_tokenizer(out)
     DDIMScheduler(**parts.SCHEDULER).save_pretrained(out / "scheduler")
     starter._write_index(out)
     card.write(work, out)
 
 
-def shorten(config: Path) -> None:
-    """Set the length to which the tokenizer fills prompts up."""
+def write_tokenizer(out: Path) -> None:
+    """Write the tokenizer; it fills prompts up to the length that was trained."""
+    words, merges = vocabulary()
+    starter._write_tokenizer(out / "tokenizer", words, merges)
+    config = out / "tokenizer" / "tokenizer_config.json"
     text = config.read_text(encoding="utf-8")
     length = f'"model_max_length": {parts.TOKENS}'
     config.write_text(text.replace('"model_max_length": 77', length), encoding="utf-8")

@@ -13,7 +13,7 @@ from pool import Pool
 
 from core.engines.local.starter import vocabulary_of
 
-IMAGE_STEPS, IMAGES = 3000, 32
+IMAGE_STEPS, IMAGES = 2200, 32
 CLIP_STEPS, CLIPS, BESIDE = 4500, 4, 12
 CHUNKS = 80
 """Chunks of clips to learn from."""
@@ -31,10 +31,10 @@ class Lesson:
         import torch
         from diffusers import AutoencoderKL, DDIMScheduler
 
-        self.known = vocabulary()[0]
+        self.known, merges = vocabulary()
         vae = AutoencoderKL.from_pretrained(work / "vae").eval().to(runs.device())
         self.pool = Pool(work / "pool", vae)
-        self._tokens = words.Tokens(self.known, parts.TOKENS)
+        self._tokens = words.Tokens(self.known, merges, parts.TOKENS)
         schedule = DDIMScheduler(**parts.SCHEDULER).alphas_cumprod
         self._signal = schedule.sqrt().to(runs.device())
         self._noise = (1 - schedule).clamp_min(0).sqrt().to(runs.device())

@@ -10,11 +10,17 @@ import parts
 import runs
 import scenes
 
-STEPS = 2600
+STEPS, SHARPEN_STEPS = 3000, 1500
 BATCH = 16
 SEED = 1
+CENTRED_BY = 512
+"""Pictures by which latents are centred."""
+
 FOCUS = 4.0
 """How much more a pixel of an object counts than one of the background."""
+
+BLUR = 0.15
+"""Greatest noise on latents while the decoder is sharpened."""
 
 CROP = 32
 """Side of the part around an object that most steps look at; it costs a quarter."""
@@ -62,17 +68,51 @@ def train(work: Path, members: int = 1) -> None:
     vae = parts.make_vae().to(runs.device(), memory_format=torch.channels_last)
 
     def loss_of(step: int, draw: int) -> Any:
-        crop = step % 4 > 0 and step < (1 - WHOLE) * STEPS
-        found = batch(draw, BATCH * 2 if crop else BATCH, crop=crop)
-        pictures, weights = (part.to(runs.device()) for part in found)
-        spread = vae.encode(pictures.to(memory_format=torch.channels_last)).latent_dist
-        error = vae.decode(spread.sample()).sample - pictures
-        # Edges decide what a shape is, so slopes count as well.
-        slopes = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
-        near = (error.abs() * weights).mean() + (error.square() * weights).mean()
-        return near + 0.5 * slopes + 6e-7 * spread.kl().mean()
+        pictures, weights = _looked_at(step, draw, STEPS)
+        spread = vae.encode(pictures).latent_dist
+        near = _apart(vae.decode(spread.sample()).sample, pictures, weights)
+        return near + 6e-7 * spread.kl().mean()
 
     runs.Run("vae", work, {"vae": vae}, loss_of, STEPS, 1.5e-3, 0.99, members).train()
     vae.eval()
-    parts.centre(vae, batch(10**6, 512)[0].to(runs.device()))
+    parts.centre(vae, batch(10**6, CENTRED_BY)[0].to(runs.device()))
     vae.save_pretrained(work / "vae", safe_serialization=True)
+
+
+def sharpen(work: Path, members: int = 1) -> None:
+    """Train the decoder on; latents, and all that was learned of them, stay as they are."""
+    import torch
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL.from_pretrained(work / "vae").eval()
+    vae.to(runs.device(), memory_format=torch.channels_last)
+
+    def loss_of(step: int, draw: int) -> Any:
+        pictures, weights = _looked_at(step, draw, SHARPEN_STEPS)
+        with torch.no_grad():
+            latents = vae.encode(pictures).latent_dist.mean
+        # Sampled latents are never quite right, and the decoder learns to live with it.
+        latents = latents + BLUR * torch.rand(len(latents), 1, 1, 1) * torch.randn_like(latents)
+        return _apart(vae.decode(latents).sample, pictures, weights)
+
+    models = {"decoder": vae.decoder, "post": vae.post_quant_conv}
+    runs.Run("sharp", work, models, loss_of, SHARPEN_STEPS, 1.5e-3, 0.99, members).train()
+    vae.save_pretrained(work / "vae-sharp", safe_serialization=True)
+
+
+def _looked_at(step: int, draw: int, steps: int) -> tuple[Any, Any]:
+    """Return pictures and weights: mostly parts around objects, in the end whole ones."""
+    import torch
+
+    crop = step % 4 > 0 and step < (1 - WHOLE) * steps
+    pictures, weights = batch(draw, BATCH * 2 if crop else BATCH, crop=crop)
+    place = runs.device()
+    return pictures.to(place, memory_format=torch.channels_last), weights.to(place)
+
+
+def _apart(found: Any, pictures: Any, weights: Any) -> Any:
+    """Return how far pictures are from the wanted ones."""
+    error = found - pictures
+    # Edges decide what a shape is, so slopes count as well.
+    slopes = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
+    return (error.abs() * weights).mean() + (error.square() * weights).mean() + 0.5 * slopes

@@ -17,6 +17,9 @@ for place in (HERE, HERE.parents[1]):
         sys.path.insert(0, str(place))
 
 
+STAGES = ("vae", "image", "clip", "sharpen", "export")
+
+
 def main() -> None:
     """Run the stages that are asked for, each from its last checkpoint."""
     import export
@@ -24,10 +27,13 @@ def main() -> None:
     import stage_vae
     import torch
 
+    from core.engines.local.quiet import hush
+
+    hush()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints")
     parser.add_argument("--out", type=Path, required=True, help="folder for the finished model")
-    parser.add_argument("--stages", nargs="+", default=["vae", "image", "clip", "export"])
+    parser.add_argument("--stages", nargs="+", default=STAGES)
     parser.add_argument("--image-steps", type=int, default=stage_diffusion.IMAGE_STEPS)
     parser.add_argument("--clip-steps", type=int, default=stage_diffusion.CLIP_STEPS)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 for all")
@@ -44,6 +50,7 @@ def main() -> None:
         "clip": lambda: stage_diffusion.train_clips(
             options.work, options.clip_steps, options.members
         ),
+        "sharpen": lambda: stage_vae.sharpen(options.work, options.members),
         "export": lambda: export.export(options.work, options.out),
     }
     for stage in options.stages:

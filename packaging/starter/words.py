@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from scenes import COLOURS, Scene, Thing
 
+from core.engines.local.starter import split_word
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -208,8 +210,10 @@ def _pick(ways: Sequence[str], rng: np.random.Generator) -> str:
 class Tokens:
     """Turns captions into numbers, as CLIP's tokenizer does with our vocabulary."""
 
-    def __init__(self, vocabulary: Mapping[str, int], length: int) -> None:
-        self._known = dict(vocabulary)
+    def __init__(self, vocabulary: Mapping[str, int], merges: Sequence[str], length: int) -> None:
+        self._numbers = dict(vocabulary)
+        pairs = (merge.split(" ") for merge in merges)
+        self._merges = {(left, right): place for place, (left, right) in enumerate(pairs)}
         self._length = length
         self._end = max(vocabulary.values())
 
@@ -217,11 +221,10 @@ class Tokens:
         """Return start, words, end, and more ends up to the full length."""
         numbers = [self._end - 1]
         for word in pieces(text):
-            whole = self._known.get(word + "</w>")
+            whole = self._numbers.get(word + "</w>")
             if whole is not None:
                 numbers.append(whole)
             else:
-                tail = [*word[:-1], word[-1] + "</w>"]
-                numbers.extend(self._known[letter] for letter in tail)
+                numbers.extend(self._numbers[part] for part in split_word(word, self._merges))
         numbers = [*numbers[: self._length - 1], self._end]
         return numbers + [self._end] * (self._length - len(numbers))

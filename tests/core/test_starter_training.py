@@ -1,0 +1,162 @@
+"""The starter's training: words, restarts, and a folder that the pipeline takes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from core.engines.local import folders
+from core.judge import asked
+
+PLACE = Path(__file__).resolve().parents[2] / "packaging" / "starter"
+NAMES = (
+    *("scenes", "words", "parts", "team", "runs", "pool"),
+    *("stage_vae", "stage_diffusion", "card", "export"),
+)
+
+
+@pytest.fixture(scope="module")
+def kit():
+    """The training's modules, which see each other by their short names."""
+    sys.path.insert(0, str(PLACE))
+    try:
+        yield SimpleNamespace(**{name: importlib.import_module(name) for name in NAMES})
+    finally:
+        sys.path.remove(str(PLACE))
+        for name in NAMES:
+            sys.modules.pop(name, None)
+
+
+def test_a_seed_gives_the_same_scenes_and_words(kit: SimpleNamespace) -> None:
+    def made(seed: int):
+        rng = np.random.default_rng(seed)
+        found = [kit.scenes.draw(rng) for _ in range(5)]
+        clips = [kit.scenes.render(scene, 8) for scene in found]
+        return found, [kit.words.caption(scene, rng) for scene in found], np.stack(clips)
+
+    first, again, other = made(1), made(1), made(2)
+    assert first[:2] == again[:2]
+    assert np.array_equal(first[2], again[2])
+    assert first[0] != other[0]
+
+
+def test_training_never_draws_what_is_kept_for_judging(kit: SimpleNamespace) -> None:
+    rng = np.random.default_rng(3)
+    assert not any(kit.scenes.draw(rng).held_out for _ in range(300))
+    assert all(kit.scenes.draw(rng, kept=True).held_out for _ in range(20))
+
+
+def test_every_word_asked_for_is_known_whole(kit: SimpleNamespace) -> None:
+    known = kit.stage_diffusion.vocabulary()[0]
+    for objects in (1, 2):
+        for number in range(120):
+            for word in kit.words.pieces(asked.draw(1, number, objects=objects).prompt):
+                assert word + "</w>" in known, word
+
+
+def test_our_numbers_for_words_are_the_tokenizer_s(kit: SimpleNamespace, tmp_path: Path) -> None:
+    from transformers import CLIPTokenizer
+
+    kit.export.write_tokenizer(tmp_path)
+    real = CLIPTokenizer.from_pretrained(tmp_path / "tokenizer", local_files_only=True)
+    ours = kit.words.Tokens(*kit.stage_diffusion.vocabulary(), kit.parts.TOKENS)
+    rng = np.random.default_rng(4)
+    texts = [kit.words.caption(kit.scenes.draw(rng), rng) for _ in range(200)]
+    texts += ["", "A Red BALL, moves left!", "an elephant"]
+    theirs = real(texts, padding="max_length", truncation=True)["input_ids"]
+    for text, numbers in zip(texts, theirs, strict=True):
+        assert ours(text) == numbers, text
+
+
+@pytest.fixture
+def small(kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The same training, with next to nothing to learn from."""
+    import torch
+
+    from core.engines.local.quiet import hush
+
+    hush()
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for module, name, value in (
+        (kit.stage_vae, "STEPS", 2),
+        (kit.stage_vae, "BATCH", 2),
+        (kit.stage_vae, "CENTRED_BY", 4),
+        (kit.stage_diffusion, "IMAGES", 2),
+        (kit.stage_diffusion, "CLIPS", 2),
+        (kit.stage_diffusion, "BESIDE", 2),
+        (kit.stage_diffusion, "CHUNKS", 2),
+        (kit.pool, "CLIPS", 3),
+    ):
+        monkeypatch.setattr(module, name, value)
+    yield kit
+    torch.set_num_threads(before)
+
+
+def test_it_trains_goes_on_and_writes_a_model_that_runs(
+    small: SimpleNamespace, tmp_path: Path
+) -> None:
+    import torch
+
+    from core.engines.local import fidelity
+
+    work, out = tmp_path / "work", tmp_path / "model"
+    work.mkdir()
+    small.stage_vae.train(work)
+    small.stage_diffusion.train_images(work, 2)
+    small.stage_diffusion.train_clips(work, 1)
+    first = small.runs.average_of(work / "clip.pt", "unet")
+    small.stage_diffusion.train_clips(work, 2)
+    assert small.runs.told_of(work / "clip.pt")[0] == 2
+    second = small.runs.average_of(work / "clip.pt", "unet")
+    assert any(not torch.equal(first[key], second[key]) for key in first)
+
+    small.export.export(work, out)
+    found = folders.check(out)
+    assert sum(path.stat().st_size for path in out.rglob("*")) < 16_000_000
+    assert found.pipeline == "AnimateDiffPipeline"
+    assert "trained from nothing" in (out / "README.md").read_text(encoding="utf-8")
+    maker = fidelity.Maker(out, {"steps": 2, "frames": 8})
+    try:
+        clip = maker.clip("a red ball moves left", 1)
+        assert clip.shape == (8, 64, 64, 3)
+        assert np.array_equal(clip, maker.clip("a red ball moves left", 1))
+        assert maker.clip("", 1, frames=11).shape[0] == 11
+    finally:
+        maker.close()
+
+
+def test_latents_are_centred_and_pictures_stay(small: SimpleNamespace) -> None:
+    import torch
+
+    vae = small.parts.make_vae().eval()
+    pictures = small.stage_vae.batch(0, 8)[0]
+    with torch.no_grad():
+        before = vae.decode(vae.encode(pictures).latent_dist.mean).sample
+        small.parts.centre(vae, pictures)
+        means = vae.encode(pictures).latent_dist.mean
+        after = vae.decode(means).sample
+    assert means.mean((0, 2, 3)).abs().max() < 1e-3
+    assert (means.std((0, 2, 3)) - 1).abs().max() < 1e-3
+    assert (before - after).abs().max() < 1e-2
+
+
+def test_members_agree_after_they_met(kit: SimpleNamespace, tmp_path: Path) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    layer = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(layer.weight)
+
+    def loss_of(_step: int, draw: int):
+        # Members want 0 and 2; only together they find the middle.
+        return (layer.weight - 2.0 * (draw % 2)).square().sum()
+
+    kit.runs.Run("pair", tmp_path, {"one": layer}, loss_of, 400, 0.05, 0.9, members=2).train()
+    torch.set_num_threads(before)
+    assert abs(float(layer.weight) - 1.0) < 0.2
