@@ -30,6 +30,8 @@ def begin(self):
     {begun}
 def finish(self, code):
     print("minimized:", self.window.isMinimized(), flush=True)
+    heavy = ("torch", "diffusers", "transformers", "cv2")
+    print("heavy:", [name for name in heavy if name in sys.modules], flush=True)
     print("notice:", self.window.panels.notice.text(), flush=True)
     return plain_finish(self, code)
 gui.Program._begin, gui.Program.finish = begin, finish
@@ -94,7 +96,9 @@ def test_a_second_start_raises_the_first_window(
         second = start(plain=True)
         said, _ = second.communicate(timeout=20)
         assert second.returncode == 0, said
-    assert "minimized: False" in end(first)
+    said = end(first)
+    assert "minimized: False" in said
+    assert "heavy: []" in said, "a window that stays open for a while loads no torch either"
     assert places.log.read_text().count("another start asked") == 2
 
 
@@ -143,6 +147,32 @@ def test_a_first_window_that_hangs_is_told(start: Callable[..., subprocess.Popen
     assert "--home" in said
     first.send_signal(signal.SIGCONT)
     end(first)
+
+
+SLOT = "QTimer.singleShot(0, lambda: 1 / 0)"
+THREAD = "import threading; threading.Thread(target=lambda: 1 / 0).start()"
+QT = "from PySide6.QtCore import qCritical; qCritical('division by zero')"
+QT_IN_THREAD = (
+    "import threading; from PySide6.QtCore import qCritical; "
+    "threading.Thread(target=qCritical, args=('division by zero',)).start()"
+)
+PUMP = "self._controller._launch(lambda: (1 / 0 for _ in [0]), 'sums', print)"
+
+
+@pytest.mark.parametrize("fault", [SLOT, THREAD, QT, QT_IN_THREAD, PUMP])
+def test_an_unexpected_error_is_in_the_notice_bar_and_the_log(
+    start: Callable[..., subprocess.Popen[str]], places: Places, fault: str
+) -> None:
+    before = "from PySide6.QtCore import QTimer"
+    process = start(before=before, begun=fault)
+    read_until(process, "listening")
+    deadline = time.monotonic() + 10
+    while "division by zero" not in places.log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.2)
+    said = end(process)
+    assert "division by zero" in said[said.index("notice:") :]
 
 
 def test_a_corrupt_ledger_is_kept_aside_and_told(
