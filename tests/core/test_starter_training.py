@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from core.engines.local import folders
+from core.engines.local import folders, unknown
 from core.judge import asked
 
 PLACE = Path(__file__).resolve().parents[2] / "packaging" / "starter"
@@ -71,6 +71,18 @@ def test_our_numbers_for_words_are_the_tokenizer_s(kit: SimpleNamespace, tmp_pat
     theirs = real(texts, padding="max_length", truncation=True)["input_ids"]
     for text, numbers in zip(texts, theirs, strict=True):
         assert ours(text) == numbers, text
+
+
+def test_unknown_words_are_named(kit: SimpleNamespace, tmp_path: Path) -> None:
+    from transformers import CLIPTokenizer
+
+    kit.export.write_tokenizer(tmp_path)
+    real = CLIPTokenizer.from_pretrained(tmp_path / "tokenizer", local_files_only=True)
+    text = "A Red ball, an elephant and a DRAGON; elephant 3"
+    assert unknown.unknown_words(real, text) == ("elephant", "dragon")
+    assert unknown.unknown_words(real, "a red ball bounces on a green field") == ()
+    large = SimpleNamespace(get_vocab=lambda: dict.fromkeys(map(str, range(unknown.SMALL))))
+    assert unknown.unknown_words(large, text) == ()
 
 
 @pytest.fixture
