@@ -139,6 +139,8 @@ def _generate(options: argparse.Namespace, places: Places, recipes: tuple[Recipe
         grace_seconds=GRACE_SECONDS,
     )
     ledger = Ledger.open(places.ledger)
+    if ledger.opened_with is not None:
+        _complain(ledger.opened_with, as_json=False)
     interrupted = _cancel_on_signals(engine, job)
     bar = _Bar(sys.stderr)
     ending: Finished | Stopped | Failed | None = None

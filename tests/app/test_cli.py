@@ -156,3 +156,35 @@ def test_no_screen_says_how_to_go_on(home: Path) -> None:
     assert done.returncode == 2
     assert "generate" in done.stderr
     assert "xvfb" in done.stderr.lower()
+
+
+def test_a_corrupt_ledger_is_kept_aside_and_told(home: Path, tmp_path: Path) -> None:
+    home.mkdir()
+    (home / "ledger.sqlite").write_bytes(b"no database")
+    out = tmp_path / "clip.mp4"
+    done = framedeck("generate", *PATTERN, "--out", str(out), "--json")
+    assert done.returncode == 0, done.stderr
+    (kept,) = home.glob("ledger.corrupt-*.sqlite")
+    assert kept.read_bytes() == b"no database"
+    assert kept.name in done.stderr
+    assert json.loads(done.stdout)["path"] == str(out)
+
+
+def test_a_newer_ledger_is_refused_untouched(home: Path, tmp_path: Path) -> None:
+    import sqlite3
+
+    from core.ledger import Ledger
+
+    home.mkdir()
+    path = home / "ledger.sqlite"
+    Ledger.open(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 999")
+    connection.close()
+    before = path.read_bytes()
+    done = framedeck("generate", *PATTERN, "--out", str(tmp_path / "clip.mp4"))
+    assert done.returncode == 1
+    assert "newer" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert path.read_bytes() == before
+    assert not (tmp_path / "clip.mp4").exists()

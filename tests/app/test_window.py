@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QApplication, QPlainTextEdit, QTextEdit, QWidget
+from PySide6.QtWidgets import QApplication, QLabel, QPlainTextEdit, QTextEdit, QWidget
 
 from app.controller import Controller
 from app.window import MainWindow
@@ -54,6 +54,15 @@ def test_an_empty_prompt_is_shown_at_its_field(qtbot: Any, window: MainWindow) -
     qtbot.keyClick(field, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
     assert controller_of(window).ledger.counts().get(JobState.WAITING, 0) == 0
     assert controller_of(window).running is None
+
+    def told() -> bool:
+        labels = window.panels.compose.findChildren(QLabel)
+        return [
+            label.text() for label in labels if label.isVisible() and "empty" in label.text()
+        ] == ["Prompt is empty. Write a prompt."]
+
+    qtbot.waitUntil(told, timeout=2_000)
+    assert field.property("invalid") is True
 
 
 def test_closing_in_the_middle_asks(qtbot: Any, window: MainWindow) -> None:
