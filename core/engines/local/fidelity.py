@@ -166,7 +166,7 @@ def run(
             clip = maker.clip(one.prompt if one else "", seed + number)
             if number:
                 report.seconds.append(time.monotonic() - began)
-            _judge(report, one, judge.look(clip))
+            count(report, one, judge.look(clip))
             if told is not None:
                 told(number + 1, len(wanted), one.prompt if one else "")
     finally:
@@ -182,7 +182,8 @@ def _wanted(clips: int, seed: int) -> Iterator[Asked | None]:
     yield from [None] * (clips // 10)
 
 
-def _judge(report: Report, one: Asked | None, seen: judge.Seen) -> None:
+def count(report: Report, one: Asked | None, seen: judge.Seen) -> None:
+    """Note in `report` what of `one` a clip shows; None was asked without words."""
     if one is None:
         report.count("clean without words", seen.clean, f"murk {seen.murk:.3f}, {seen.colours}")
         return
