@@ -13,8 +13,11 @@ from pool import Pool
 
 from core.engines.local.starter import vocabulary_of
 
-IMAGE_STEPS, IMAGES = 2200, 32
+IMAGE_STEPS, IMAGES = 1000, 32
 CLIP_STEPS, CLIPS, BESIDE = 4500, 4, 12
+SHORT_STEPS, SHORT = 1000, 8
+"""Motion is first learned from clips cut down to so few frames, twice as many at once."""
+
 CHUNKS = 80
 """Chunks of clips to learn from."""
 
@@ -55,13 +58,23 @@ class Lesson:
             texts.append(words.caption(chunk.scenes[which], rng, clip=False))
         return self._torch.stack(latents).float().to(runs.device()), texts
 
-    def clips(self, draw: int, count: int, chunks: int) -> tuple[Any, list[str]]:
-        """Return latents (count, c, frames, 8, 8) of one length, and words for them."""
+    def clips(
+        self, draw: int, count: int, chunks: int, *, short: bool = False
+    ) -> tuple[Any, list[str]]:
+        """Return latents (count, c, frames, 8, 8) of one length, and words for them.
+
+        With `short`, there are twice as many clips, of `SHORT` frames each.
+        """
         rng = np.random.default_rng((3, draw))
         chunk = self.pool[_share(rng, draw, chunks)]
+        count *= 2 if short else 1
         which = rng.choice(len(chunk.scenes), count, replace=False).tolist()
         texts = [words.caption(chunk.scenes[i], rng) for i in which]
-        return chunk.latents[which].float().transpose(1, 2).to(runs.device()), texts
+        latents = chunk.latents[which]
+        if short:
+            frames = np.linspace(0, latents.shape[1] - 1, SHORT).round().astype(int).tolist()
+            latents = latents[:, frames]
+        return latents.float().transpose(1, 2).to(runs.device()), texts
 
     def loss(self, unet: Any, text: Any, clean: Any, texts: list[str]) -> Any:
         """Return how far `unet` is from foretelling the velocity."""
@@ -69,7 +82,9 @@ class Lesson:
         count = len(clean)
         # Spread evenly over the batch, so that losses of batches are alike.
         share = (torch.arange(count) + torch.rand(1)) / count % 1
-        time = (share * len(self._signal)).long().to(clean.device)
+        # What moves where is decided while there is much noise.
+        share = share**0.6 if clean.ndim == 5 else share
+        time = (share * len(self._signal)).long().clamp_max(len(self._signal) - 1).to(clean.device)
         shape = (count, *[1] * (clean.ndim - 1))
         signal, much = self._signal[time].view(shape), self._noise[time].view(shape)
         noise = torch.randn(clean.shape).to(clean.device)
@@ -124,8 +139,9 @@ def train_clips(work: Path, steps: int = CLIP_STEPS, members: int = 1) -> None:
     text = text.to(runs.device())
     tie(image, unet)
 
-    def loss_of(_step: int, draw: int) -> Any:
-        clean, texts = lesson.clips(draw, CLIPS, CHUNKS)
+    def loss_of(step: int, draw: int) -> Any:
+        short = step < SHORT_STEPS and step % 4 > 0
+        clean, texts = lesson.clips(draw, CLIPS, CHUNKS, short=short)
         loss = lesson.loss(unet, text, clean, texts)
         clean, texts = lesson.images(draw, BESIDE, CHUNKS)
         return loss + 0.15 * lesson.loss(image, text, clean, texts)
