@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from app.controller import Controller
     from app.logs import ErrorDesk
     from core.errors import Problem
+    from core.gpu.sampler import Sampler
     from widgets.colours import Mode
 
 SCREENSHOT_AFTER_MS = 900
@@ -145,14 +146,13 @@ class Program(QObject):
 
         from app.models import OwnModels
         from app.wiring import Wiring
-        from core.gpu.sampler import Sampler
 
         assert self._controller is not None
         assert self._desk is not None
         controller, window = self._controller, self.window
         models = OwnModels(controller, window, self._problems)
         wiring = Wiring(controller, window, models, self._places)
-        controller.watch(Sampler(worker_pid=lambda: controller.engine.pid))
+        controller.watch(self._sampler())
         if self._options.screenshot:
             wiring.refresh()
             QTimer.singleShot(SCREENSHOT_AFTER_MS, self, self._screenshot)
@@ -169,6 +169,30 @@ class Program(QObject):
     def _on_unexpected(self, problem: object) -> None:
         if self._controller is not None:
             self._controller.problem.emit(problem, "unexpected")
+
+    def _sampler(self) -> Sampler:
+        from core.gpu.sampler import Sampler
+
+        controller = self._controller
+        assert controller is not None
+
+        def worker_pid() -> int | None:
+            return controller.engine.pid
+
+        if not self._options.gpu_trace:
+            return Sampler(worker_pid=worker_pid)
+        from core.gpu import traces
+        from core.gpu.nvml import Nvml
+        from core.gpu.simulated import SimulatedDriver
+
+        trace = traces.load(traces.find(self._options.gpu_trace))
+        driver = SimulatedDriver(trace, worker_pid)
+        self.window.panels.notice.show_text(
+            f"GPU readings are simulated: {trace.title}. {trace.about}", key="simulated"
+        )
+        return Sampler(
+            worker_pid=worker_pid, nvml=Nvml(lambda: driver), process_name=driver.process_name
+        )
 
     def _screenshot(self) -> None:
         path = self._options.screenshot

@@ -53,6 +53,11 @@ def _options(argv: list[str]) -> Namespace:
     parser.add_argument(
         "--screenshot", type=Path, metavar="FILE", help="save a picture of the window and exit"
     )
+    parser.add_argument(
+        "--gpu-trace",
+        metavar="FILE",
+        help="show simulated GPUs from a trace file, or one that ships: see resources/traces",
+    )
     options = parser.parse_args(argv)
     if options.size is not None:
         try:

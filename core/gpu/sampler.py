@@ -45,6 +45,7 @@ class Sampler:
         interval_seconds: Between two readings while busy, at least 0.1.
         idle_interval_seconds: Between two readings while idle.
         nvml: The driver's readings; NVIDIA's library when left out.
+        process_name: Names that are better known than by the system, None for the others.
         clock: Monotonic seconds, the clock that events carry too.
     """
 
@@ -55,6 +56,7 @@ class Sampler:
         *,
         worker_pid: Callable[[], int | None] = lambda: None,
         nvml: Nvml | None = None,
+        process_name: Callable[[int], str | None] = lambda _: None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._intervals = {
@@ -63,6 +65,7 @@ class Sampler:
         }
         self._nvml = nvml or Nvml(clock=clock)
         self._system = System(worker_pid, clock)
+        self._process_name = process_name
         self._clock = clock
         self._changed = Condition()
         self._busy = False
@@ -148,11 +151,14 @@ class Sampler:
             cost = perf_counter() - started
             self._due["processes"] = now + max(PROCESSES_SECONDS, cost * PROCESSES_COST)
 
+    def _name(self, pid: int) -> str:
+        return self._process_name(pid) or self._system.name(pid)
+
     def _read_processes(self) -> None:
         found = [self._nvml.processes(index) for index in range(len(self._slow))]
         pids = {pid for processes in found for pid in processes or ()}
         roles = self._system.roles() if pids else {}
-        self._names = {pid: self._names.get(pid) or self._system.name(pid) for pid in pids}
+        self._names = {pid: self._names.get(pid) or self._name(pid) for pid in pids}
         for slow, processes in zip(self._slow, found, strict=True):
             slow.processes = (
                 None

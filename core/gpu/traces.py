@@ -1,0 +1,200 @@
+"""Traces of GPUs written by hand or recorded: read, checked, asked for a moment.
+
+A trace is a JSON file::
+
+    {"title": "…", "about": "…", "repeat": true,
+     "gpus": [{"name": "NVIDIA GeForce RTX 3090", "total_mb": 24576,
+               "points": [{"at": 0, "used_mb": 2065, "utilisation": 3, "temperature": 41,
+                           "power": 32, "processes": {"ComfyUI": 1500}}, …]}]}
+
+Between two points values change evenly. A value that is null, or left out,
+could not be read then.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core import resources
+from core.errors import Category, Problem, ProblemError
+
+FIELD = "gpu-trace"
+MOST_GPUS = 64
+LARGEST_FILE = 200_000_000
+WORKER = "worker"
+"""Process name that stands for Framedeck's own engine."""
+
+VALUES = ("used_mb", "utilisation", "temperature", "power")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One GPU at one instant of a trace.
+
+    Attributes:
+        at: Seconds since the start.
+        values: Numbers by the names in `VALUES`; MB, percent, degrees Celsius, watts.
+        processes: MB by process name; None where the list could not be read.
+    """
+
+    at: float
+    values: Mapping[str, float | None]
+    processes: Mapping[str, float | None] | None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuTrace:
+    """The past of one GPU."""
+
+    name: str
+    total_mb: float
+    points: tuple[Point, ...]
+
+    def at(self, seconds: float) -> Point:
+        """Return what is between the points; the ends hold on."""
+        place = bisect_right(self.points, seconds, key=lambda point: point.at)
+        if place == 0:
+            return self.points[0]
+        before = self.points[place - 1]
+        if place == len(self.points):
+            return before
+        after = self.points[place]
+        share = (seconds - before.at) / (after.at - before.at)
+        values = {name: _between(before.values[name], after.values[name], share) for name in VALUES}
+        if before.processes is None:
+            return Point(seconds, values, None)
+        later = after.processes or {}
+        processes = {
+            name: _between(used, later.get(name, used), share)
+            for name, used in before.processes.items()
+        }
+        return Point(seconds, values, processes)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """GPUs of one machine.
+
+    Attributes:
+        repeat: Whether it begins again at its end.
+    """
+
+    title: str
+    about: str
+    repeat: bool
+    gpus: tuple[GpuTrace, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Length of the longest GPU's past."""
+        return max((gpu.points[-1].at for gpu in self.gpus), default=0.0)
+
+    def moment(self, seconds: float) -> float:
+        """Return the place in the trace that belongs to `seconds` since its start."""
+        return seconds % self.seconds if self.repeat and self.seconds > 0 else seconds
+
+
+def shipped() -> list[str]:
+    """Return the names of the traces that come with Framedeck."""
+    return sorted(path.stem for path in resources.path("traces").glob("*.json"))
+
+
+def find(name: str) -> Path:
+    """Return the file that `name` means: a path, or the name of a shipped trace."""
+    return resources.path(f"traces/{name}.json") if name in shipped() else Path(name)
+
+
+def load(path: Path) -> Trace:
+    """Read and check a trace.
+
+    Raises:
+        ProblemError: It cannot be read, or a value in it makes no sense; the
+            problem names the place.
+    """
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise _problem(f"{path.name} is larger than {LARGEST_FILE // 1_000_000} MB.")
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _problem(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise _problem(f"{path.name} is not JSON: {error}.") from error
+    if not isinstance(data, dict):
+        raise _problem(f"{path.name} holds no object with gpus.")
+    gpus = data.get("gpus")
+    if not isinstance(gpus, list) or len(gpus) > MOST_GPUS:
+        raise _problem(f"gpus must be a list of at most {MOST_GPUS} GPUs.")
+    return Trace(
+        title=str(data.get("title", path.stem)),
+        about=str(data.get("about", "")),
+        repeat=bool(data.get("repeat", False)),
+        gpus=tuple(_gpu(gpu, f"gpus[{number}]") for number, gpu in enumerate(gpus)),
+    )
+
+
+def _gpu(data: Any, place: str) -> GpuTrace:
+    if not isinstance(data, dict):
+        raise _problem(f"{place} must be an object.")
+    points = data.get("points")
+    if not isinstance(points, list) or not points:
+        raise _problem(f"{place}.points must be a list with a point or more.")
+    total = _number(data.get("total_mb"), f"{place}.total_mb")
+    if not total:
+        raise _problem(f"{place}.total_mb must be more than 0.")
+    made: list[Point] = []
+    for number, point in enumerate(points):
+        where = f"{place}.points[{number}]"
+        made.append(_point(point, where))
+        if number and made[-1].at <= made[-2].at:
+            raise _problem(f"{where}.at must be later than {made[-2].at:g}: time runs forward.")
+        used = made[-1].values["used_mb"]
+        if used is not None and used > total:
+            raise _problem(f"{where}.used_mb is more than the total of {total:g} MB.")
+    return GpuTrace(str(data.get("name", "Simulated GPU")), total, tuple(made))
+
+
+def _point(data: Any, place: str) -> Point:
+    if not isinstance(data, dict):
+        raise _problem(f"{place} must be an object.")
+    at = _number(data.get("at"), f"{place}.at")
+    if at is None:
+        raise _problem(f"{place}.at must be a number of seconds.")
+    values = {name: _number(data.get(name), f"{place}.{name}") for name in VALUES}
+    listed = data.get("processes")
+    if listed is not None and not isinstance(listed, dict):
+        raise _problem(f"{place}.processes must be an object of MB by name.")
+    processes = (
+        None
+        if listed is None
+        else {
+            str(name): _number(used, f"{place}.processes.{name}") for name, used in listed.items()
+        }
+    )
+    return Point(at, values, processes)
+
+
+def _number(value: Any, place: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise _problem(f"{place} must be a number or null, not {value!r}.")
+    if value < 0:
+        raise _problem(f"{place} must not be negative.")
+    return float(value)
+
+
+def _between(before: float | None, after: float | None, share: float) -> float | None:
+    if before is None or after is None:
+        return before
+    return before + (after - before) * share
+
+
+def _problem(message: str) -> ProblemError:
+    hint = "Correct the trace, or start without --gpu-trace."
+    return ProblemError(Problem(Category.INVALID_PARAMS, message, hint, field=FIELD))
