@@ -15,10 +15,10 @@ from core.engines.local.starter import vocabulary_of
 
 IMAGE_STEPS, IMAGES = 1000, 32
 CLIP_STEPS, CLIPS, BESIDE = 4500, 4, 12
-SHORT_STEPS, SHORT = 1000, 8
+SHORT_STEPS, SHORT = 2000, 8
 """Motion is first learned from clips cut down to so few frames, twice as many at once."""
 
-EASY_STEPS, EASY = 950, ("right", "down", "grows", "crosses")
+EASY_STEPS, EASY = 1100, ("right", "down", "grows", "crosses")
 """At first all motions go one way: place then depends on time alone, without any word.
 
 With every motion and its opposite from the start, only word, time and place
@@ -121,6 +121,7 @@ def train_images(work: Path, steps: int = IMAGE_STEPS, members: int = 1) -> None
     lesson = Lesson(work)
     torch.manual_seed(2)
     models = {"unet": parts.make_unet(), "text": parts.make_text(len(lesson.known))}
+    words.begin_alike(models["text"].get_input_embeddings().weight, lesson.known)
     models = {key: model.to(runs.device()) for key, model in models.items()}
 
     def loss_of(step: int, draw: int) -> Any:
@@ -173,6 +174,27 @@ def begin(motion: Any) -> None:
             if name.endswith("attn1"):
                 module.to_q.weight.mul_(2)
                 module.to_k.weight.copy_(module.to_q.weight)
+        for block in motion.down_blocks:
+            _tell_time(block.motion_modules[0])
+
+
+def _tell_time(module: Any) -> None:
+    """Let a motion module pass on the number of each frame from the start.
+
+    Of the waves that code it, those are taken that turn by a part of a
+    circle over a usual clip.
+    """
+    import torch
+
+    attention = module.transformer_blocks[0].attn1
+    width = attention.to_v.weight.shape[1]
+    speed = 10000.0 ** (-torch.arange(0, width, 2) / width)
+    waves = [i for i, one in enumerate(speed.tolist()) if 0.06 < one < 0.6]
+    dims = [2 * i + half for i in waves for half in (0, 1)]
+    for layer, gain in ((attention.to_v, 1.0), (attention.to_out[0], 1.5)):
+        layer.weight[dims] = 0.0
+        layer.weight[dims, dims] = gain
+    module.proj_out.weight[:, dims] = 0.12 * torch.randn(width, len(dims))
 
 
 def tie(image: Any, clip: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scenes import COLOURS, Scene, Thing
 
@@ -228,3 +228,38 @@ class Tokens:
                 numbers.extend(self._numbers[part] for part in split_word(word, self._merges))
         numbers = [*numbers[: self._length - 1], self._end]
         return numbers + [self._end] * (self._length - len(numbers))
+
+
+ALIKE = {
+    "left": ("left",),
+    "right": ("right",),
+    "up": ("up", "rises", "rise", "climbs", "climb"),
+    "down": ("down", "falls", "fall", "sinks", "sink", "drops", "drop"),
+    "bounces": ("bounces", "bouncing", "jumps", "hops"),
+    "orbits": ("orbits", "orbiting", "around", "round"),
+    "spins": ("spins", "spinning", "rotates", "rotating", "turns"),
+    "grows": ("grows", "growing", "bigger", "larger", "expands"),
+    "shrinks": ("shrinks", "shrinking", "smaller"),
+    "pulses": ("pulses", "pulsing", "pulsates", "throbs"),
+    "crosses": ("crosses", "crossing", "diagonally"),
+    "passes": ("pass", "passing", "each", "other"),
+    "still": ("still", "rests", "rest", "waits", "wait", "stands", "stand"),
+}
+"""Words that begin with nearly the same meaning, so that none is learned all alone."""
+
+
+def begin_alike(embedding: Any, vocabulary: Mapping[str, int]) -> None:
+    """Add to the embeddings of words that mean the same one common part.
+
+    Args:
+        embedding: Weights of the text encoder's embedding, shape (tokens, width).
+        vocabulary: The tokenizer's numbers.
+    """
+    import torch
+
+    chance = torch.Generator("cpu").manual_seed(11)
+    with torch.no_grad():
+        for group in ALIKE.values():
+            common = 0.12 * torch.randn(embedding.shape[1], generator=chance)
+            for word in group:
+                embedding[vocabulary[word + "</w>"]] += common.to(embedding)
