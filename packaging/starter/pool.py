@@ -14,7 +14,7 @@ import scenes
 CLIPS = 64
 """Clips in a chunk; all are of one length."""
 
-SEED = 7
+SEED = 8
 USUAL = 16
 """Length of most clips, frames."""
 
@@ -35,8 +35,8 @@ class Chunk:
 def drawn(number: int) -> tuple[list[scenes.Scene], int]:
     """Return the scenes of a chunk and their length, frames."""
     rng = np.random.default_rng((SEED, number))
-    frames = USUAL if rng.random() < 0.7 else int(rng.integers(8, 33))
-    return [scenes.draw(rng, pairs=0.22) for _ in range(CLIPS)], frames
+    frames = USUAL if rng.random() < 0.8 else int(rng.integers(8, 33))
+    return [scenes.draw(rng, pairs=0.18) for _ in range(CLIPS)], frames
 
 
 class Pool:

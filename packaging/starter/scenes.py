@@ -233,6 +233,9 @@ def _star(dx: Floats, dy: Floats, outer: Floats) -> Floats:
 
 # ---- motion ------------------------------------------------------------------
 
+START = -0.4
+"""Where a straight way begins: 1 is at the edge it leads to, 0 in the middle."""
+
 
 def paths(scene: Scene, frames: int) -> list[Floats]:
     """Return for each object its x, y, radius and angle, shape (frames, 4)."""
@@ -245,27 +248,29 @@ def paths(scene: Scene, frames: int) -> list[Floats]:
     middle = SIDE / 2
     near = radius * 1.15 + 1.5
     room = max(0.0, min(13.0, middle - near - 2))
-    x = np.full_like(time, middle + a * room)
-    y = np.full_like(time, middle + b * room)
+    x = np.full_like(time, middle + a * room * 0.65)
+    y = np.full_like(time, middle + b * room * 0.65)
     size, angle = np.full_like(time, radius), np.zeros_like(time)
-    start, end = near + abs(c) * 2.5, SIDE - near - abs(c) * 2.5
+    reach = middle - near - abs(c) * 2.5
+    # What moves left is mostly on the left: even one frame then says something of the word.
+    ahead = reach * (START + (1 - START) * time)
+    start, end = middle - reach, middle + reach
     match scene.motion:
         case "right":
-            x = start + (end - start) * time
+            x = middle + ahead
         case "left":
-            x = end + (start - end) * time
+            x = middle - ahead
         case "down":
-            y = start + (end - start) * time
+            y = middle + ahead
         case "up":
-            y = end + (start - end) * time
+            y = middle - ahead
         case "crosses":
             x = start + (end - start) * time
-            y = x if c > 0 else SIDE - x
+            y = SIDE - x
         case "bounces":
             y = end - (end - start) * np.abs(np.sin(2 * np.pi * time))
         case "orbits":
             turn = 2 * np.pi * np.arange(len(time)) / len(time)
-            reach = middle - near
             x, y = middle + reach * np.sin(turn), middle - reach * np.cos(turn)
         case "spins":
             x, y = middle + (x - middle) * 0.4, middle + (y - middle) * 0.4
@@ -282,23 +287,24 @@ def _breath(motion: str, time: Floats, radius: float, grown: float) -> Floats:
     """Return the radius over time of what changes its size."""
     if motion == "pulses":
         return (radius * (1 + 0.3 * np.sin(4 * np.pi * time))).astype(np.float32)
-    share = time if motion == "grows" else 1 - time
-    return (grown * (0.45 + 0.55 * share)).astype(np.float32)
+    share = 0.55 + 0.55 * time if motion == "grows" else 0.9 - 0.5 * time
+    return (grown * share).astype(np.float32)
 
 
 def _pair_paths(scene: Scene, time: Floats) -> list[Floats]:
     radius = RADII["small"] + 0.8
     a, b, c, _ = scene.place
-    start, end = 11.5 + abs(c) * 3, SIDE - 11.5 - abs(c) * 3
-    forth = start + (end - start) * time
+    reach = SIDE / 2 - 11.5 - abs(c) * 3
+    ahead = reach * (START + (1 - START) * time)
+    forth, back = SIDE / 2 + ahead, SIDE / 2 - ahead
     lanes = [np.full_like(time, lane + a * 2.5) for lane in (18.0, SIDE - 18.0)]
     still = np.full_like(time, SIDE / 2 + b * 10)
     ways = {
         "right": [(forth, lanes[0]), (forth, lanes[1])],
-        "left": [(forth[::-1], lanes[0]), (forth[::-1], lanes[1])],
+        "left": [(back, lanes[0]), (back, lanes[1])],
         "down": [(lanes[0], forth), (lanes[1], forth)],
-        "up": [(lanes[0], forth[::-1]), (lanes[1], forth[::-1])],
-        "passes": [(forth, lanes[0]), (forth[::-1], lanes[1])],
+        "up": [(lanes[0], back), (lanes[1], back)],
+        "passes": [(forth, lanes[0]), (back, lanes[1])],
         "still": [(lanes[0], still), (lanes[1], still)],
     }
     size, angle = np.full_like(time, radius), np.zeros_like(time)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +11,26 @@ import numpy as np
 import parts
 import runs
 import words
-from pool import Pool
+from pool import USUAL, Pool
 
 from core.engines.local.starter import vocabulary_of
 
 IMAGE_STEPS, IMAGES = 1000, 32
-CLIP_STEPS, CLIPS, BESIDE = 4500, 4, 12
-SHORT_STEPS, SHORT = 2000, 8
-"""Motion is first learned from clips cut down to so few frames, twice as many at once."""
+CLIP_STEPS, CLIPS, BESIDE = 4500, 4, 20
+SHORT_STEPS, SHORT, WIDE = 2000, 6, 2.5
+"""Motion is first learned from a few frames out of each clip, and more clips at once."""
 
-EASY_STEPS, EASY = 1100, ("right", "down", "grows", "crosses")
+EARLY_STEPS = 1700
+"""Until then most noise is high: there it is decided what moves where."""
+
+EASY_STEPS, EASY = 200, ("right", "down", "grows", "crosses")
 """At first all motions go one way: place then depends on time alone, without any word.
 
 With every motion and its opposite from the start, only word, time and place
 together mean something, which is found very late.
 """
 
-CHUNKS = 80
+CHUNKS = 40
 """Chunks of clips to learn from."""
 
 
@@ -70,29 +75,31 @@ class Lesson:
     ) -> tuple[Any, list[str]]:
         """Return latents (count, c, frames, 8, 8) of one length, and words for them.
 
-        With `short`, there are twice as many clips, of `SHORT` frames each; with
-        `easy`, only motions in `EASY`.
+        With `easy`, only motions in `EASY`. With `short`, there are `WIDE` times
+        as many clips of the usual length, and all their frames.
         """
         rng = np.random.default_rng((3, draw))
         chunk = self.pool[_share(rng, draw, chunks)]
-        count *= 2 if short else 1
+        while short and chunk.latents.shape[1] != USUAL:
+            chunk = self.pool[_share(rng, draw, chunks)]
+        count = int(count * WIDE) if short else count
         able = [i for i, one in enumerate(chunk.scenes) if not easy or one.motion in EASY]
         which = rng.choice(able or len(chunk.scenes), count).tolist()
         texts = [words.caption(chunk.scenes[i], rng) for i in which]
-        latents = chunk.latents[which]
-        if short:
-            frames = np.linspace(0, latents.shape[1] - 1, SHORT).round().astype(int).tolist()
-            latents = latents[:, frames]
-        return latents.float().transpose(1, 2).to(runs.device()), texts
+        return chunk.latents[which].float().transpose(1, 2).to(runs.device()), texts
 
-    def loss(self, unet: Any, text: Any, clean: Any, texts: list[str]) -> Any:
-        """Return how far `unet` is from foretelling the velocity."""
+    def loss(
+        self, unet: Any, text: Any, clean: Any, texts: list[str], *, power: float = 1.0
+    ) -> Any:
+        """Return how far `unet` is from foretelling the velocity.
+
+        The lower `power`, the more of the noise is high.
+        """
         torch = self._torch
         count = len(clean)
         # Spread evenly over the batch, so that losses of batches are alike.
         share = (torch.arange(count) + torch.rand(1)) / count % 1
-        # What moves where is decided while there is much noise.
-        share = share**0.6 if clean.ndim == 5 else share
+        share = share**power
         time = (share * len(self._signal)).long().clamp_max(len(self._signal) - 1).to(clean.device)
         shape = (count, *[1] * (clean.ndim - 1))
         signal, much = self._signal[time].view(shape), self._noise[time].view(shape)
@@ -150,12 +157,30 @@ def train_clips(work: Path, steps: int = CLIP_STEPS, members: int = 1) -> None:
         short = step < SHORT_STEPS and step % 4 > 0
         easy = step < EASY_STEPS
         clean, texts = lesson.clips(draw, CLIPS, CHUNKS, short=short, easy=easy)
-        loss = lesson.loss(unet, text, clean, texts)
+        seen = sorted(np.random.default_rng((4, draw)).choice(USUAL, SHORT, replace=False))
+        with numbered(unet, seen if short else None):
+            clean = clean[:, :, seen] if short else clean
+            power = 0.25 if step < EARLY_STEPS else 0.6
+            loss = lesson.loss(unet, text, clean, texts, power=power)
         clean, texts = lesson.images(draw, BESIDE, CHUNKS)
-        return loss + 0.15 * lesson.loss(image, text, clean, texts)
+        return loss + 0.3 * lesson.loss(image, text, clean, texts)
 
     models = {"unet": unet, "text": text}
     runs.Run("clip", work, models, loss_of, steps, 1.5e-3, 0.997, members).train()
+
+
+@contextlib.contextmanager
+def numbered(unet: Any, frames: list[int] | None) -> Iterator[None]:
+    """Let motion modules take what they see for the frames with these numbers."""
+    places = [m for m in unet.modules() if hasattr(m, "pe")] if frames is not None else []
+    whole = [place.pe for place in places]
+    try:
+        for place in places:
+            place.pe = place.pe[:, frames]
+        yield
+    finally:
+        for place, codes in zip(places, whole, strict=True):
+            place.pe = codes
 
 
 def begin(motion: Any) -> None:

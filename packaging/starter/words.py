@@ -154,7 +154,7 @@ def plain_caption(
     if len(scene.things) == 2:
         first, *rest = motion.split(" ")
         motion = " ".join([PLURAL.get(first, first), *rest])
-    if not clip and rng.random() < 0.5:
+    if not clip and rng.random() < 0.2:
         motion = ""
     ground = _ground(scene, rng) if rng.random() < keep else ""
     lead = _pick(LEADS, rng)
