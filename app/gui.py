@@ -171,28 +171,16 @@ class Program(QObject):
             self._controller.problem.emit(problem, "unexpected")
 
     def _sampler(self) -> Sampler:
-        from core.gpu.sampler import Sampler
+        from core.gpu.source import sampler_for
 
         controller = self._controller
         assert controller is not None
-
-        def worker_pid() -> int | None:
-            return controller.engine.pid
-
-        if not self._options.gpu_trace:
-            return Sampler(worker_pid=worker_pid)
-        from core.gpu import traces
-        from core.gpu.nvml import Nvml
-        from core.gpu.simulated import SimulatedDriver
-
-        trace = traces.load(traces.find(self._options.gpu_trace))
-        driver = SimulatedDriver(trace, worker_pid)
-        self.window.panels.notice.show_text(
-            f"GPU readings are simulated: {trace.title}. {trace.about}", key="simulated"
-        )
-        return Sampler(
-            worker_pid=worker_pid, nvml=Nvml(lambda: driver), process_name=driver.process_name
-        )
+        sampler, trace = sampler_for(self._options.gpu_trace, lambda: controller.engine.pid)
+        if trace is not None:
+            self.window.panels.notice.show_text(
+                f"GPU readings are simulated: {trace.title}. {trace.about}", key="simulated"
+            )
+        return sampler
 
     def _screenshot(self) -> None:
         path = self._options.screenshot

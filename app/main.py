@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from argparse import Namespace
 
-COMMANDS = ("generate", "recipes", "desktop-entry")
+COMMANDS = ("generate", "recipes", "monitor", "desktop-entry")
 
 
 def main(argv: list[str]) -> int:
@@ -33,6 +33,10 @@ def _command(argv: list[str]) -> int:
         from app.launchers import main as launch
 
         return launch(argv[1:])
+    if argv[0] == "monitor":
+        from app.monitor import main as monitor
+
+        return monitor(argv[1:])
     from app.cli import main as cli
 
     return cli(argv)
@@ -45,7 +49,8 @@ def _options(argv: list[str]) -> Namespace:
         prog="framedeck",
         description="A control panel for local AI video generation.",
         epilog="Without a command the window opens. Commands: generate (make a clip without a "
-        "window), recipes (list what can be made), desktop-entry (start by double-click).",
+        "window), recipes (list what can be made), monitor (memory of the GPUs in a terminal), "
+        "desktop-entry (start by double-click).",
     )
     parser.add_argument("--home", type=Path, help="keep everything below this folder")
     parser.add_argument("--theme", choices=("system", "light", "dark"), help="for this start only")

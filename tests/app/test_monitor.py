@@ -1,0 +1,123 @@
+"""The monitor in a terminal, as a process that a person interrupts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from app.monitor import as_lines
+from core.gpu.readings import DeviceReading, ProcessReading, Reading, Role, SystemReading
+
+ROOT = Path(__file__).resolve().parents[2]
+GB = 2**30
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "app", "monitor", *words]
+
+
+def framedeck(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*words),
+        cwd=ROOT,
+        env={**os.environ, "FRAMEDECK_NO_SETUP": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_line_a_reading() -> None:
+    done = framedeck("--count", "3", "--interval", "0.1", "--gpu-trace", "wan-i2v-24gb")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3
+    for line in lines:
+        assert "GPU 0 NVIDIA GeForce RTX 3090 (simulated)  2.0 / 24.0 GB  2 %  41 °C  32 W" in line
+        assert "ComfyUI 1.4 GB · desktop 585 MB" in line
+    assert done.stderr.startswith("Simulated: WAN")
+
+
+def test_without_a_driver_it_is_main_memory() -> None:
+    done = framedeck("--count", "1")
+    assert done.returncode == 0, done.stderr
+    if "GPU 0" not in done.stdout:
+        assert re.search(r"main memory  [0-9.]+ / [0-9.]+ GB  CPU", done.stdout)
+
+
+def test_json_lines_hold_everything() -> None:
+    done = framedeck("--json", "--count", "2", "--interval", "0.1", "--gpu-trace", "wan-i2v-24gb")
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert first["devices"][0]["used_bytes"] == 2065 * 2**20
+    assert first["devices"][0]["processes"][0]["name"] == "ComfyUI"
+    assert first["driver"] == "simulated"
+    assert second["at_seconds"] - first["at_seconds"] >= 0.09
+    assert abs(second["unix_seconds"] - time.time()) < 60
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+def test_ctrl_c_ends_it_well() -> None:
+    process = subprocess.Popen(
+        command("--interval", "5"),
+        cwd=ROOT,
+        env={**os.environ, "FRAMEDECK_NO_SETUP": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (0, "")
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.skipif(os.name == "nt", reason="closes a POSIX pipe")
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    process = subprocess.Popen(
+        command("--interval", "0.1"),
+        cwd=ROOT,
+        env={**os.environ, "FRAMEDECK_NO_SETUP": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(10), errors) == (0, "")
+
+
+@pytest.mark.parametrize("words", [("--interval", "0"), ("--count", "0"), ("--gpu-trace", "none")])
+def test_bad_arguments(words: tuple[str, str]) -> None:
+    done = framedeck(*words)
+    assert done.returncode == 2
+    assert words[1] in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_is_not_known_is_a_dash() -> None:
+    processes = (
+        ProcessReading(1, "a", Role.OTHER, None),
+        *(ProcessReading(n, f"p{n}", Role.OTHER, n * GB) for n in range(2, 9)),
+    )
+    card = DeviceReading(0, "Card", None, None, None, None, None, processes)
+    reading = Reading(0.0, (card,), SystemReading(GB, GB, None, 1, None), None)
+    text = as_lines(reading).split("  ", 1)[1]
+    assert (
+        text
+        == "GPU 0 Card  – / – GB  – %  – °C  – W  p8 8.0 GB · p7 7.0 GB · p6 6.0 GB · p5 5.0 GB"
+    )
