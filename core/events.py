@@ -181,9 +181,13 @@ def to_json(event: Event) -> dict[str, Any]:
     return {"event": type(event).__name__, **asdict(event)}
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+"""Kept, because `json.dumps` would make one anew for each event."""
+
+
 def dumps(event: Event) -> str:
     """Return the event as one line of JSON."""
-    return json.dumps(to_json(event), ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(to_json(event))
 
 
 def from_json(data: Mapping[str, Any]) -> Event:

@@ -97,6 +97,7 @@ def produce(orders: Any, queue: Any, fd: Any, rest: str) -> None:
 
 def canvas() -> Any:
     """Return a shown widget that paints `image` and keeps what `intact` said after it."""
+    from PySide6.QtCore import Qt
     from PySide6.QtGui import QPainter
     from PySide6.QtWidgets import QWidget
 
@@ -113,6 +114,8 @@ def canvas() -> Any:
                 self.after()
 
     made = Canvas()
+    # As the stage's picture: it paints all of itself, so Qt need not fill it first.
+    made.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
     made.resize(WIDTH, HEIGHT)
     made.show()
     return made
