@@ -120,7 +120,13 @@ class TraceWindow(QDialog):
             parts.append(trace.bands[-1].outcome)
         if peak is not None:
             phase = trace.phase_at(float(trace.times[peak[0]]))
+            found = trace.figures
             parts.append(f"peak {gigabytes(peak[1])} in {phase}")
+            parts.append(f"average {gigabytes(found.average_bytes)}")
+            parts.append(f"lowest {gigabytes(found.lowest_bytes)}")
+            parts.append(f"at the end {gigabytes(found.last_bytes)}")
+            if found.energy_wh is not None:
+                parts.append(f"{found.energy_wh:.2f} Wh")
             parts.append(f"all memory in use on {self._track.name}")
         return " · ".join(parts)
 

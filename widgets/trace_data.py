@@ -7,6 +7,7 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
+from core.gpu.figures import Figures, figures_of
 from widgets.timeline_data import (
     LOAD,
     POWER,
@@ -65,6 +66,11 @@ class Trace:
             return None
         number = int(known[used[known].argmax()])
         return number, float(used[number])
+
+    @property
+    def figures(self) -> Figures:
+        """Peak, average, lowest and last of all memory in use, and the energy drawn."""
+        return figures_of(self.times, self.rows[:, USED], self.rows[:, POWER])
 
     def phase_at(self, seconds: float) -> str:
         """Return the name of the phase at that time."""

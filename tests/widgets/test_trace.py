@@ -148,6 +148,8 @@ def test_what_it_says_and_draws(panel: TimelinePanel) -> None:
     window = trace_of(panel)
     words = window._words.text()
     assert words.startswith("Scene 1: fog/rain · 20.0 s · finished · peak 14.0 GB in sample")
+    assert " · average 8.0 GB · lowest 8.0 GB · at the end 8.0 GB · " in words
+    assert "Wh" not in words  # Power was not read.
     assert "NVIDIA card" in words
     item = window._plot.getPlotItem()
     import pyqtgraph as pg
