@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import Category, Problem, ProblemError
+from core.outputs.container import open_to_read
 
 RECIPE_KEY = "framedeck"
 """Name of the metadata entry that holds the recipe as JSON."""
@@ -57,7 +58,7 @@ def read_frames(path: str | os.PathLike[str], max_bytes: int) -> Iterator[ReadFr
             )
         )
     try:
-        with av.open(os.fspath(clip), metadata_errors="replace") as container:
+        with open_to_read(clip) as container:
             video = container.streams.video
             if not video or video[0].codec_context is None:
                 raise ValueError("no video in it that can be decoded")
@@ -118,7 +119,7 @@ def container_recipe(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     import av
 
     try:
-        with av.open(os.fspath(path), metadata_errors="replace") as container:
+        with open_to_read(path) as container:
             text = container.metadata.get(RECIPE_KEY) or container.metadata.get("comment")
         data = json.loads(text or "")
     except (av.FFmpegError, ValueError):

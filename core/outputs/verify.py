@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.outputs.container import open_to_read
 from core.outputs.marks import (
     GRID,
     digest_of,
@@ -176,7 +177,7 @@ def inspect(path: Path, expected: Expected, on_verify: Counter | None = None) ->
 
     found = Findings()
     try:
-        container = av.open(os.fspath(path), format="mp4", metadata_errors="replace")
+        container = open_to_read(path, format="mp4")
     except (av.FFmpegError, ValueError) as error:
         found.faults.append(f"It is not a readable clip: {_reason(error)}.")
         return found
