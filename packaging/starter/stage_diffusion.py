@@ -16,18 +16,19 @@ from pool import USUAL, Pool
 from core.engines.local.starter import vocabulary_of
 
 IMAGE_STEPS, IMAGES = 1000, 32
-CLIP_STEPS, CLIPS, BESIDE = 4500, 4, 20
-SHORT_STEPS, SHORT, WIDE = 2000, 6, 2.5
+CLIP_STEPS, CLIPS, BESIDE = 4500, 4, 10
+SHORT_STEPS, SHORT, WIDE = 3300, 6, 2.5
 """Motion is first learned from a few frames out of each clip, and more clips at once."""
 
-EARLY_STEPS = 1700
+EARLY_STEPS = 3300
 """Until then most noise is high: there it is decided what moves where."""
 
-EASY_STEPS, EASY = 200, ("right", "down", "grows", "crosses")
-"""At first all motions go one way: place then depends on time alone, without any word.
+ENDS_STEPS, ENDS = 2350, 32
+"""The stage for clips begins with single pictures, most of them the last of a clip.
 
-With every motion and its opposite from the start, only word, time and place
-together mean something, which is found very late.
+What the word for a motion means shows best where the motion ends. Learned from
+whole clips alone, it only shows in word, time and place together, which is
+found very late.
 """
 
 CHUNKS = 40
@@ -59,32 +60,38 @@ class Lesson:
         """Return the numbers of `texts`, one row each."""
         return self._torch.tensor([self._tokens(t) for t in texts], device=runs.device())
 
-    def images(self, draw: int, count: int, chunks: int) -> tuple[Any, list[str]]:
-        """Return latents (count, c, 8, 8) of single frames, and words for them."""
+    def images(
+        self, draw: int, count: int, chunks: int, *, ends: float = 0.0
+    ) -> tuple[Any, list[str]]:
+        """Return latents (count, c, 8, 8) of single frames, and words for them.
+
+        The share `ends` of them are last frames.
+        """
         rng = np.random.default_rng((2, draw))
         latents, texts = [], []
         for _ in range(count):
             chunk = self.pool[_share(rng, draw, chunks)]
             which = int(rng.integers(len(chunk.scenes)))
-            latents.append(chunk.latents[which, int(rng.integers(chunk.latents.shape[1]))])
+            last = chunk.latents.shape[1] - 1
+            frame = last if rng.random() < ends else int(rng.integers(last + 1))
+            latents.append(chunk.latents[which, frame])
             texts.append(words.caption(chunk.scenes[which], rng, clip=False))
         return self._torch.stack(latents).float().to(runs.device()), texts
 
     def clips(
-        self, draw: int, count: int, chunks: int, *, short: bool = False, easy: bool = False
+        self, draw: int, count: int, chunks: int, *, short: bool = False
     ) -> tuple[Any, list[str]]:
         """Return latents (count, c, frames, 8, 8) of one length, and words for them.
 
-        With `easy`, only motions in `EASY`. With `short`, there are `WIDE` times
-        as many clips of the usual length, and all their frames.
+        With `short`, there are `WIDE` times as many clips of the usual length,
+        and all their frames.
         """
         rng = np.random.default_rng((3, draw))
         chunk = self.pool[_share(rng, draw, chunks)]
         while short and chunk.latents.shape[1] != USUAL:
             chunk = self.pool[_share(rng, draw, chunks)]
         count = int(count * WIDE) if short else count
-        able = [i for i, one in enumerate(chunk.scenes) if not easy or one.motion in EASY]
-        which = rng.choice(able or len(chunk.scenes), count).tolist()
+        which = rng.choice(len(chunk.scenes), count).tolist()
         texts = [words.caption(chunk.scenes[i], rng) for i in which]
         return chunk.latents[which].float().transpose(1, 2).to(runs.device()), texts
 
@@ -154,16 +161,20 @@ def train_clips(work: Path, steps: int = CLIP_STEPS, members: int = 1) -> None:
     tie(image, unet)
 
     def loss_of(step: int, draw: int) -> Any:
+        early = step < EARLY_STEPS
+        if step < ENDS_STEPS:
+            clean, texts = lesson.images(draw, ENDS, CHUNKS, ends=0.7)
+            return lesson.loss(image, text, clean, texts, power=0.4)
+        clean, texts = lesson.images(draw, BESIDE, CHUNKS, ends=0.4 if early else 0.0)
+        beside = lesson.loss(image, text, clean, texts)
         short = step < SHORT_STEPS and step % 4 > 0
-        easy = step < EASY_STEPS
-        clean, texts = lesson.clips(draw, CLIPS, CHUNKS, short=short, easy=easy)
-        seen = sorted(np.random.default_rng((4, draw)).choice(USUAL, SHORT, replace=False))
-        with numbered(unet, seen if short else None):
-            clean = clean[:, :, seen] if short else clean
-            power = 0.25 if step < EARLY_STEPS else 0.6
-            loss = lesson.loss(unet, text, clean, texts, power=power)
-        clean, texts = lesson.images(draw, BESIDE, CHUNKS)
-        return loss + 0.3 * lesson.loss(image, text, clean, texts)
+        clean, texts = lesson.clips(draw, CLIPS, CHUNKS, short=short)
+        between = np.random.default_rng((4, draw)).choice(USUAL - 2, SHORT - 2, replace=False)
+        seen = [0, *sorted(int(n) + 1 for n in between), USUAL - 1] if short else None
+        with numbered(unet, seen):
+            clean = clean[:, :, seen] if seen else clean
+            loss = lesson.loss(unet, text, clean, texts, power=0.25 if early else 0.6)
+        return loss + 0.2 * beside
 
     models = {"unet": unet, "text": text}
     runs.Run("clip", work, models, loss_of, steps, 1.5e-3, 0.997, members).train()
