@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,10 @@ def drop(window: MainWindow, path: Path) -> bool:
         Qt.MouseButton.LeftButton,
         Qt.KeyboardModifier.NoModifier,
     )
-    enter = QDragEnterEvent(QPoint(400, 300), copy, data, left, none)
+    with warnings.catch_warnings():
+        # Qt 6.12 wants a QPointF, of which earlier ones know nothing.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        enter = QDragEnterEvent(QPoint(400, 300), copy, data, left, none)
     enter.ignore()
     QApplication.sendEvent(window, enter)
     if not enter.isAccepted():
