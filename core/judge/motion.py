@@ -68,7 +68,7 @@ def _slope(time: Numbers, values: Numbers) -> float:
 
 def _winding(x: Numbers, y: Numbers) -> float:
     """Return the angle by which a path goes around its own middle, radians."""
-    middle_x, middle_y = (x.max() + x.min()) / 2, (y.max() + y.min()) / 2
+    middle_x, middle_y = (float(np.max(v) + np.min(v)) / 2 for v in (x, y))
     angles = np.unwrap(np.arctan2(y - middle_y, x - middle_x))
     return float(angles[-1] - angles[0])
 

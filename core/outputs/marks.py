@@ -49,7 +49,7 @@ def signature(plane: np.ndarray) -> np.ndarray:
     cell_rows = height // GRID
     # Rows are summed first, in whole vectors; 16 bits hold 257 rows of 255.
     kind = np.uint16 if cell_rows <= 257 else np.uint32
-    sums = plane.reshape(GRID, cell_rows, width).sum(axis=1, dtype=kind)
+    sums: Any = plane.reshape(GRID, cell_rows, width).sum(axis=1, dtype=kind)
     cells = sums.reshape(GRID, GRID, width // GRID).sum(axis=2, dtype=np.uint64)
     count = cell_rows * (width // GRID)
     means: np.ndarray = ((cells + count // 2) // count).astype(np.uint8)
