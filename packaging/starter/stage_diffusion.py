@@ -16,14 +16,14 @@ from pool import USUAL, Pool
 from core.engines.local.starter import vocabulary_of
 
 IMAGE_STEPS, IMAGES = 1000, 32
-CLIP_STEPS, CLIPS, BESIDE = 4500, 4, 10
-SHORT_STEPS, SHORT, WIDE = 3300, 6, 2.5
+CLIP_STEPS, CLIPS, BESIDE = 9000, 4, 16
+SHORT_STEPS, SHORT, WIDE = 4300, 6, 2.5
 """Motion is first learned from a few frames out of each clip, and more clips at once."""
 
-EARLY_STEPS = 3300
+EARLY_STEPS = 4300
 """Until then most noise is high: there it is decided what moves where."""
 
-ENDS_STEPS, ENDS = 2350, 32
+ENDS_STEPS, ENDS = 2900, 32
 """The stage for clips begins with single pictures, most of them the last of a clip.
 
 What the word for a motion means shows best where the motion ends. Learned from
@@ -163,10 +163,10 @@ def train_clips(work: Path, steps: int = CLIP_STEPS, members: int = 1) -> None:
     def loss_of(step: int, draw: int) -> Any:
         early = step < EARLY_STEPS
         if step < ENDS_STEPS:
-            clean, texts = lesson.images(draw, ENDS, CHUNKS, ends=0.7)
-            return lesson.loss(image, text, clean, texts, power=0.4)
-        clean, texts = lesson.images(draw, BESIDE, CHUNKS, ends=0.4 if early else 0.0)
-        beside = lesson.loss(image, text, clean, texts)
+            clean, texts = lesson.images(draw, ENDS, CHUNKS, ends=0.8)
+            return lesson.loss(image, text, clean, texts, power=0.3)
+        clean, texts = lesson.images(draw, BESIDE, CHUNKS, ends=0.7 if early else 0.0)
+        beside = lesson.loss(image, text, clean, texts, power=0.4 if early else 1.0)
         short = step < SHORT_STEPS and step % 4 > 0
         clean, texts = lesson.clips(draw, CLIPS, CHUNKS, short=short)
         between = np.random.default_rng((4, draw)).choice(USUAL - 2, SHORT - 2, replace=False)
@@ -174,7 +174,7 @@ def train_clips(work: Path, steps: int = CLIP_STEPS, members: int = 1) -> None:
         with numbered(unet, seen):
             clean = clean[:, :, seen] if seen else clean
             loss = lesson.loss(unet, text, clean, texts, power=0.25 if early else 0.6)
-        return loss + 0.2 * beside
+        return loss + 0.4 * beside
 
     models = {"unet": unet, "text": text}
     runs.Run("clip", work, models, loss_of, steps, 1.5e-3, 0.997, members).train()
