@@ -146,12 +146,17 @@ class Parameter:
         noun = "a number" if self.kind is Kind.NUMBER else "a whole number"
         parts = [f"Use {noun}"]
         if self.minimum is not None and self.maximum is not None:
-            parts.append(f"from {self.minimum:g} to {self.maximum:g}")
+            parts.append(f"from {_plain(self.minimum)} to {_plain(self.maximum)}")
         elif self.minimum is not None:
-            parts.append(f"of at least {self.minimum:g}")
+            parts.append(f"of at least {_plain(self.minimum)}")
         if self.multiple:
             parts.append(f"that is a multiple of {self.multiple}")
         return " ".join(parts) + "."
+
+
+def _plain(number: float) -> str:
+    """Return a limit as people write it, all its digits where it is whole."""
+    return str(int(number)) if number == int(number) else f"{number:g}"
 
 
 @dataclass(frozen=True, slots=True)

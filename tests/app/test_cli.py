@@ -123,6 +123,7 @@ def test_recipes_tells_names_and_ranges(home: Path) -> None:
     assert done.returncode == 0
     assert "starter:" in done.stdout
     assert "from 8 to 128" in done.stdout
+    assert "from 0 to 4294967295" in done.stdout
     data = json.loads(framedeck("recipes", "--json").stdout)
     assert data[0]["id"] == "starter"
     assert data[0]["parameters"]["prompt"]["required"] is True
