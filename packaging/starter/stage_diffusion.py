@@ -17,13 +17,13 @@ from core.engines.local.starter import vocabulary_of
 
 IMAGE_STEPS, IMAGES = 1000, 32
 CLIP_STEPS, CLIPS, BESIDE = 9000, 4, 16
-SHORT_STEPS, SHORT, WIDE = 4300, 6, 2.5
+SHORT_STEPS, SHORT, WIDE = 5500, 6, 2.5
 """Motion is first learned from a few frames out of each clip, and more clips at once."""
 
-EARLY_STEPS = 4300
+EARLY_STEPS = 5500
 """Until then most noise is high: there it is decided what moves where."""
 
-ENDS_STEPS, ENDS = 2900, 32
+ENDS_STEPS, ENDS = 1300, 32
 """The stage for clips begins with single pictures, most of them the last of a clip.
 
 What the word for a motion means shows best where the motion ends. Learned from
@@ -110,7 +110,7 @@ class Lesson:
         time = (share * len(self._signal)).long().clamp_max(len(self._signal) - 1).to(clean.device)
         shape = (count, *[1] * (clean.ndim - 1))
         signal, much = self._signal[time].view(shape), self._noise[time].view(shape)
-        noise = torch.randn(clean.shape).to(clean.device)
+        noise = torch.randn(clean.shape, device=clean.device)
         states = text(self.tokens(texts))[0]
         if clean.ndim == 5:
             states = states.repeat_interleave(clean.shape[2], 0)

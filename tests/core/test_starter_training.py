@@ -103,6 +103,7 @@ def small(kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> SimpleNamesp
         (kit.stage_diffusion, "CLIPS", 2),
         (kit.stage_diffusion, "BESIDE", 2),
         (kit.stage_diffusion, "CHUNKS", 2),
+        (kit.stage_diffusion, "ENDS_STEPS", 0),
         (kit.pool, "CLIPS", 3),
     ):
         monkeypatch.setattr(module, name, value)
