@@ -35,6 +35,17 @@ def framedeck(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def begun(*words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(*words),
+        cwd=ROOT,
+        env={**os.environ, "FRAMEDECK_NO_SETUP": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def test_a_line_a_reading() -> None:
     done = framedeck("--count", "3", "--interval", "0.1", "--gpu-trace", "wan-i2v-24gb")
     assert done.returncode == 0, done.stderr
@@ -65,14 +76,7 @@ def test_json_lines_hold_everything() -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 def test_ctrl_c_ends_it_well() -> None:
-    process = subprocess.Popen(
-        command("--interval", "5"),
-        cwd=ROOT,
-        env={**os.environ, "FRAMEDECK_NO_SETUP": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = begun("--interval", "5")
     assert process.stdout is not None
     assert process.stdout.readline()
     began = time.monotonic()
@@ -84,14 +88,7 @@ def test_ctrl_c_ends_it_well() -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="closes a POSIX pipe")
 def test_a_reader_that_goes_away_is_no_error() -> None:
-    process = subprocess.Popen(
-        command("--interval", "0.1"),
-        cwd=ROOT,
-        env={**os.environ, "FRAMEDECK_NO_SETUP": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = begun("--interval", "0.1")
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.readline()
