@@ -12,7 +12,7 @@ LEFT, RIGHT, BOTTOM = 36, 8, 22
 """Room around the plot, pixels: names of amounts, nothing, names of times."""
 STRIP = 24
 """Height of the strip of bands above the curve, pixels."""
-FUTURE = 74
+FUTURE = 58
 """Room to the right of now, pixels: there stands the name of the total."""
 HEADROOM = 5
 """Pixels between the strip and the total's line."""

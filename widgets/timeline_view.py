@@ -208,7 +208,8 @@ class TimelineView(QWidget):
         edge = round(min(scale.x_of(now), right))
         if right - edge >= FUTURE - 2:
             text = QRectF(edge + 6, y + 2, FUTURE - 6, 15)
-            name = f"{'' if whole else 'of '}{track.total_bytes / GIGABYTE:.3g} GB"
+            amount = f"{track.total_bytes / GIGABYTE:.3g}"
+            name = f"{amount} GB" if whole else f"of {amount}"
             self._name.paint(
                 painter,
                 text,
