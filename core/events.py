@@ -53,9 +53,12 @@ class JobEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStarted(JobEvent):
-    """The engine's process answers. `device` is such as "cpu" or "cuda:0"."""
+    """The engine's process answers. `device` is such as "cpu" or "cuda:0".
 
-    pid: int
+    `pid` is None when the process is not one of this machine.
+    """
+
+    pid: int | None
     device: str
     cold: bool
 
@@ -65,6 +68,19 @@ class PhaseStarted(JobEvent):
     """A phase began; the one before it, if any, ended."""
 
     phase: Phase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStarted(JobEvent):
+    """A node of a ComfyUI graph began; the one before it, if any, ended.
+
+    Attributes:
+        node: Its id in the graph; "" when the last node ended and none follows.
+        title: What it is called there.
+    """
+
+    node: str
+    title: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,12 +144,12 @@ class MemoryRead(JobEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished(JobEvent):
-    """The job ended with a verified clip."""
+    """The job ended with a verified clip. Peaks are None when nobody could read them."""
 
     output: Output
     seed: int
     seconds: float
-    peak_rss_bytes: int
+    peak_rss_bytes: int | None
     peak_vram_bytes: int | None
 
 
@@ -155,6 +171,7 @@ class Failed(JobEvent):
 Event = (
     WorkerStarted
     | PhaseStarted
+    | NodeStarted
     | Progressed
     | Sampled
     | FramesPublished

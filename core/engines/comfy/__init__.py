@@ -1,0 +1,1 @@
+"""Driving ComfyUI servers: graphs in, verified files out."""
