@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 _KEEPS_BYTES_SINCE = 19
@@ -25,3 +27,93 @@ def open_to_read(path: str | os.PathLike[str], **given: Any) -> Any:
     if int(av.__version__.split(".")[0]) < _KEEPS_BYTES_SINCE:
         given["metadata_errors"] = "replace"
     return av.open(os.fspath(path), **given)
+
+
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """What a file is, by its first bytes.
+
+    Attributes:
+        format: FFmpeg's name of the one reader to use; guessing by content could
+            find a playlist that leads to other files.
+        suffix: The suffix it gets here.
+        still: A single picture.
+    """
+
+    format: str
+    suffix: str
+    still: bool = False
+
+
+MP4 = FileKind("mp4", ".mp4")
+# A poster beside the file is a .jpg already.
+_JPEG = FileKind("jpeg_pipe", ".jpeg", still=True)
+_KINDS = (
+    (b"\x1a\x45\xdf\xa3", FileKind("matroska", ".webm")),
+    (b"GIF8", FileKind("gif", ".gif")),
+    (b"\x89PNG\r\n\x1a\n", FileKind("png_pipe", ".png", still=True)),
+    (b"\xff\xd8\xff", _JPEG),
+)
+
+
+def kind_of(path: str | os.PathLike[str]) -> FileKind | None:
+    """Return what a file is; None for kinds that are not read here. Raises OSError."""
+    with Path(path).open("rb") as file:
+        head = file.read(64)
+    if head[4:8] == b"ftyp":
+        return MP4
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return FileKind("webp_pipe", ".webp", still=not _animated(head))
+    return next((kind for start, kind in _KINDS if head.startswith(start)), None)
+
+
+def _animated(head: bytes) -> bool:
+    return head[12:16] == b"VP8X" and bool(head[20] & 2)
+
+
+def still_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Return the width and height that a picture's head declares, decoding nothing.
+
+    None when the head does not say. Raises OSError.
+    """
+    with Path(path).open("rb") as file:
+        head = file.read(256 * 1024)
+    return picture_size(head)
+
+
+def picture_size(head: bytes) -> tuple[int, int] | None:
+    """As `still_size`, from the first bytes of a PNG, JPEG, GIF or WebP."""
+    if head.startswith(b"\x89PNG\r\n\x1a\n") and len(head) >= 24:
+        return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    if head.startswith(b"GIF8") and len(head) >= 10:
+        return int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little")
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP" and len(head) >= 30:
+        return _webp_size(head)
+    return _jpeg_size(head) if head.startswith(b"\xff\xd8") else None
+
+
+def _webp_size(head: bytes) -> tuple[int, int] | None:
+    kind = head[12:16]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 ":
+        sizes = int.from_bytes(head[26:28], "little"), int.from_bytes(head[28:30], "little")
+        return sizes[0] & 0x3FFF, sizes[1] & 0x3FFF
+    return None
+
+
+def _jpeg_size(head: bytes) -> tuple[int, int] | None:
+    at = 2
+    while at + 9 <= len(head) and head[at] == 0xFF:
+        mark = head[at + 1]
+        if mark == 0xFF:  # Padding.
+            at += 1
+            continue
+        if 0xC0 <= mark <= 0xCF and mark not in (0xC4, 0xC8, 0xCC):
+            high, wide = head[at + 5 : at + 7], head[at + 7 : at + 9]
+            return int.from_bytes(wide, "big"), int.from_bytes(high, "big")
+        at += 2 + int.from_bytes(head[at + 2 : at + 4], "big")
+    return None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.outputs.container import open_to_read
+from core.outputs.container import MP4, kind_of, open_to_read
 from core.outputs.marks import (
     GRID,
     digest_of,
@@ -34,6 +34,9 @@ CELL_TOLERANCE = 24
 """Most that the mean of one cell may differ from the source."""
 FRAME_TOLERANCE = 4.0
 """Most that a frame's cells may differ from the source on average."""
+
+MOST_PIXELS = 16_384 * 8_192
+"""Largest frame that is decoded; a small file can claim to hold more than any memory."""
 
 Counter = Callable[[int, int], None]
 
@@ -153,22 +156,31 @@ def _cells(plane: np.ndarray) -> np.ndarray:
 
 @dataclass(slots=True)
 class Findings:
-    """What decoding a whole clip showed."""
+    """What decoding a whole clip showed.
+
+    Attributes:
+        faults: What is wrong with it.
+        doubts: What may be meant so: nothing but black, or nothing that moves.
+    """
 
     faults: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
     frames: int = 0
     width: int = 0
     height: int = 0
     fps: float = 0.0
 
 
-def inspect(path: Path, expected: Expected, on_verify: Counter | None = None) -> Findings:
+def inspect(
+    path: Path, expected: Expected, on_verify: Counter | None = None, *, container: str = "mp4"
+) -> Findings:
     """Read a clip wholly, decode every frame and compare it with what is expected.
 
     Args:
         path: The clip; its name may end in anything.
         expected: What it should hold.
         on_verify: Told (frames done, frames expected); what it raises goes through.
+        container: FFmpeg's name of the file's kind.
 
     Returns:
         What was found; no faults when the clip is right.
@@ -177,17 +189,20 @@ def inspect(path: Path, expected: Expected, on_verify: Counter | None = None) ->
 
     found = Findings()
     try:
-        container = open_to_read(path, format="mp4")
+        opened = open_to_read(path, format=container)
     except (av.FFmpegError, ValueError) as error:
         found.faults.append(f"It is not a readable clip: {_reason(error)}.")
         return found
-    with container:
-        if not container.streams.video:
+    with opened:
+        if not opened.streams.video:
             found.faults.append("It holds no video.")
             return found
-        stream = container.streams.video[0]
+        stream = opened.streams.video[0]
         if stream.codec_context is None:
             found.faults.append("Its video is of a kind that cannot be decoded.")
+            return found
+        if stream.width * stream.height > MOST_PIXELS:
+            found.faults.append(f"Its frames claim to be {stream.width}×{stream.height}.")
             return found
         stream.thread_type = "FRAME"
         # Left to itself the decoder takes one more than there are cores, and is slower.
@@ -195,7 +210,7 @@ def inspect(path: Path, expected: Expected, on_verify: Counter | None = None) ->
         stream.codec_context.options = {"err_detect": "explode"}
         reader = _Reader(found, expected, on_verify, expected.frames or stream.frames)
         try:
-            for packet in container.demux(stream):
+            for packet in opened.demux(stream):
                 reader.read(packet)
         except (av.FFmpegError, ValueError) as error:
             found.faults.append(f"It stops decoding after {found.frames} frames: {_reason(error)}.")
@@ -257,8 +272,9 @@ class _Reader:
         """Note what only shows at the end. `promised`: frames that the header speaks of."""
         found, expected = self.found, self.expected
         say = found.faults.append
-        frames = expected.frames if expected.frames is not None else promised
-        if found.frames != frames:
+        # Not every container counts its frames.
+        frames = expected.frames if expected.frames is not None else promised or found.frames
+        if found.frames != frames or not frames:
             say(f"It has {found.frames} frames instead of {frames}.")
         size = (expected.width, expected.height)
         if size != (None, None) and size != (found.width, found.height):
@@ -280,10 +296,11 @@ class _Reader:
 
         source = self.expected.signatures
         if source is None:
+            doubt = self.found.doubts.append
             if self.watch.seen and not self.watch.lit:
-                say("All its frames are black.")
+                doubt("All its frames are black.")
             elif self.watch.seen > 1 and not self.watch.moved:
-                say("All its frames are the same.")
+                doubt("All its frames are the same.")
             return
         if len(self.signatures) != len(source):
             return  # said already, as a number of frames or a size
@@ -332,8 +349,11 @@ def verify_file(
     except ValueError:
         expected = Expected()
         faults.append("What was recorded about the clip cannot be read.")
-    found = inspect(clip, expected, on_verify)
+    kind = kind_of(clip) or MP4
+    found = inspect(clip, expected, on_verify, container=kind.format)
     faults += found.faults
+    # A file that is known to be what was made may be black or still: that was told then.
+    faults += [] if against == "recipe" else found.doubts
     if recorded is None and _should_be_sealed(clip):
         faults.append("Its end is missing.")
     return Verdict(

@@ -231,7 +231,7 @@ def _websocket() -> Any:
     """Return a socket that refuses frames longer than MOST_FRAME_BYTES by their head."""
     import websocket
 
-    quick = ((sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1),)
+    quick = [(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)]
     made: Any = websocket.WebSocket(sockopt=quick, skip_utf8_validation=True)
     buffer = made.frame_buffer
     read_length = buffer.recv_length
