@@ -162,10 +162,14 @@ class Stopped(JobEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed(JobEvent):
-    """The job ended with a problem."""
+    """The job ended with a problem.
+
+    `lost`: it was on a server that knows nothing of it any more.
+    """
 
     problem: Problem
     seconds: float
+    lost: bool = False
 
 
 Event = (

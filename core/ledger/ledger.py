@@ -191,7 +191,8 @@ class Ledger(LedgerReader):
             case Stopped():
                 action, problem = Action.STOP, None
             case Failed():
-                action, problem = Action.FAIL, ending.problem
+                action = Action.LOSE if ending.lost else Action.FAIL
+                problem = ending.problem
         with self._store.write() as database:
             key, attempt = steps.step(database, job_id, action)
             run = steps.close_attempt(database, key, attempt, problem, ending.seconds)

@@ -128,7 +128,7 @@ class Fetching:
                     part_path(target, self.job.id, name).unlink(missing_ok=True)
 
     def _checked(self, source: Remote | bytes, part: Path) -> tuple[FileKind, Findings, float]:
-        """Write the file to `part` until it is right. Raises ProblemError, StoppedError, OSError."""
+        """Write the file to `part` until it is right; raises as `fetch`, and OSError."""
         faults: list[str] = []
         for attempt in range(self.checks.retries + 1):
             if attempt and self.pause(self.checks.settle_seconds):

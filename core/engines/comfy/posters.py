@@ -22,14 +22,16 @@ def poster(path: Path, kind: FileKind) -> bytes:
     import av
 
     best: tuple[float, Any] | None = None
-    with contextlib.suppress(av.FFmpegError, ValueError):
-        with open_to_read(path, format=kind.format) as container:
-            for index, frame in enumerate(container.decode(video=0)):
-                detail = float(frame.to_ndarray(format="gray")[::3, ::3].std())
-                if best is None or detail > 1.1 * best[0]:
-                    best = (detail, frame)
-                if index >= _LOOK_AT:
-                    break
+    with (
+        contextlib.suppress(av.FFmpegError, ValueError),
+        open_to_read(path, format=kind.format) as container,
+    ):
+        for index, frame in enumerate(container.decode(video=0)):
+            detail = float(frame.to_ndarray(format="gray")[::3, ::3].std())
+            if best is None or detail > 1.1 * best[0]:
+                best = (detail, frame)
+            if index >= _LOOK_AT:
+                break
     frame = best[1] if best is not None else av.VideoFrame(64, 64, "rgb24")
     width, height = fitted(frame.width, frame.height, 2 * _MOST_SIDE)
     picture = frame.reformat(width=width, height=height, format="yuvj420p")

@@ -63,6 +63,8 @@ class Listener:
         self._ready = threading.Event()
         self._stop = threading.Event()
         self._again = threading.Event()
+        # Lets the thread leave its wait at once; events cannot be waited for with a socket.
+        self._bell, self._ring = sockets.socketpair()
         self._socket: Any = None
         self.connected = False
         self.connections = 0
@@ -100,14 +102,22 @@ class Listener:
     def deaf(self) -> None:
         """Close this connection and open another one: it is suspected to hear nothing."""
         self._again.set()
+        with contextlib.suppress(OSError):
+            self._ring.send(b".")
 
     def close(self) -> None:
-        """Close the connection and end the thread, within two seconds."""
-        self._stop.set()
-        self._again.set()
+        """Close the connection and end the thread, within two seconds; twice is fine.
+
+        A thread that is just connecting to a host that does not answer ends
+        when that has failed, after three seconds.
+        """
+        self.leave()
         self._thread.join(_CLOSE_SECONDS + 1.0)
-        if self._thread.is_alive():  # It connects to a host that does not answer.
-            self._abandon(self._socket)
+
+    def leave(self) -> None:
+        """Begin to close, and do not wait for it."""
+        self._stop.set()
+        self.deaf()
 
     # --- the thread
 
@@ -131,6 +141,8 @@ class Listener:
             # Many windows must not knock at a server at the same moment when it comes back.
             self._stop.wait(_SETTLE_SECONDS if clean else wait * random.uniform(0.8, 1.2))
             wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+        self._bell.close()
+        self._ring.close()
 
     def _connect(self) -> None:
         """Open the connection. Raises whatever can go wrong."""
@@ -157,7 +169,7 @@ class Listener:
         whole: list[bytes] = []
         kind = _TEXT
         while not self._again.is_set():
-            if not _readable(socket, min(_TICK_SECONDS, _PING_AFTER_SECONDS)):
+            if not _readable(socket, _TICK_SECONDS, self._bell):
                 now = monotonic()
                 if now - alive > _DEAD_AFTER_SECONDS:
                     raise TimeoutError("the server gives no sign of life")
@@ -245,12 +257,16 @@ def _websocket() -> Any:
     return made
 
 
-def _readable(socket: Any, seconds: float) -> bool:
-    """Wait until there is something to read."""
+def _readable(socket: Any, seconds: float, bell: sockets.socket | None = None) -> bool:
+    """Wait until there is something to read, or `bell` rings; say whether there is."""
     raw = socket.sock
     if raw is None:
         raise ConnectionError("closed")
     pending = getattr(raw, "pending", None)  # What TLS has read ahead.
     if pending is not None and pending():
         return True
-    return bool(select.select([raw], [], [], max(0.0, seconds))[0])
+    both = [raw] if bell is None else [raw, bell]
+    found = select.select(both, [], [], max(0.0, seconds))[0]
+    if bell is not None and bell in found:
+        bell.recv(64)
+    return raw in found

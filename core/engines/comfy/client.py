@@ -1,0 +1,236 @@
+"""A ComfyUI server as an engine: a job goes in, events come out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+
+from core.engines.base import Released
+from core.engines.comfy.free import CleanUps, Freed, free
+from core.engines.comfy.given import graph_of
+from core.engines.comfy.http import Graph, Server, Stats
+from core.engines.comfy.outputs import Checks
+from core.engines.comfy.reconcile import Foreign, foreign
+from core.engines.comfy.run import Run
+from core.errors import ProblemError
+from core.events import Ending, Event
+from core.frames import Ring
+from core.jobs import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long things may take, seconds.
+
+    Attributes:
+        video: A job that makes a clip, from the moment it runs.
+        image: A job that makes a picture.
+        grace: A cancelled job, until it is left to the server.
+        away: The server, until a job it had is given up.
+        stuck: A prompt that is first in line while nothing runs.
+        deaf: A running prompt of which nothing is heard, until the socket is
+            opened anew; doubled each time.
+    """
+
+    video: float = 20 * 60.0
+    image: float = 10 * 60.0
+    grace: float = 5.0
+    away: float = 120.0
+    stuck: float = 30.0
+    deaf: float = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is known of a server beside its address.
+
+    Attributes:
+        shared: Its output folder as this machine sees it.
+        process: Returns the id of its process when it runs on this machine.
+        checks: How its files are checked.
+        patience: How long things may take.
+        free_every: Free its memory after so many finished jobs; 0 never.
+    """
+
+    shared: Path | None = None
+    process: Callable[[], int | None] = field(default=lambda: None)
+    checks: Checks = field(default_factory=Checks)
+    patience: Patience = field(default_factory=Patience)
+    free_every: int = 10
+
+
+class ComfyEngine:
+    """Runs jobs on one ComfyUI server.
+
+    The id of a job is the id of its prompt, so that it is found again whatever
+    ended in between. Nothing of other clients is ever touched.
+
+    Args:
+        base: The server's address, such as "http://127.0.0.1:8188".
+        graphs: Makes the graph of a job whose params hold none. Raises
+            ProblemError when it cannot.
+        options: What else is known of the server.
+        name: Key that jobs name this engine by.
+
+    Raises:
+        ProblemError: The address is none.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        graphs: Callable[[Job, Server], Graph] | None = None,
+        options: Options | None = None,
+        *,
+        name: str = "comfy",
+    ) -> None:
+        self.server = Server(base)
+        self.options = options or Options()
+        self._name = name
+        self._graphs = graphs
+        self._lock = threading.Lock()
+        self._run: Run | None = None
+        self._ring: Ring | None = None
+        self._closed = threading.Event()
+        self._stats: Stats | None = None
+        self.clean_ups = CleanUps(self.options.free_every)
+
+    @property
+    def name(self) -> str:
+        """Key that jobs name this engine by."""
+        return self._name
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process, None when it is not known or not of this machine."""
+        return self.options.process()
+
+    @property
+    def ring(self) -> Ring | None:
+        """Where previews lie, from the first job on."""
+        return self._ring
+
+    def run(self, job: Job) -> Iterator[Event]:
+        """Run `job`, yielding its events; the last is its one ending.
+
+        A prompt of this job that the server has already is taken over, not sent again.
+
+        Raises:
+            RuntimeError: Another job is running, or the engine was closed.
+        """
+        return self._events(job, attach=False)
+
+    def resume(self, job: Job) -> Iterator[Event]:
+        """Follow a job that an earlier start of the program sent; else as `run`.
+
+        Nothing is ever sent: a job that the server does not know ends as lost.
+        """
+        return self._events(job, attach=True)
+
+    def cancel(self, job_id: str) -> None:
+        """Ask the job named `job_id` to stop: its own prompt is interrupted or deleted."""
+        with self._lock:
+            if self._run is not None and self._run.job.id == job_id:
+                self._run.cancel()
+
+    def release(self) -> Released:
+        """Give the server's memory back. A running job of ours ends as Stopped."""
+        began = monotonic()
+        with self._lock:
+            if self._run is not None:
+                self._run.cancel()
+        try:
+            freed = self.free(wait_seconds=self.options.patience.grace)
+        except ProblemError:  # A server that is not there holds nothing.
+            return Released(0, None, monotonic() - began)
+        return Released(max(0, freed.ram_bytes or 0), freed.vram_bytes, monotonic() - began)
+
+    def free(
+        self, *, wait_seconds: float = 1_200.0, waiting: Callable[[], None] | None = None
+    ) -> Freed:
+        """Free the server's memory between prompts, running jobs left alone; call it in a pump.
+
+        Args:
+            wait_seconds: How long a running prompt may hold it up.
+            waiting: Called once when one does.
+
+        Raises:
+            ProblemError: The server does not answer.
+        """
+        server = self.server.fork()
+        try:
+            return free(server, self._closed.wait, wait_seconds=wait_seconds, waiting=waiting)
+        finally:
+            server.close()
+
+    def foreign(self) -> list[Foreign]:
+        """Return the prompts of other clients with their places. Raises ProblemError."""
+        server = self.server.fork()
+        try:
+            run = self._run
+            return foreign(server.queue(), () if run is None else (run.job.id, run.prompt))
+        finally:
+            server.close()
+
+    def close(self) -> None:
+        """End the engine within two seconds; twice is fine. The server goes on."""
+        self._closed.set()
+        with self._lock:
+            run = self._run
+            if run is not None:
+                run.cancel(grace_seconds=1.0)
+            elif self._ring is not None:
+                self._ring.close()
+        self.server.close()
+
+    # --- one run
+
+    def _events(self, job: Job, *, attach: bool) -> Iterator[Event]:
+        with self._lock:
+            if self._run is not None or self._closed.is_set():
+                raise RuntimeError("an engine runs one job at a time, and none once closed")
+            if self._ring is None:
+                self._ring = Ring.create()
+            run = self._run = Run(self, job, self._ring, attach=attach)
+        ended = False
+        try:
+            for event in run.events():
+                ended = isinstance(event, Ending)
+                if ended:
+                    # Before it is handed out: a cancel that comes now is late.
+                    self._forget()
+                yield event
+        finally:
+            if not ended:  # Whoever drained this has gone away.
+                run.abandon()
+            self._forget()
+
+    def graph(self, job: Job) -> Graph:
+        """Return the graph of a job. Raises ProblemError."""
+        return graph_of(job, self.server, self._graphs)
+
+    def stats(self) -> tuple[Stats, bool]:
+        """Return what the server said of itself, and whether it was asked only now.
+
+        Raises:
+            ProblemError: It does not answer.
+        """
+        if self._stats is not None:
+            return self._stats, False
+        self._stats = self.server.stats()
+        return self._stats, True
+
+    def forget_stats(self) -> None:
+        """Ask the server anew next time: it may be another one by then."""
+        self._stats = None
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._run = None
+            if self._closed.is_set() and self._ring is not None:
+                with suppress(OSError):
+                    self._ring.close()
