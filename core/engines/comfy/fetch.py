@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urljoin, urlsplit
@@ -148,7 +148,9 @@ class Fetcher:
             raise self._failed(error) from error
         promised = answer.headers.get("Content-Length", "")
         coded = answer.headers.get("Content-Encoding")
-        if promised.isdecimal() and coded is None and int(promised) != size:
+        if answer.request.method == "HEAD" or coded is not None:
+            return
+        if promised.isdecimal() and int(promised) != size:
             raise self._broken(f"Its answer ended after {size:,} of {promised} bytes.")
 
     def download(self, path: str, target: BinaryIO, *, seconds: float, most_bytes: int) -> int:
@@ -186,8 +188,11 @@ class Fetcher:
         return target
 
     def _refused(self, answer: requests.Response, seconds: float) -> RefusedError:
-        body = b"".join(self.chunks(answer, seconds, MOST_JSON_BYTES))
-        status = answer.status_code
+        body, status = b"", answer.status_code
+        # What it says beside its status is of use, and no more than that.
+        with suppress(ProblemError):
+            for chunk in self.chunks(answer, seconds, MOST_JSON_BYTES):
+                body += chunk
         hint = {
             401: "It asks for a password; put name and password into its address.",
             403: "It does not let us in; check its settings for other machines.",

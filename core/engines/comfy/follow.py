@@ -30,6 +30,7 @@ QUIET_SECONDS = 2.0
 """After this long without a word the socket is not relied on."""
 _POLL_QUIET_SECONDS = 1.0
 _POLL_LIVELY_SECONDS = 5.0
+_POLL_PLACE_SECONDS = 0.3
 _POLL_OVER_SECONDS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5)
 _LOST_AFTER_SECONDS = 1.0
 _LOST_AFTER_MISSES = 2
@@ -288,6 +289,9 @@ class Follower:
             return self._asked_at + _POLL_OVER_SECONDS[self._asked_over]
         if self._history_next:
             return self._asked_at
+        if self.stage is Stage.WAITING and self.place is None:
+            # Sent a moment ago and not begun: it stands behind others.
+            return max(self.heard_at, self._asked_at) + _POLL_PLACE_SECONDS
         quiet_at = max(self.heard_at + QUIET_SECONDS, self._asked_at + _POLL_QUIET_SECONDS)
         usual = min(self._asked_at + _POLL_LIVELY_SECONDS, quiet_at)
         return max(usual, self._asked_at + min(5.0, 20 * cost_seconds))

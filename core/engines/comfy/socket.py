@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import select
+import selectors
 import socket as sockets
 import threading
 from collections import deque
@@ -265,8 +265,11 @@ def _readable(socket: Any, seconds: float, bell: sockets.socket | None = None) -
     pending = getattr(raw, "pending", None)  # What TLS has read ahead.
     if pending is not None and pending():
         return True
-    both = [raw] if bell is None else [raw, bell]
-    found = select.select(both, [], [], max(0.0, seconds))[0]
+    with selectors.DefaultSelector() as waiting:  # `select` itself fails above 1,024 files.
+        waiting.register(raw, selectors.EVENT_READ)
+        if bell is not None:
+            waiting.register(bell, selectors.EVENT_READ)
+        found = {key.fileobj for key, _ in waiting.select(max(0.0, seconds))}
     if bell is not None and bell in found:
         bell.recv(64)
     return raw in found
