@@ -407,7 +407,7 @@ def test_a_retry_after_a_failure_is_a_new_try(
 @pytest.mark.parametrize("known", [True, False])
 def test_a_killed_server_makes_the_job_lost(tmp_path: Path, known: bool) -> None:
     server = Process(tmp_path)
-    wanted = job(tmp_path, graph(steps=100, step_seconds=0.1))
+    wanted = job(tmp_path, graph(steps=40, step_seconds=0.1))
     comfy = engine(server.base, process=lambda: server.pid if known else None)
     try:
         events = comfy.run(wanted)

@@ -133,18 +133,19 @@ class Fetcher:
 
     def chunks(self, answer: requests.Response, seconds: float, most_bytes: int) -> Iterator[bytes]:
         """Yield a body in pieces, within `seconds` and `most_bytes`; raises as `json`."""
-        import requests
+        import urllib3
 
         until, size = monotonic() + seconds, 0
         try:
-            for chunk in answer.iter_content(_CHUNK):
+            # As it comes: `iter_content` would wait for a whole chunk of a body that drips.
+            while chunk := answer.raw.read1(_CHUNK, decode_content=True):
                 size += len(chunk)
                 if size > most_bytes:
                     raise self._broken(f"Its answer is longer than {most_bytes:,} bytes.")
                 if monotonic() > until:
                     raise self._slow(f"It did not finish its answer within {seconds:g} s.")
                 yield chunk
-        except requests.RequestException as error:
+        except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self._failed(error) from error
         promised = answer.headers.get("Content-Length", "")
         coded = answer.headers.get("Content-Encoding")
@@ -209,11 +210,11 @@ class Fetcher:
 
     def _failed(self, error: Exception) -> ProblemError:
         import requests
+        import urllib3
 
         if isinstance(error, requests.Timeout):
             return self._slow("It does not answer in time.", repr(error))
-        # An endless stall while reading a body comes as a connection error.
-        if "timed out" in str(error):
+        if isinstance(error, urllib3.exceptions.TimeoutError):
             return self._slow("It stopped in the middle of its answer.", repr(error))
         return ProblemError(
             Problem(
@@ -256,9 +257,10 @@ def address(text: str) -> str:
     Raises:
         ProblemError: It is none; the problem names the field "address".
     """
-    given = text.strip().rstrip("/")
+    given = text.strip()
     if "://" not in given:
         given = "http://" + given
+    given = given.rstrip("/")
     try:
         parts = urlsplit(given)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname)
