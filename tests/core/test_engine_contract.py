@@ -1,6 +1,8 @@
 """What every engine promises, tried on each of them with real processes and signals.
 
-A further engine adds one `Bench` to BENCHES and inherits all of it.
+A further engine adds one `Bench` to BENCHES and inherits all of it. What is
+promised only by those that own the process doing the work, and may kill it, is
+tried on WORKERS.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ import psutil
 import pytest
 
 from core.engines.base import Engine
+from core.engines.comfy.client import ComfyEngine, Options, Patience
+from core.engines.comfy.http import Graph, Server
 from core.engines.local import families
 from core.engines.local.client import LocalEngine
-from core.errors import Category
+from core.errors import Category, invalid
 from core.events import (
     Ending,
     Event,
@@ -34,6 +38,7 @@ from core.events import (
     WorkerStarted,
 )
 from core.jobs import Job, Phase, new_job
+from tests.comfy import client_bench
 from tests.core import faults
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
@@ -49,11 +54,13 @@ class Bench:
         engine: The engine.
         job: Makes a good job; keyword arguments are its parameters.
         fault: Makes a job in which a fault happens in a phase.
+        end: Ends what the engine does not own.
     """
 
     engine: Engine
     job: Callable[..., Job]
     fault: Callable[[str, str], Job]
+    end: Callable[[], object] | None = None
 
 
 def local(folder: Path) -> Bench:
@@ -75,18 +82,71 @@ def local(folder: Path) -> Bench:
     return Bench(engine, job, fault)
 
 
-BENCHES = {"local": local}
+def comfy(folder: Path) -> Bench:
+    server = client_bench.Process(folder)
+
+    def graph(job: Job, server: Server) -> Graph:
+        if job.family != "test":
+            raise invalid("recipe", "This workflow is not known.", "Choose another one.")
+        given = dict(job.params)
+        kind, at = given.pop("fault", ""), given.pop("at", "")
+        told = {"exception": "a bad day", "memory": "CUDA out of memory"}
+        return client_bench.graph(
+            steps=int(given["steps"]),
+            step_seconds=float(given["step_seconds"]),
+            load_seconds=0.3 if given["frames"] > 8 else 0,
+            decode_seconds=0.3 if given["frames"] > 8 else 0,
+            frames=given["frames"],
+            size=given["width"],
+            **({"raise": told[str(kind)]} if at else {}),
+        )
+
+    small = {"width": 64, "height": 64, "frames": 8, "steps": 3, "step_seconds": 0, "seed": 7}
+
+    def job(**given: object) -> Job:
+        params = {**small, **given, "fps": 8}
+        made = client_bench.job(folder).to_json()
+        return Job.from_json({**made, "family": "test", "params": params})
+
+    engine = ComfyEngine(
+        server.base,
+        graph,
+        Options(
+            process=lambda: server.pid,
+            checks=client_bench.QUICK,
+            patience=Patience(grace=GRACE_SECONDS),
+        ),
+    )
+    return Bench(engine, job, lambda kind, at: job(fault=kind, at=at), server.kill)
+
+
+WORKERS = {"local": local}
+BENCHES = {**WORKERS, "comfy": comfy}
+
+
+def opened(make: Callable[[Path], Bench], folder: Path) -> Iterator[Bench]:
+    made = make(folder)
+    try:
+        yield made
+        pid = made.engine.pid
+        began = time.monotonic()
+        made.engine.close()
+        assert time.monotonic() - began < 3
+        # What an engine does not own goes on.
+        assert pid is None or psutil.pid_exists(pid) == (made.end is not None)
+    finally:
+        if made.end is not None:
+            made.end()
 
 
 @pytest.fixture(params=BENCHES)
 def bench(request, tmp_path: Path) -> Iterator[Bench]:
-    made = BENCHES[request.param](tmp_path)
-    yield made
-    pid = made.engine.pid
-    began = time.monotonic()
-    made.engine.close()
-    assert time.monotonic() - began < 3
-    assert pid is None or not psutil.pid_exists(pid)
+    yield from opened(BENCHES[request.param], tmp_path)
+
+
+@pytest.fixture(params=WORKERS)
+def worker(request, tmp_path: Path) -> Iterator[Bench]:
+    yield from opened(WORKERS[request.param], tmp_path)
 
 
 def drain(events: Iterator[Event], until: float = 60) -> list[Event]:
@@ -248,37 +308,37 @@ def test_an_unwritable_folder_fails_early(bench: Bench, tmp_path: Path) -> None:
         ("shape", Category.BAD_OUTPUT),
     ],
 )
-def test_an_exception_ends_in_failed(bench: Bench, kind: str, category: str, at: str) -> None:
-    job = bench.fault(kind, at)
-    ending = drain(bench.engine.run(job))[-1]
+def test_an_exception_ends_in_failed(worker: Bench, kind: str, category: str, at: str) -> None:
+    job = worker.fault(kind, at)
+    ending = drain(worker.engine.run(job))[-1]
     assert isinstance(ending, Failed)
     assert ending.problem.category is category
     assert ending.problem.message
     assert ending.problem.hint
     assert "Traceback" in ending.problem.details
     assert leftovers(job) == []
-    pid = bench.engine.pid
-    works(bench)
-    assert bench.engine.pid == pid, "a failed job does not cost the worker"
+    pid = worker.engine.pid
+    works(worker)
+    assert worker.engine.pid == pid, "a failed job does not cost the worker"
 
 
 @pytest.mark.parametrize("at", ["load", "sample", "decode"])
 @pytest.mark.parametrize(("kind", "word"), [("segv", "SIGSEGV"), ("abort", "SIGABRT")])
-def test_a_crash_ends_in_failed(bench: Bench, kind: str, word: str, at: str) -> None:
-    job = bench.fault(kind, at)
-    ending = drain(bench.engine.run(job))[-1]
+def test_a_crash_ends_in_failed(worker: Bench, kind: str, word: str, at: str) -> None:
+    job = worker.fault(kind, at)
+    ending = drain(worker.engine.run(job))[-1]
     assert isinstance(ending, Failed)
     assert ending.problem.category is Category.WORKER_UNAVAILABLE
     assert word in ending.problem.message
     assert "faults.py" in ending.problem.details, "the log says where"
     assert leftovers(job) == []
-    works(bench)
+    works(worker)
 
 
 @pytest.mark.parametrize("phase", [Phase.LOAD, Phase.SAMPLE, Phase.DECODE, Phase.ENCODE])
-def test_a_killed_worker_is_failed_and_the_next_job_runs(bench: Bench, phase: Phase) -> None:
-    job = bench.job(width=512, height=512, frames=32, step_seconds=0.05)
-    events = bench.engine.run(job)
+def test_a_killed_worker_is_failed_and_the_next_job_runs(worker: Bench, phase: Phase) -> None:
+    job = worker.job(width=512, height=512, frames=32, step_seconds=0.05)
+    events = worker.engine.run(job)
     started = run_until(events, begins(phase))[0]
     assert isinstance(started, WorkerStarted)
     os.kill(started.pid, signal.SIGSTOP)  # It gets no further while we look.
@@ -294,15 +354,15 @@ def test_a_killed_worker_is_failed_and_the_next_job_runs(bench: Bench, phase: Ph
         assert "starts again" in ending.problem.hint
         assert leftovers(job) == []
     assert not psutil.pid_exists(started.pid)
-    works(bench)
+    works(worker)
 
 
-def test_a_worker_killed_between_jobs_is_replaced(bench: Bench) -> None:
-    works(bench)
-    pid = bench.engine.pid
+def test_a_worker_killed_between_jobs_is_replaced(worker: Bench) -> None:
+    works(worker)
+    pid = worker.engine.pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    started = drain(bench.engine.run(bench.job()))
+    started = drain(worker.engine.run(worker.job()))
     assert isinstance(started[0], WorkerStarted)
     assert isinstance(started[-1], Finished)
     assert started[0].pid != pid
@@ -310,18 +370,18 @@ def test_a_worker_killed_between_jobs_is_replaced(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("kind", ["hang", "hold_gil"])
-def test_a_cancel_that_is_ignored_becomes_a_kill(bench: Bench, kind: str) -> None:
-    job = bench.fault(kind)
-    events = bench.engine.run(job)
+def test_a_cancel_that_is_ignored_becomes_a_kill(worker: Bench, kind: str) -> None:
+    job = worker.fault(kind)
+    events = worker.engine.run(job)
     started = run_until(events, lambda event: isinstance(event, Noted))[0]
     assert isinstance(started, WorkerStarted)
     began = time.monotonic()
-    bench.engine.cancel(job.id)
+    worker.engine.cancel(job.id)
     assert isinstance(drain(events)[-1], Stopped)
     assert GRACE_SECONDS <= time.monotonic() - began < GRACE_SECONDS + 1
     assert not psutil.pid_exists(started.pid)
     assert leftovers(job) == []
-    works(bench)
+    works(worker)
 
 
 def in_thread(events: Iterator[Event]) -> tuple[threading.Thread, list[Event]]:
@@ -333,21 +393,21 @@ def in_thread(events: Iterator[Event]) -> tuple[threading.Thread, list[Event]]:
 
 
 @pytest.mark.parametrize("how", ["stopped", "hold_gil", "hang", "busy"])
-def test_close_is_bounded_whatever_the_worker_does(bench: Bench, how: str) -> None:
+def test_close_is_bounded_whatever_the_worker_does(worker: Bench, how: str) -> None:
     if how in ("stopped", "busy"):
-        job = bench.job(steps=50, step_seconds=1)
+        job = worker.job(steps=50, step_seconds=1)
         wanted = begins(Phase.SAMPLE)
     else:
-        job, wanted = bench.fault(how), lambda event: isinstance(event, Noted)
-    events = bench.engine.run(job)
+        job, wanted = worker.fault(how), lambda event: isinstance(event, Noted)
+    events = worker.engine.run(job)
     run_until(events, wanted)
-    pid = bench.engine.pid
+    pid = worker.engine.pid
     assert pid is not None
     if how == "stopped":
         os.kill(pid, signal.SIGSTOP)
     thread, seen = in_thread(events)
     began = time.monotonic()
-    bench.engine.close()
+    worker.engine.close()
     assert time.monotonic() - began < 3
     thread.join(3)
     assert not thread.is_alive()
@@ -356,18 +416,18 @@ def test_close_is_bounded_whatever_the_worker_does(bench: Bench, how: str) -> No
     assert leftovers(job) == []
 
 
-def test_release_gives_memory_back_and_the_next_job_runs(bench: Bench) -> None:
-    works(bench)
-    pid = bench.engine.pid
+def test_release_gives_memory_back_and_the_next_job_runs(worker: Bench) -> None:
+    works(worker)
+    pid = worker.engine.pid
     assert pid is not None
     held = psutil.Process(pid).memory_info().rss
-    released = bench.engine.release()
+    released = worker.engine.release()
     assert released.ram_bytes == pytest.approx(held, rel=0.2)
     assert released.seconds < 1
     assert not psutil.pid_exists(pid)
-    assert bench.engine.pid is None
-    assert bench.engine.release().ram_bytes == 0
-    works(bench)
+    assert worker.engine.pid is None
+    assert worker.engine.release().ram_bytes == 0
+    works(worker)
 
 
 def test_release_stops_a_running_job(bench: Bench) -> None:
@@ -375,11 +435,52 @@ def test_release_stops_a_running_job(bench: Bench) -> None:
     events = bench.engine.run(job)
     run_until(events, begins(Phase.SAMPLE))
     thread, seen = in_thread(events)
-    assert bench.engine.release().ram_bytes > 0
+    released = bench.engine.release()
+    assert released.ram_bytes > 0 or (released.vram_bytes or 0) > 0
     thread.join(3)
     assert not thread.is_alive()
     assert isinstance(seen[-1], Stopped)
     works(bench)
+
+
+@pytest.mark.parametrize(
+    ("kind", "category"),
+    [("exception", Category.UNKNOWN), ("memory", Category.INSUFFICIENT_VRAM)],
+)
+def test_a_failure_inside_ends_in_failed(bench: Bench, kind: str, category: str) -> None:
+    job = bench.fault(kind, "sample")
+    ending = drain(bench.engine.run(job))[-1]
+    assert isinstance(ending, Failed)
+    assert ending.problem.category is category
+    assert ending.problem.hint
+    assert "Traceback" in ending.problem.details
+    assert leftovers(job) == []
+    works(bench)
+
+
+def test_close_ends_a_running_job_soon(bench: Bench) -> None:
+    job = bench.job(steps=50, step_seconds=0.5)
+    events = bench.engine.run(job)
+    run_until(events, begins(Phase.SAMPLE))
+    thread, seen = in_thread(events)
+    began = time.monotonic()
+    bench.engine.close()
+    thread.join(3)
+    assert not thread.is_alive()
+    assert time.monotonic() - began < 3
+    assert isinstance(seen[-1], Stopped)
+    assert leftovers(job) == []
+
+
+def test_walking_away_leaves_nothing_running(bench: Bench) -> None:
+    job = bench.job(steps=50, step_seconds=0.5)
+    events = bench.engine.run(job)
+    run_until(events, begins(Phase.SAMPLE))
+    events.close()  # type: ignore[attr-defined]
+    assert leftovers(job) == []
+    began = time.monotonic()
+    works(bench)
+    assert time.monotonic() - began < 15, "the job was not waited for"
 
 
 def test_one_job_at_a_time(bench: Bench) -> None:
@@ -390,12 +491,12 @@ def test_one_job_at_a_time(bench: Bench) -> None:
     assert isinstance(drain(events)[-1], Finished)
 
 
-def test_walking_away_ends_the_job(bench: Bench) -> None:
-    job = bench.job(steps=50, step_seconds=0.5)
-    events = bench.engine.run(job)
+def test_walking_away_ends_the_job(worker: Bench) -> None:
+    job = worker.job(steps=50, step_seconds=0.5)
+    events = worker.engine.run(job)
     started = run_until(events, begins(Phase.SAMPLE))[0]
     assert isinstance(started, WorkerStarted)
     events.close()  # type: ignore[attr-defined]
     assert not psutil.pid_exists(started.pid)
     assert leftovers(job) == []
-    works(bench)
+    works(worker)
