@@ -83,7 +83,8 @@ def graph(
     steps: int = 3, step_seconds: float = 0.01, saver: str = "SaveVideo", **more: Any
 ) -> dict[str, Any]:
     sampler = {"steps": steps, "step_seconds": step_seconds}
-    sampler |= {key: more.pop(key) for key in ("previews", "raise") if key in more}
+    own = ("previews", "raise", "per_tick", "tick_seconds")
+    sampler |= {key: more.pop(key) for key in own if key in more}
     wait = more.pop("decode_seconds", 0)
     load = more.pop("load_seconds", 0)
     return {

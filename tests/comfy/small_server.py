@@ -150,8 +150,13 @@ class Small:
         if "raise" in given:
             raise RuntimeError(given["raise"])
         steps = given.get("steps", 0)
+        began = time.monotonic()
         for step in range(1, steps + 1):
-            if given.get("step_seconds", 0) or step % 50 == 0:
+            if "per_tick" in given:
+                due = began + step // given["per_tick"] * given["tick_seconds"]
+                if due > time.monotonic():
+                    await asyncio.sleep(due - time.monotonic())
+            elif given.get("step_seconds", 0) or step % 50 == 0:
                 await asyncio.sleep(given.get("step_seconds", 0))
             self._check(prompt)
             state = {"value": step, "max": steps, "state": "running", "node_id": node}

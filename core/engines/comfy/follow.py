@@ -31,7 +31,9 @@ QUIET_SECONDS = 2.0
 _POLL_QUIET_SECONDS = 1.0
 _POLL_LIVELY_SECONDS = 5.0
 _POLL_PLACE_SECONDS = 0.3
+# The history is written after the success is told and before the last message is.
 _POLL_OVER_SECONDS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5)
+_LAST_MESSAGE_SECONDS = 0.02
 _LOST_AFTER_SECONDS = 1.0
 _LOST_AFTER_MISSES = 2
 _MOST_PICTURES_BYTES = 512 * 1024 * 1024
@@ -101,6 +103,7 @@ class Follower:
         self._shown: dict[str, Executed] = {}
         self._hint: End | None = None
         self._over = False
+        self._over_from = at
         self._asked_at = at
         self._asked_over = 0
         self._missing_since: float | None = None
@@ -128,7 +131,7 @@ class Follower:
         if named != self.prompt:
             return False
         self.heard_at = at
-        if not self._hear_ending(message):
+        if not self._hear_ending(message, at):
             self._runs(at)
             self._hear_progress(message)
         return True
@@ -149,17 +152,18 @@ class Follower:
                 self._shown[node] = message
                 self.through.add(node)
 
-    def _hear_ending(self, message: Message) -> bool:
+    def _hear_ending(self, message: Message, at: float) -> bool:
         match message:
             case Executing(node=None):
-                self._ends(None)
+                self._asked_over = 0
+                self._ends(None, at)
             case Succeeded():
-                self._ends(End.SUCCESS)
+                self._ends(End.SUCCESS, at + _LAST_MESSAGE_SECONDS)
             case Interrupted():
-                self._ends(End.INTERRUPTED)
+                self._ends(End.INTERRUPTED, at + _LAST_MESSAGE_SECONDS)
             case Broke():
                 self.error = message
-                self._ends(End.ERROR)
+                self._ends(End.ERROR, at + _LAST_MESSAGE_SECONDS)
             case _:
                 return False
         return True
@@ -201,9 +205,10 @@ class Follower:
             self.stage, self.place = Stage.RUNNING, None
             self.running_since = at
 
-    def _ends(self, how: End | None) -> None:
+    def _ends(self, how: End | None, ask_from: float) -> None:
         self.node = None
         self._over = True
+        self._over_from = ask_from
         self._hint = how or self._hint
 
     # --- what the server answers
@@ -286,7 +291,7 @@ class Follower:
             cost_seconds: How long the last answer took: a long queue is asked for rarely.
         """
         if self._over and self._asked_over < len(_POLL_OVER_SECONDS):
-            return self._asked_at + _POLL_OVER_SECONDS[self._asked_over]
+            return max(self._over_from, self._asked_at + _POLL_OVER_SECONDS[self._asked_over])
         if self._history_next:
             return self._asked_at
         if self.stage is Stage.WAITING and self.place is None:
