@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -207,17 +207,25 @@ class Ledger(LedgerReader):
                     (run[0], ending.seed, json.dumps(asdict(ending.output))),
                 )
 
-    def recover(self) -> list[JobRow]:
+    def recover(self, elsewhere: Collection[str] = ()) -> list[JobRow]:
         """Mark as lost every running job whose process is gone. Durable.
 
         Call it at start. Jobs that another living process runs are left alone.
 
+        Args:
+            elsewhere: Engines whose work goes on without this program: their jobs
+                are not lost before `adopt` took them and their server was asked.
+
         Returns:
             The jobs lost now, to be offered for another try.
         """
-        sql = """SELECT j.id, a.owner FROM jobs j JOIN attempts a
+        sql = """SELECT j.id, a.owner, j.engine FROM jobs j JOIN attempts a
             ON a.job = j.key AND a.number = j.attempt WHERE j.state = 'running'"""
-        gone = [job_id for job_id, who in self._store.read(sql) if not owner.alive(who)]
+        gone = [
+            job_id
+            for job_id, who, engine in self._store.read(sql)
+            if engine not in elsewhere and not owner.alive(who)
+        ]
         lost: list[str] = []
         for job_id in gone:
             problem = Problem(
@@ -232,6 +240,25 @@ class Ledger(LedgerReader):
                     steps.close_attempt(database, key, attempt, problem, None)
                     lost.append(job_id)
         return [row for row in map(self.row, lost) if row is not None]
+
+    def adopt(self, engine: str) -> list[Job]:
+        """Make this process the owner of an engine's running jobs whose process is gone.
+
+        Durable, and atomic between processes: each is adopted once. Attempt and
+        start stay; resume them, and write their endings down with `end`.
+        """
+        sql = """SELECT a.key, a.owner, j.job FROM jobs j JOIN attempts a
+            ON a.job = j.key AND a.number = j.attempt
+            WHERE j.state = 'running' AND j.engine = ? ORDER BY a.started_at"""
+        adopted = []
+        with self._store.write() as database:
+            for key, who, text in database.execute(sql, (engine,)).fetchall():
+                if not owner.alive(who):
+                    database.execute(
+                        "UPDATE attempts SET owner = ? WHERE key = ?", (self._owner, key)
+                    )
+                    adopted.append(Job.from_json(json.loads(text)))
+        return adopted
 
     def edit(self, job_id: str, job: Job) -> None:
         """Replace what a waiting job asks for; id, age and place stay. Durable.
