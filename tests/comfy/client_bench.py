@@ -17,6 +17,7 @@ import requests
 
 from core.engines.comfy.client import ComfyEngine, Options, Patience
 from core.engines.comfy.outputs import Checks
+from core.engines.comfy.reconcile import client_of
 from core.events import Ending, Event
 from core.jobs import Job
 
@@ -67,6 +68,12 @@ class Process:
 
     def get(self, path: str) -> Any:
         return requests.get(self.base + path, timeout=5).json()
+
+    def post_as(self, what: Job) -> None:
+        """Queue the prompt of a job, as an earlier start of the program did."""
+        body = {"prompt": json.loads(str(what.params["graph"])), "prompt_id": what.id}
+        body["client_id"] = client_of(what.id)
+        requests.post(self.base + "/prompt", json=body, timeout=5).raise_for_status()
 
     def post_other(self, graph: dict[str, Any], client: str = "browser") -> str:
         """Queue a prompt as another client."""

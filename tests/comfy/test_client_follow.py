@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.engines.comfy.answers import End
-from tests.comfy import recordings
+from tests.comfy import recorded
 from tests.comfy.replay import Frames, Recording, follow
 
 # How the prompts of each transcript ended, in the order they were sent. "s": success,
@@ -77,7 +77,7 @@ ENDED = "sei"
 
 @cache
 def recording(name: str) -> Recording:
-    return Recording(recordings.transcript(name), UNTOLD.get(name))
+    return Recording(recorded.transcript(name), UNTOLD.get(name))
 
 
 def letters(name: str, change: Callable[[Frames], Frames] = lambda frames: frames) -> str:
@@ -95,6 +95,12 @@ def letters(name: str, change: Callable[[Frames], Frames] = lambda frames: frame
         steps = iter(prompt.steps)
         assert all(step in steps for step in told), "no step that was not, none out of order"
     return found
+
+
+def test_no_transcript_is_left_out() -> None:
+    # These two have no prompt in them.
+    without = {"34_ws_odd_messages", "59_new_model_file_appears"}
+    assert set(recorded.names("ws")) == {*EXPECTED, *without}
 
 
 @pytest.mark.parametrize("name", EXPECTED)

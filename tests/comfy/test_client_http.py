@@ -17,7 +17,9 @@ from core.engines.comfy import fetch
 from core.engines.comfy.answers import End, Remote
 from core.engines.comfy.fetch import Fetcher, address, parse_json
 from core.engines.comfy.http import Server, UnclearError
+from core.engines.comfy.rejections import rejection
 from core.errors import Category, ProblemError
+from tests.comfy import recorded
 from tests.comfy.client_bench import graph
 
 Answer = Callable[[socket.socket], None]
@@ -196,6 +198,20 @@ def test_a_rejection_is_clear_whatever_it_says(body: bytes) -> None:
     )
     assert not isinstance(found, UnclearError)
     assert found.problem.category is Category.INVALID_PARAMS
+
+
+def test_recorded_rejections_say_what_and_what_to_do() -> None:
+    said = []
+    for row in recorded.rejections():
+        if row["status"] != 400:
+            continue
+        body = json.dumps(row["json"]).encode()
+        found = rejection(body, graph(), "http://box").problem
+        assert found.hint
+        assert "it did not say why" not in found.message, row["case"]
+        said.append(found)
+    assert len(said) > 25
+    assert {one.category for one in said} == {Category.INVALID_PARAMS, Category.MODEL_NOT_FOUND}
 
 
 def test_a_file_is_streamed_and_its_length_kept() -> None:

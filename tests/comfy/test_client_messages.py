@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.engines.comfy import messages
+from core.engines.comfy import messages, posters
 from core.engines.comfy.messages import Executing, NodeProgress, Nodes, Preview, Status, parse
-from tests.comfy import recordings
+from tests.comfy import recorded
 from tests.comfy.replay import Recording
 
 JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01" + bytes(20) + b"\xff\xd9"
@@ -24,7 +24,7 @@ ANIMATED = struct.pack(">IIII16p", 1, 1, 1, 5, b"12") + JPEG
 
 
 def binary(name: str) -> list[bytes]:
-    frames = Recording(recordings.transcript(name)).frames
+    frames = Recording(recorded.transcript(name)).frames
     return [frame for _, frame in frames if isinstance(frame, bytes)]
 
 
@@ -43,6 +43,35 @@ def test_recorded_animated_previews_and_pictures() -> None:
     (sent,) = [parse(frame) for frame in binary("55_save_image_websocket")]
     assert isinstance(sent, Preview)
     assert sent.kind == "png"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "node", "index"),
+    [
+        ("01_sd15_first_run_0", "jpeg", None, None),
+        ("01_sd15_first_run_1", "jpeg", None, None),
+        ("04_sd15_preview_metadata_0", "jpeg", "3", None),
+        ("04_sd15_preview_metadata_1", "jpeg", "3", None),
+        ("05_wan21_t2v_all_savers_0", "jpeg", None, None),
+        ("06_wan21_t2v_vhs_latentpreview_0", "jpeg", "3", 0),
+        ("06_wan21_t2v_vhs_latentpreview_1", "jpeg", "3", 1),
+        ("55_save_image_websocket_0", "png", None, None),
+    ],
+)
+def test_recorded_frames_become_pixels(
+    name: str, kind: str, node: str | None, index: int | None
+) -> None:
+    found = parse(recorded.frame(name))
+    assert isinstance(found, Preview)
+    assert (found.kind, found.node, found.index) == (kind, node, index)
+    pixels = posters.pixels(found.picture, found.kind)
+    assert pixels is not None
+    assert pixels.shape[2] == 4
+    for size in (0, 3, 7, 8, 12, 31, 32, 40, len(found.picture) // 2):
+        cut = parse(recorded.frame(name)[:size])
+        assert cut is None or isinstance(cut, Preview)
+        if isinstance(cut, Preview):
+            posters.pixels(cut.picture, cut.kind)
 
 
 @pytest.mark.parametrize("whole", [PLAIN, PICTURE, WORDED, ANIMATED])
@@ -108,7 +137,7 @@ def test_no_data_of_a_message_raises(data: object, kind: str) -> None:
 
 
 def test_what_recorded_texts_say() -> None:
-    frames = Recording(recordings.transcript("29_reconnect_midrun_clean")).frames
+    frames = Recording(recorded.transcript("29_reconnect_midrun_clean")).frames
     found = [parse(frame) for _, frame in frames if isinstance(frame, str)]
     assert None not in found
     assert found[0] == Status(0, "rec-29_reconnect_midrun_clean")

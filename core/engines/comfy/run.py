@@ -6,21 +6,22 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from core.engines.comfy import answers, rejections
+from core.engines.comfy import answers, rejections, words
 from core.engines.comfy.answers import End
 from core.engines.comfy.follow import Ask, Follower, Stage
+from core.engines.comfy.free import free
 from core.engines.comfy.given import makes_video, picture_nodes
 from core.engines.comfy.http import Graph, UnclearError
 from core.engines.comfy.memory import Memory
 from core.engines.comfy.messages import Preview
 from core.engines.comfy.outputs import Fetching, StoppedError
-from core.engines.comfy.reconcile import Found, Standing, client_of, look_surely
+from core.engines.comfy.reconcile import Found, Standing, client_of, look, look_surely
 from core.engines.comfy.show import Show
 from core.engines.comfy.socket import Listener
 from core.engines.comfy.tell import Teller, thinned
-from core.errors import Category, Problem, ProblemError, problem_from
+from core.errors import Problem, ProblemError, problem_from
 from core.events import Event, Failed, Finished, Noted, Stopped, WorkerStarted
 from core.frames import Ring
 from core.jobs import Job, Phase
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 _GATHER_SECONDS = 0.03
 _SOCKET_SECONDS = 1.0
-_ASK_AGAIN_SECONDS = 1.0
 _POST_LOOKS_SECONDS = 30.0
 
 
@@ -153,8 +153,6 @@ class Run:
 
     def _find(self) -> Found:
         """Look whether the server has the prompt already. Raises ProblemError."""
-        from core.engines.comfy.reconcile import look
-
         if self._attach:
             return look_surely(
                 self._server, self.prompt, self._client, self._pause, self._patience.away
@@ -167,9 +165,10 @@ class Run:
         if self._asked_at is not None:
             raise StoppedError
         self._sent = True
+        extra = {"framedeck": {"job": self.job.id, "recipe": self.job.recipe}}
         try:
             taken = self._server.submit(
-                self._graph, prompt=self.prompt, client=self._client, extra=self._extra()
+                self._graph, prompt=self.prompt, client=self._client, extra=extra
             )
         except UnclearError as error:
             # It may have been taken all the same: a 500 has been seen that was.
@@ -186,9 +185,6 @@ class Run:
         if skipped:
             self._notes.append(skipped)
         return self._follower()
-
-    def _extra(self) -> dict[str, Any]:
-        return {"framedeck": {"job": self.job.id, "recipe": self.job.recipe}}
 
     # --- one look
 
@@ -246,10 +242,10 @@ class Run:
         since = follower.running_since
         if follower.stage is Stage.RUNNING and since is not None and now - since > limit:
             self._quit()
-            raise _EndedError(self._failed(_too_long(limit)))
+            raise _EndedError(self._failed(words.too_long(limit)))
         if self._first_since is not None and now - self._first_since > self._patience.stuck:
             self._quit()
-            raise _EndedError(self._failed(_stuck(self._server.base)))
+            raise _EndedError(self._failed(words.stuck(self._server.base)))
 
     def _wake_socket(self, follower: Follower, now: float) -> None:
         """Open the socket anew when a running prompt is not heard: it may have gone deaf."""
@@ -275,12 +271,10 @@ class Run:
         """Take the prompt off the server, and say when that is done."""
         assert self._asked_at is not None
         gone = False
-        try:
+        with suppress(ProblemError):
             gone = self._take_off()
-            if follower.over or not gone:
-                self._ask(follower)
-        except ProblemError:
-            follower.unanswered(now)
+        if not gone:
+            self._ask(follower)
         if gone:
             raise StoppedError
         if follower.stage is Stage.ENDED:
@@ -323,7 +317,7 @@ class Run:
                 yield (
                     self._stopped()
                     if self._asked_at is not None
-                    else self._failed(_interrupted(self._server.base))
+                    else self._failed(words.interrupted(self._server.base))
                 )
             case _:
                 yield self._stopped() if self._asked_at is not None else self._lost()
@@ -362,8 +356,6 @@ class Run:
         """Free the server's memory when it is time, before the next prompt is sent."""
         if not self._engine.clean_ups.finished():
             return
-        from core.engines.comfy.free import free
-
         try:
             freed = free(self._server, self._pause, wait_seconds=30.0)
             yield Noted(job_id=self.job.id, text=f"Memory cleaned up: {freed.words()}")
@@ -399,39 +391,10 @@ class Run:
         return Failed(job_id=self.job.id, problem=problem, seconds=self._seconds())
 
     def _lost(self, *, away: bool = False) -> Failed:
-        what = "went away" if away else "was restarted, or its queue was cleared,"
-        problem = Problem(
-            Category.WORKER_UNAVAILABLE,
-            f"The server at {self._server.base} {what} while this job was there.",
-            "Retry the job; it begins anew with the same seed.",
-        )
+        problem = words.lost(self._server.base, away=away)
         return Failed(job_id=self.job.id, problem=problem, seconds=self._seconds(), lost=True)
 
 
 def _seed(job: Job) -> int:
     seed = job.params.get("seed", 0)
     return int(seed) if isinstance(seed, int | float) else 0
-
-
-def _too_long(seconds: float) -> Problem:
-    return Problem(
-        Category.TIMEOUT,
-        f"The job ran for more than {seconds / 60:g} minutes on the server and was stopped.",
-        "Use fewer frames, fewer steps or a smaller size, or give the recipe more time.",
-    )
-
-
-def _stuck(base: str) -> Problem:
-    return Problem(
-        Category.WORKER_UNAVAILABLE,
-        f"The server at {base} answers, but runs nothing that waits in its queue.",
-        "Restart the server; its worker has died.",
-    )
-
-
-def _interrupted(base: str) -> Problem:
-    return Problem(
-        Category.UNKNOWN,
-        f"Somebody interrupted this job on the server at {base}.",
-        "Retry it, if that was not meant.",
-    )
