@@ -69,9 +69,9 @@ class Ledger(LedgerReader):
         return Ledger(store, told)
 
     @property
-    def path(self) -> Path:
-        """The ledger's file."""
-        return self._store.path
+    def store(self) -> Store:
+        """The file, for reading what is beside the jobs."""
+        return self._store
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

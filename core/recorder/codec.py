@@ -98,7 +98,7 @@ def decode(blob: bytes) -> tuple[Floats, Floats]:
 def _values(numbers: NDArray[np.int32]) -> Floats:
     import numpy as np
 
-    values = numbers * np.array(UNITS)
+    values: Floats = numbers * np.array(UNITS)
     values[numbers == _UNKNOWN] = np.nan
     return values
 
@@ -109,7 +109,8 @@ def _extremes(numbers: Floats) -> bytes:
 
     known = np.where(numbers == _UNKNOWN, np.nan, numbers)
     parts = np.fmin.reduce(known), np.fmax.reduce(known), known[-1]
-    return np.nan_to_num(np.array(parts), nan=_UNKNOWN).astype("<i4").tobytes()
+    packed: bytes = np.nan_to_num(np.array(parts), nan=_UNKNOWN).astype("<i4").tobytes()
+    return packed
 
 
 def extremes(blobs: Sequence[bytes]) -> Floats:
