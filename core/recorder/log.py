@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from core.gpu.columns import LOAD, POWER, TEMPERATURE, USED
 from core.recorder.chunks import SYSTEM
-from core.recorder.trace import NODE, PHASE, JobTrace
+from core.recorder.trace import NODE, PHASE, ROUNDING_SECONDS, JobTrace
 from core.units import MEGABYTE
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def summary(trace: JobTrace) -> list[str]:
 
 def _seconds(trace: JobTrace) -> Iterator[tuple[str, ...]]:
     """Yield a line for each second that was read, by its last sample."""
-    whole = [math.floor(at) for at in trace.times.tolist()]
+    whole = [math.floor(at + ROUNDING_SECONDS) for at in trace.times.tolist()]
     for second, numbers in groupby(range(len(whole)), key=whole.__getitem__):
         rows = trace.rows[list(numbers)]
         at = float(second)

@@ -62,7 +62,7 @@ def _section(trace: JobTrace) -> str:
     name = "" if trace.device < 0 else f" {escape(trace.device_name)}"
     total = "" if trace.total_bytes is None else f", {memory(trace.total_bytes)}"
     if len(trace.times):
-        picture = _plot(trace) + _legend(trace)
+        picture = _plot(trace) + _legend()
     else:
         picture = "<p>The samples are no longer kept; the figures are.</p>"
     rows = "".join(
@@ -95,8 +95,7 @@ def _holders(trace: JobTrace) -> str:
     return f"<h3>Who held memory</h3><table>{head}{rows}</table>\n" if rows else ""
 
 
-def _legend(trace: JobTrace) -> str:
-    del trace
+def _legend() -> str:
     keys = "".join(
         f'<span><i class="key" style="background:var(--p{number})"></i>{name}</span>'
         for number, (name, _, _) in enumerate(_PARTS)
