@@ -157,7 +157,7 @@ class JobTrace:
         """
         found = None
         for stretch in self.stretches:
-            if stretch.kind != kind or stretch.started_seconds > at_seconds:
+            if stretch.kind != kind or stretch.started_seconds > at_seconds + ROUNDING_SECONDS:
                 continue
             end = stretch.ended_seconds
             if at_seconds < end or at_seconds == end == self.seconds:
