@@ -6,11 +6,18 @@ import json
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from core.gpu.columns import Row, device_row, system_row
 from core.gpu.readings import ProcessReading, Reading, Role
 from core.gpu.shares import Splitter
 from core.recorder import codec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 SYSTEM = -1
 """Device number of main memory; GPUs have their index."""
@@ -29,9 +36,11 @@ class Chunk:
     Attributes:
         start_unix: Wall clock at the first sample.
         times: Whole milliseconds of the monotonic clock.
+        rows: Those that `values` does not hold yet.
         holders: Lists of processes, each with the time since which it holds.
         key: Its row in the ledger, None before it is written.
         written: How many samples that row holds.
+        quick: Whether that row was packed in a hurry.
     """
 
     device: int
@@ -43,6 +52,21 @@ class Chunk:
     holders: list[tuple[int, Holders]] = field(default_factory=list)
     key: int | None = None
     written: int = 0
+    quick: bool = False
+    _values: Floats | None = None
+
+    def values(self) -> Floats:
+        """Return all rows, shape (n, COLUMNS), NaN for what is not known."""
+        import numpy as np
+
+        if self.rows:
+            # Once each, for this takes longer than all that follows.
+            fresh = np.array(self.rows, dtype=np.float64)
+            parts = [fresh] if self._values is None else [self._values, fresh]
+            self._values = np.concatenate(parts)
+            self.rows.clear()
+        assert self._values is not None
+        return self._values
 
     @property
     def start_seconds(self) -> float:
@@ -166,6 +190,7 @@ def _whole(value: object) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def pack(chunk: Chunk) -> tuple[bytes, bytes, bytes | None]:
+def pack(chunk: Chunk, *, quick: bool = False) -> tuple[bytes, bytes, bytes | None]:
     """Return a chunk's samples, extremes and lists of processes as blobs."""
-    return (*codec.encode(chunk.times, chunk.rows), pack_holders(chunk.holders))
+    packed = codec.encode(chunk.times, chunk.values(), quick=quick)
+    return (*packed, pack_holders(chunk.holders))

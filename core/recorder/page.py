@@ -107,6 +107,7 @@ class _Scale:
     """Where seconds and bytes lie in the picture."""
 
     def __init__(self, trace: JobTrace) -> None:
+        self.seconds = trace.seconds
         self.start = min(0.0, float(trace.times[0]))
         self.end = max(trace.seconds, float(trace.times[-1]), self.start + 0.1)
         used = trace.rows[:, USED]
@@ -145,8 +146,8 @@ def _grid(scale: _Scale) -> str:
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>'
             f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
         )
-        at = scale.start + (scale.end - scale.start) * quarter / 4
-        anchor = "end" if quarter == 4 else "middle" if quarter else "start"
+        at = scale.seconds * quarter / 4
+        anchor = "end" if quarter == 4 else "middle"
         lines.append(
             f'<text x="{scale.x(at):.1f}" y="{scale.height + 14:.0f}" '
             f'text-anchor="{anchor}">{at:.0f} s</text>'

@@ -153,9 +153,11 @@ class Recorder:
             mark = owner.boot(), owner.mark(), self._unix()
             self._recording = write.begin(store, *mark)
         closed = self._chunks.closed
-        written = [*closed, *(self._chunks.open.values() if through else ())]
-        write.chunks(store, self._recording, written)
+        write.chunks(store, self._recording, closed)
         del closed[:]
+        if through:
+            going = self._chunks.open.values()
+            write.chunks(store, self._recording, going, quick=not self._stopped)
         self._ended = False
 
     def _settle(self, store: Store, now: float) -> Iterator[Recorded]:

@@ -28,8 +28,10 @@ def begin(store: Store, boot: str, owner: str, unix: float) -> int:
     return key
 
 
-def chunks(store: Store, recording: int, written: Iterable[Chunk]) -> None:
+def chunks(store: Store, recording: int, written: Iterable[Chunk], *, quick: bool = False) -> None:
     """Write chunks as they are now; one that was written before is brought up to date.
+
+    `quick` is for chunks that go on, and are written again soon.
 
     Survives the death of the program. Each is a transaction of its own, so
     that nobody waits long for the file.
@@ -38,12 +40,12 @@ def chunks(store: Store, recording: int, written: Iterable[Chunk]) -> None:
         ProblemError: The ledger cannot be written.
     """
     for chunk in written:
-        if len(chunk.times) > chunk.written:
-            _write(store, recording, chunk)
+        if len(chunk.times) > chunk.written or (chunk.quick and not quick):
+            _write(store, recording, chunk, quick)
 
 
-def _write(store: Store, recording: int, chunk: Chunk) -> None:
-    samples, extremes, holders = pack(chunk)
+def _write(store: Store, recording: int, chunk: Chunk, quick: bool) -> None:
+    samples, extremes, holders = pack(chunk, quick=quick)
     count, size = len(chunk.times), len(samples) + len(holders or b"")
     end = chunk.end_seconds, chunk.end_unix
     with store.write(durable=False) as database:
@@ -59,4 +61,4 @@ def _write(store: Store, recording: int, chunk: Chunk) -> None:
             "INSERT OR REPLACE INTO samples (readings, samples, processes) VALUES (?, ?, ?)",
             (key, samples, holders),
         )
-    chunk.key, chunk.written = key, count
+    chunk.key, chunk.written, chunk.quick = key, count, quick
