@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from app.headless import recording
 from core.engines.local.client import LocalEngine
 from core.engines.local.families import own_recipes
 from core.engines.local.families import recipes as local_recipes
@@ -145,19 +146,23 @@ def _generate(options: argparse.Namespace, places: Places, recipes: tuple[Recipe
     bar = _Bar(sys.stderr)
     ending: Finished | Stopped | Failed | None = None
     try:
-        # The row stands before the work starts, as for the window's jobs.
-        ledger.enqueue([job])
-        ledger.begin(job.id)
-        for event in engine.run(job):
-            if isinstance(event, Finished | Stopped | Failed):
-                ending = event
-                ledger.end(job.id, event)
-            else:
-                ledger.record(job.id, event)
-                bar.show(event)
-                if interrupted.is_set():
-                    # Ctrl-C may have come before the engine knew the job; again is harmless.
-                    engine.cancel(job.id)
+        settings = load_settings(places.settings)[0]
+        with recording(ledger, places, settings, lambda: engine.pid) as set_busy:
+            # The row stands before the work starts, as for the window's jobs.
+            ledger.enqueue([job])
+            ledger.begin(job.id)
+            set_busy(True)
+            for event in engine.run(job):
+                if isinstance(event, Finished | Stopped | Failed):
+                    ending = event
+                    ledger.end(job.id, event)
+                    set_busy(False)
+                else:
+                    ledger.record(job.id, event)
+                    bar.show(event)
+                    if interrupted.is_set():
+                        # Ctrl-C may have come before the engine knew the job; again is harmless.
+                        engine.cancel(job.id)
     finally:
         bar.close()
         engine.close()

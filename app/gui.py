@@ -188,9 +188,10 @@ class Program(QObject):
         from core.recorder.recorder import Recorder
 
         assert self._controller is not None
-        settings = self.window.settings
+        ledger, settings = self._controller.ledger, self.window.settings
         return Recorder(
-            self._controller.ledger.store.path,
+            ledger.store.path,
+            boot=ledger.boot,
             logs=self._places.runs,
             limits=Limits(settings.readings_days, settings.readings_gigabytes),
         )

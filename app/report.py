@@ -87,7 +87,7 @@ def _traces(places: Places, wanted: str, attempt: int | None) -> list[JobTrace]:
             Problem(
                 Category.UNKNOWN,
                 f"Nothing was recorded of the job {job_id}.",
-                "Memory is recorded while the window is open; run the job with it.",
+                "It has not begun yet, or ran before memory was recorded; run it, or run it again.",
             )
         )
     return traces

@@ -42,12 +42,13 @@ class Ledger(LedgerReader):
     Attributes:
         opened_with: A problem to show: the file that was there could not be
             read and was kept under another name. None when all was well.
+        boot: A mark of this run of the machine: monotonic clocks of one mark agree.
     """
 
     def __init__(self, store: Store, opened_with: Problem | None = None) -> None:
         super().__init__(store)
         self.opened_with = opened_with
-        self._owner, self._boot = owner.mark(), owner.boot()
+        self._owner, self.boot = owner.mark(), owner.boot()
 
     @staticmethod
     def open(path: Path) -> Ledger:
@@ -143,7 +144,7 @@ class Ledger(LedgerReader):
             database.execute(
                 """INSERT INTO attempts (job, number, owner, started_at, boot, began_seconds)
                     VALUES (?, ?, ?, ?, ?, ?)""",
-                (key, attempt + 1, self._owner, time.time(), self._boot, began),
+                (key, attempt + 1, self._owner, time.time(), self.boot, began),
             )
         return attempt + 1
 

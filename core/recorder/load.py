@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.gpu.columns import COLUMNS, USED
-from core.gpu.figures import Figures
 from core.ledger import Ledger
 from core.ledger.store import Store, join_store
+from core.recorder import noted
 from core.recorder.chunks import CHUNK_SECONDS, SYSTEM, Holders, unpack_holders
 from core.recorder.codec import decode
-from core.recorder.trace import NODE, PHASE, ROUNDING_SECONDS, Held, JobTrace, Kept, Peak, Stretch
+from core.recorder.trace import NODE, PHASE, ROUNDING_SECONDS, Held, JobTrace, Stretch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,7 +115,7 @@ def attempts(store: Store, where: str, values: Sequence[object]) -> list[Attempt
 
 def trace_attempt(store: Store, attempt: AttemptRow) -> list[JobTrace]:
     """Return the traces of one attempt, as `load_trace` does."""
-    kept = _kept(store, attempt)
+    kept = noted.of_attempt(store, attempt.key)
     own, others = _recordings(store, attempt)
     end = _ended(store, attempt, own or others)
     slices = _slices(store, attempt, end, own) or _slices(store, attempt, end, others)
@@ -124,17 +124,18 @@ def trace_attempt(store: Store, attempt: AttemptRow) -> list[JobTrace]:
     edges = _edges(store, attempt, end)
     traces = []
     for device in sorted(set(slices) | set(kept)):
-        slice_ = slices.get(device) or _Slice.empty(*kept[device][:2])
-        name, total, noted, before, after = kept.get(
-            device, (slice_.name, slice_.total_bytes, None, None, None)
-        )
-        if noted is None:
+        told, slice_ = kept.get(device), slices.get(device) or _Slice.empty()
+        if told is None:
+            name, total = slice_.name, slice_.total_bytes
             before, after = slice_.before(*edges), slice_.after(seconds, *edges)
+        else:
+            name, total = told.name, told.total_bytes
+            before, after = told.before_bytes, told.after_bytes
         traces.append(
             JobTrace(
                 attempt.job_id, attempt.title, attempt.number, device, name, total,
                 attempt.began_unix, seconds, attempt.outcome, slice_.times, slice_.rows,
-                stretches, before, after, slice_.held, noted,
+                stretches, before, after, slice_.held, told.kept if told else None,
             )
         )  # fmt: skip
     gpus = [trace for trace in traces if trace.device != SYSTEM]
@@ -152,10 +153,10 @@ class _Slice:
     held: tuple[Held, ...]
 
     @staticmethod
-    def empty(name: str, total_bytes: int | None) -> _Slice:
+    def empty() -> _Slice:
         import numpy as np
 
-        return _Slice(name, total_bytes, np.empty(0), np.empty((0, COLUMNS)), ())
+        return _Slice("", None, np.empty(0), np.empty((0, COLUMNS)), ())
 
     def before(self, earliest: float, _: float) -> float | None:
         """Return the median before the job, not reaching into the job before it."""
@@ -280,18 +281,3 @@ def _edges(store: Store, attempt: AttemptRow, end: float) -> tuple[float, float]
         if boot == attempt.boot and at is not None and at >= end:
             latest = at - attempt.began_seconds
     return earliest, latest
-
-
-def _kept(
-    store: Store, attempt: AttemptRow
-) -> dict[int, tuple[str, int | None, Kept, float | None, float | None]]:
-    """Return what was noted by device: name, total, figures, before, after."""
-    sql = """SELECT device, name, total_bytes, before_bytes, after_bytes,
-        peak_bytes, average_bytes, lowest_bytes, last_bytes, energy_wh,
-        peak_seconds, peak_phase, peak_node FROM figures WHERE attempt = ?"""
-    kept = {}
-    for row in store.read(sql, (attempt.key,)):
-        device, name, total, before, after = row[:5]
-        peak = None if row[5] is None else Peak(row[5], *row[10:])
-        kept[device] = (name, total, Kept(Figures(*row[5:10]), peak), before, after)
-    return kept

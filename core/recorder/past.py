@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.gpu.columns import COLUMNS
+from core.gpu.figures import GAP_SECONDS
 from core.ledger.store import Store, join_store
 from core.recorder.chunks import CHUNK_SECONDS
 from core.recorder.codec import decode, extremes
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-_HEADS = """SELECT key, device, name, total_bytes, start_seconds, start_unix, extremes
+_HEADS = """SELECT key, device, name, total_bytes, start_seconds, start_unix, extremes,
+    recording
     FROM readings WHERE end_unix BETWEEN ? AND ? AND start_unix <= ? ORDER BY start_unix, key"""
 _COARSE = 2 * CHUNK_SECONDS
 _log = logging.getLogger(__name__)
@@ -76,8 +78,10 @@ def readings_between(
         width = (unix_end - unix_start) / columns if columns else 0.0
         found = []
         for device in sorted(heads, key=lambda device: (device < 0, device)):
-            parts = _coarse(heads[device]) if width >= _COARSE else _fine(store, heads[device])
-            past = _joined(heads[device][-1], parts, unix_start, unix_end, width)
+            coarse = width >= _COARSE
+            parts = _coarse(heads[device]) if coarse else _fine(store, heads[device])
+            series = _once(parts, _COARSE if coarse else GAP_SECONDS)
+            past = _folded(heads[device][-1], series, unix_start, unix_end, width)
             if len(past.at_unix):
                 found.append(past)
         return found
@@ -86,21 +90,26 @@ def readings_between(
 
 
 _Part = tuple["Floats", "Floats", "Floats", "Floats"]
+"""Times, lowest, highest and last."""
 
 
-def _coarse(heads: Sequence[tuple[Any, ...]]) -> list[_Part]:
-    """Return one entry for each chunk, from what its row says."""
+def _coarse(heads: Sequence[tuple[Any, ...]]) -> dict[int, list[_Part]]:
+    """Return one entry for each chunk, from what its row says, by recording."""
     import numpy as np
 
-    edges = extremes([head[6] for head in heads])
-    at = np.array([head[5] for head in heads])
-    return [(at, edges[:, 0], edges[:, 1], edges[:, 2])]
+    parts: dict[int, list[_Part]] = {}
+    for recording in sorted({head[7] for head in heads}):
+        own = [head for head in heads if head[7] == recording]
+        edges = extremes([head[6] for head in own])
+        at = np.array([head[5] for head in own])
+        parts[recording] = [(at, edges[:, 0], edges[:, 1], edges[:, 2])]
+    return parts
 
 
-def _fine(store: Store, heads: Sequence[tuple[Any, ...]]) -> list[_Part]:
-    """Return every sample."""
-    parts: list[_Part] = []
-    for key, _, name, _, start_seconds, start_unix, _ in heads:
+def _fine(store: Store, heads: Sequence[tuple[Any, ...]]) -> dict[int, list[_Part]]:
+    """Return every sample, by recording."""
+    parts: dict[int, list[_Part]] = {}
+    for key, _, name, _, start_seconds, start_unix, _, recording in heads:
         blob = store.read("SELECT samples FROM samples WHERE readings = ?", (key,))
         if not blob:
             continue  # It was too old, and went meanwhile.
@@ -109,28 +118,54 @@ def _fine(store: Store, heads: Sequence[tuple[Any, ...]]) -> list[_Part]:
         except ValueError as error:
             _log.warning("readings of %s are left out: %s", name, error)
             continue
-        parts.append((times + (start_unix - start_seconds), rows, rows, rows))
+        part = (times + (start_unix - start_seconds), rows, rows, rows)
+        parts.setdefault(recording, []).append(part)
     return parts
 
 
-def _joined(
-    newest: tuple[Any, ...], parts: list[_Part], start: float, end: float, width: float
-) -> Past:
+def _once(parts: dict[int, list[_Part]], gap: float) -> _Part:
+    """Join recordings in order of time; where several read at once, the first one counts."""
+    import numpy as np
+
+    nothing = np.empty((0, COLUMNS))
+    whole: _Part = (np.empty(0), nothing, nothing, nothing)
+    for recording in sorted(parts):
+        at, *values = _concatenated(parts[recording])
+        if len(whole[0]):
+            place = np.searchsorted(whole[0], at)
+            edges = np.concatenate([[-np.inf], whole[0], [np.inf]])
+            alone = edges[place + 1] - edges[place] > gap
+            at = np.concatenate([whole[0], at[alone]])
+            values = [
+                np.concatenate([kept, more[alone]])
+                for kept, more in zip(whole[1:], values, strict=True)
+            ]
+        if len(at) > 1 and (np.diff(at) <= 0).any():
+            # The wall clock was set back meanwhile.
+            at, order = np.unique(at, return_index=True)
+            values = [series[order] for series in values]
+        whole = (at, values[0], values[1], values[2])
+    return whole
+
+
+def _concatenated(parts: list[_Part]) -> list[Floats]:
+    """Return times, lowest, highest and last of all parts, each in one piece."""
+    import numpy as np
+
+    done: dict[tuple[int, ...], Floats] = {}
+    for series in zip(*parts, strict=True):
+        # Lowest, highest and last are the same where nothing is folded: copied once.
+        key = tuple(map(id, series))
+        if key not in done:
+            done[key] = np.concatenate(series)
+    return [done[tuple(map(id, series))] for series in zip(*parts, strict=True)]
+
+
+def _folded(newest: tuple[Any, ...], series: _Part, start: float, end: float, width: float) -> Past:
     import numpy as np
 
     _, device, name, total, *_ = newest
-    if not parts:
-        nothing = np.empty((0, COLUMNS))
-        return Past(device, name, total, np.empty(0), nothing, nothing, nothing)
-    at = np.concatenate([part[0] for part in parts])
-    low = np.concatenate([part[1] for part in parts])
-    high, last = low, low
-    if parts[0][1] is not parts[0][2]:
-        high, last = parts[0][2], parts[0][3]
-    if len(at) > 1 and (np.diff(at) <= 0).any():
-        # The wall clock was set back, or two processes recorded.
-        at, places = np.unique(at, return_index=True)
-        low, high, last = low[places], high[places], last[places]
+    at, low, high, last = series
     first = np.searchsorted(at, start - (width if width >= _COARSE else 0.0))
     stop = np.searchsorted(at, end, side="right")
     at, low, high, last = at[first:stop], low[first:stop], high[first:stop], last[first:stop]

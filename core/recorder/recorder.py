@@ -44,6 +44,7 @@ class Recorder:
 
     Args:
         path: The ledger, opened by this process already.
+        boot: The mark of this run of the machine that the ledger gives its attempts.
         logs: Folder for a `vram-usage.log` of every run; None for none.
         limits: How long and how much is kept.
         clock: Monotonic seconds, the clock that readings and events carry.
@@ -54,12 +55,14 @@ class Recorder:
         self,
         path: Path,
         *,
+        boot: str | None = None,
         logs: Path | None = None,
         limits: keep.Limits | None = None,
         clock: Callable[[], float] = monotonic,
         unix: Callable[[], float] = time,
     ) -> None:
         self._path, self._logs = path, logs
+        self._boot = boot or owner.boot()
         self._limits = limits or keep.Limits()
         self._clock, self._unix = clock, unix
         self._inbox: deque[tuple[float, Reading]] = deque(maxlen=_MOST_WAITING)
@@ -71,8 +74,9 @@ class Recorder:
         now = clock()
         self._apart = unix() - now
         self._through_at = now + THROUGH_SECONDS
-        # What ended with an earlier process has no figures yet: look at once.
-        self._settle_at = self._keep_at = now
+        # What ended with an earlier process has no figures yet; it is soon marked as lost.
+        self._settle_at = now + SETTLE_SECONDS
+        self._keep_at = now
 
     def feed(self, reading: Reading) -> None:
         """Keep a reading; costs a fraction of a microsecond."""
@@ -142,7 +146,7 @@ class Recorder:
             self._write(store, through)
         if now >= self._through_at:
             self._through_at = now + THROUGH_SECONDS
-        if now >= self._settle_at:
+        if now >= self._settle_at or self._stopped:
             self._settle_at = math.inf
             yield from self._settle(store, now)
         if now >= self._keep_at and not self._stopped:
@@ -150,8 +154,7 @@ class Recorder:
 
     def _write(self, store: Store, through: bool) -> None:
         if self._recording is None:
-            mark = owner.boot(), owner.mark(), self._unix()
-            self._recording = write.begin(store, *mark)
+            self._recording = write.begin(store, self._boot, owner.mark(), self._unix())
         closed = self._chunks.closed
         write.chunks(store, self._recording, closed)
         del closed[:]
@@ -162,7 +165,7 @@ class Recorder:
 
     def _settle(self, store: Store, now: float) -> Iterator[Recorded]:
         for attempt in settle.unsettled(store, self._looked):
-            if attempt.is_fresh(owner.boot(), now, SETTLE_SECONDS - 0.1):
+            if not self._stopped and attempt.is_fresh(self._boot, now, SETTLE_SECONDS - 0.1):
                 # It ended while the one before was settled: its time comes.
                 self._settle_at = min(self._settle_at, now + SETTLE_SECONDS)
                 continue

@@ -16,6 +16,7 @@ import pytest
 
 from core.gpu import traces
 from core.ledger import Ledger
+from core.queue import Group
 from core.recorder.load import load_trace
 from core.recorder.page import as_html
 from tests.core.recording import MB, Bench, make_job, reading
@@ -189,3 +190,31 @@ def test_no_ledger_and_no_place_to_write(ran: tuple[Path, str, float], tmp_path:
     done = report(home, job_id, "--html", str(tmp_path / "none" / "run.html"))
     assert done.returncode == 1
     assert "writable" in done.stderr
+
+
+def test_a_clip_made_without_the_window_has_a_report(tmp_path: Path) -> None:
+    out = tmp_path / "clip.mp4"
+    made = subprocess.run(
+        [sys.executable, "-m", "app", "generate", "--recipe", "test-pattern", "--frames", "8",
+         "--width", "64", "--height", "64", "--steps", "8", "--set", "step_seconds=0.1",
+         "--out", str(out), "--home", str(tmp_path)],
+        cwd=ROOT, env={**os.environ, "FRAMEDECK_NO_SETUP": "1"},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    ledger = Ledger.open(tmp_path / "ledger.sqlite")
+    (job_id,) = ledger.job_ids(ledger.ids(Group.FINISHED))
+    ledger.close()
+    (log,) = (tmp_path / "logs" / "runs").glob("*/vram-usage.log")
+    assert job_id[:8] in log.parent.name
+    done = report(tmp_path, job_id[:8], "--json")
+    assert done.returncode == 0, done.stderr
+    data = json.loads(done.stdout)
+    assert data["outcome"] == "finished"
+    names = [item["name"] for item in data["stretches"]]
+    assert names[0] == "load"
+    assert {"sample", "encode", "verify"} <= set(names)
+    (device, *_) = data["devices"]
+    assert device["peak"]["phase"] in names
+    assert device["peak"]["used_bytes"] >= device["average_bytes"] >= device["lowest_bytes"] > 0
+    assert len(device["samples"]) > 7 * data["seconds"]

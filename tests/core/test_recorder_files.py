@@ -18,12 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import ProblemError
+from core.events import Stopped
 from core.gpu.columns import COLUMNS, USED
 from core.ledger import Ledger
 from core.queue import Group
 from core.recorder import codec
 from core.recorder.load import load_trace
 from core.recorder.log import summary
+from core.recorder.noted import of_jobs
 from core.recorder.past import readings_between
 from core.recorder.recorder import Recorder
 from tests.core.recording import MB, Bench, reading
@@ -131,6 +133,42 @@ def test_the_past_is_in_order_though_the_wall_clock_was_set_back(bench: Bench) -
     (gpu, _) = readings_between(bench.store.path, began - 100, began + 500)
     assert (np.diff(gpu.at_unix) > 0).all()
     assert gpu.at_unix[0] == pytest.approx(began, abs=0.01)
+
+
+def test_what_two_processes_recorded_at_once_is_shown_once(bench: Bench) -> None:
+    other = Recorder(bench.store.path, clock=bench.clock, unix=bench.clock.unix)
+    began = bench.clock.unix()
+    for number in range(1500):
+        if 300 <= number < 1200:
+            other.feed(reading(bench.clock.now + 0.03, 9000))
+        bench.tick(read=lambda at: reading(at, 4000))
+    for keeper in (bench.recorder, other):
+        keeper.stop()
+        list(keeper.step(bench.store))
+    (gpu, _) = readings_between(bench.store.path, began, began + 150)
+    assert len(gpu.at_unix) == 1500
+    assert set(gpu.last[:, USED]) == {4000 * MB}
+
+
+def test_figures_of_many_jobs_are_had_at_once(bench: Bench) -> None:
+    jobs = []
+    for level in (3000, 9000):
+        job = bench.begin()
+        for _ in range(50):
+            bench.tick(read=lambda at, u=level: reading(at, u, gpus=2))
+        bench.end(job)
+        for _ in range(30):
+            bench.tick(read=lambda at: reading(at, 2000, gpus=2))
+        jobs.append(job.id)
+    found = of_jobs(bench.store, [*jobs, "none"])
+    assert set(found) == set(jobs)
+    for job_id, level in zip(jobs, (3000, 9000), strict=True):
+        first, second = found[job_id]
+        assert (first.device, second.device) == (0, 1)
+        assert first.kept.figures.peak_bytes == level * MB
+        assert first.after_bytes == 2000 * MB
+        (trace, _) = load_trace(bench.ledger, job_id)
+        assert trace.kept == first.kept
 
 
 # What is kept.
@@ -321,8 +359,11 @@ def test_a_job_that_ends_with_its_recorder_is_settled_at_the_next_start(tmp_path
     for _ in range(50):
         first.tick(read=lambda at: reading(at, 5000))
     first.recorder.stop()
-    first.end(job)
-    first.close()
+    first.step()
+    job_end = first.clock.now
+    first.ledger.end(job.id, Stopped(job_id=job.id, seconds=1.0, at_seconds=job_end))
+    first.store.close()
+    first.ledger.close()
     assert first.done == []
     again = Bench(tmp_path)
     again.clock.now = first.clock.now + 100
