@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from core.gpu.columns import COMFYUI, LLM, PROGRAMS, REST, USED
+from core.gpu.figures import GAP_SECONDS
 from core.recorder.export import holders
 from core.recorder.log import mb, moment, number, place, summary
 from core.recorder.trace import NODE, PHASE, JobTrace, Stretch
 from core.units import GIGABYTE, memory
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 WIDTH, HEIGHT = 960, 260
 LEFT, BAND, GAP = 56, 18, 3
@@ -157,32 +165,41 @@ def _grid(scale: _Scale) -> str:
 
 
 def _areas(trace: JobTrace, scale: _Scale) -> list[str]:
-    """Return the parts of the stack, one shape for each pixel column's highest."""
+    """Return the parts of the stack, none where nothing was read for a while."""
+    tops = _tops(trace, scale)
+    room = max(2.0, scale.x(scale.start + GAP_SECONDS) - LEFT)
+    shapes = []
+    for part, (_, upper, lower) in enumerate(_PARTS):
+        pieces: list[list[tuple[int, float, float]]] = [[]]
+        for x, row in tops:
+            high = float(row[upper])
+            if upper == REST and high != high:
+                # Where the parts are not known, all that is in use is drawn as the rest.
+                high = float(row[USED])
+            low = 0.0 if lower is None else float(row[lower])
+            if high != high or low != low:
+                continue
+            if pieces[-1] and x - pieces[-1][-1][0] > room:
+                pieces.append([])
+            pieces[-1].append((x, high, low))
+        for piece in pieces:
+            if any(high > low for _, high, low in piece):
+                path = " ".join(f"{x},{scale.y(high):.1f}" for x, high, _ in piece)
+                back = " ".join(f"{x},{scale.y(low):.1f}" for x, _, low in reversed(piece))
+                shapes.append(f'<polygon points="{path} {back}" fill="var(--p{part})"/>')
+    return shapes
+
+
+def _tops(trace: JobTrace, scale: _Scale) -> list[tuple[int, Floats]]:
+    """Return the row of the most memory in use for each pixel column with a sample."""
     columns = [int(scale.x(at)) for at in trace.times.tolist()]
     tops = []
     for x, numbers in groupby(range(len(columns)), key=columns.__getitem__):
         rows = trace.rows[list(numbers)]
-        used = rows[:, USED]
-        if (used == used).any():
-            place_ = int((used == used).nonzero()[0][used[used == used].argmax()])
-            tops.append((x, rows[place_]))
-    shapes = []
-    for part, (_, upper, lower) in enumerate(_PARTS):
-        points = [
-            (x, float(row[upper]), 0.0 if lower is None else float(row[lower])) for x, row in tops
-        ]
-        # Where the parts are not known, all that is in use is drawn as the rest.
-        if upper == REST:
-            points = [
-                (x, high if high == high else float(row[USED]), low)
-                for (x, high, low), (_, row) in zip(points, tops, strict=True)
-            ]
-        points = [point for point in points if point[1] == point[1] and point[2] == point[2]]
-        if any(high > low for _, high, low in points):
-            path = " ".join(f"{x},{scale.y(high):.1f}" for x, high, _ in points)
-            back = " ".join(f"{x},{scale.y(low):.1f}" for x, _, low in reversed(points))
-            shapes.append(f'<polygon points="{path} {back}" fill="var(--p{part})"/>')
-    return shapes
+        known = rows[rows[:, USED] == rows[:, USED]]
+        if len(known):
+            tops.append((x, known[known[:, USED].argmax()]))
+    return tops
 
 
 def _bands(trace: JobTrace, scale: _Scale) -> list[str]:

@@ -131,6 +131,22 @@ def test_words_of_people_are_no_part_of_the_page(tmp_path: Path) -> None:
     bench.close()
 
 
+def test_the_plot_has_a_hole_where_nothing_was_read(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    job = bench.begin()
+    for tenth in range(600):
+        used = None if 200 <= tenth < 300 else 4000
+        bench.tick(read=lambda at, u=used: reading(at, u))
+    bench.end(job)
+    text = as_html(load_trace(bench.ledger, job.id))
+    bench.close()
+    first, second = (
+        [float(point.split(",")[0]) for point in points.split()]
+        for points in re.findall(r'<polygon points="([^"]+)"', text)
+    )
+    assert min(second) - max(first) == pytest.approx(904 * 10 / 60, abs=4)
+
+
 def test_figures_are_told_when_the_samples_are_gone(tmp_path: Path) -> None:
     bench = Bench(tmp_path, traces.find("wan-i2v-24gb"))
     job_id, _ = run_wan(bench)

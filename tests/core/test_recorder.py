@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.events import NodeStarted, dumps, loads
 from core.gpu import traces
 from core.gpu.columns import POWER, USED
 from core.gpu.readings import ProcessReading, Role
@@ -332,3 +333,8 @@ def test_a_running_job_has_a_trace_already(bench: Bench) -> None:
     assert 10 <= trace.seconds <= 20.5
     assert trace.peak is not None
     assert trace.peak.phase == "sample"
+
+
+def test_a_node_goes_over_the_wire() -> None:
+    event = NodeStarted(job_id="1", node="8", title="VAE Decode", at_seconds=4.25)
+    assert loads(dumps(event)) == event
