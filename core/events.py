@@ -68,6 +68,19 @@ class PhaseStarted(JobEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStarted(JobEvent):
+    """A node of a ComfyUI graph began; the one before it, if any, ended.
+
+    Attributes:
+        node: Its id in the graph; "" when the last node ended and none follows.
+        title: What it is called there.
+    """
+
+    node: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progressed(JobEvent):
     """`done` of `total` units of a phase other than sampling, with a word on it."""
 
@@ -155,6 +168,7 @@ class Failed(JobEvent):
 Event = (
     WorkerStarted
     | PhaseStarted
+    | NodeStarted
     | Progressed
     | Sampled
     | FramesPublished

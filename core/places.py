@@ -45,6 +45,11 @@ class Places:
         """Whatever the engine's process prints."""
         return self.logs / "engine.log"
 
+    @property
+    def runs(self) -> Path:
+        """A folder for each run of a job, with its `vram-usage.log`."""
+        return self.logs / "runs"
+
     def make(self) -> Places:
         """Create the folders. Raises OSError when one cannot be made."""
         for folder in (self.data, self.logs):
