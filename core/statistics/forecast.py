@@ -1,0 +1,278 @@
+"""What a job will take: from its own history, or from a formula before there is any.
+
+From RUNS_TO_FIT runs of one signature on, memory and time are quantiles that are
+linear in pixels, pixels × frames and, for time, steps, with a conformal band
+around them (`core.statistics.quantiles`). With fewer runs their median is scaled.
+Peaks that only bound the need from above (a server that keeps what it once
+took) never raise a forecast; they lower one that lies above them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from math import log2
+from typing import TYPE_CHECKING
+
+from core.statistics.formula import SPREAD, Family, Formula
+from core.statistics.runs import Asked, Run
+from core.units import memory
+
+if TYPE_CHECKING:
+    from core.statistics.quantiles import Fit, Floats
+
+RUNS_TO_FIT = 8
+MOST_RUNS = 1000
+BEYOND = 1.1
+"""So many times larger than the largest run is beyond what history tells."""
+_SAME_SIZE = 0.15
+"""A few runs of the same size are trusted to this share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A value with the range that holds it nine times in ten."""
+
+    low: float
+    median: float
+    high: float
+
+    def scaled(self, low: float, high: float) -> Band:
+        """Return the band with its ends moved outwards."""
+        return Band(self.low * low, self.median, self.high * high)
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a job will probably take.
+
+    Attributes:
+        peak_bytes: Most memory; None when nothing tells.
+        seconds: Time; None when nothing tells.
+        on_gpu: Whether the memory is a GPU's, else main memory.
+        source: "23 runs" or "formula".
+        runs: Number of measured runs that it rests on.
+        beyond: Larger than any of those runs.
+    """
+
+    peak_bytes: Band | None
+    seconds: Band | None
+    on_gpu: bool
+    source: str
+    runs: int
+    beyond: bool = False
+
+    @property
+    def words(self) -> str:
+        """The source in words."""
+        told = f"from {self.source}" + (" on this machine" if self.runs else " with no run yet")
+        return f"{told}, larger than any of them" if self.beyond and self.runs else told
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What the runs of one signature say; made once, asked often.
+
+    Attributes:
+        runs: The runs, newest first, none of another signature.
+        peak: Quantiles of memory, None with too few runs.
+        time: Quantiles of time, None with too few runs.
+    """
+
+    runs: tuple[Run, ...]
+    on_gpu: bool
+    peak: tuple[Fit, tuple[int, ...]] | None
+    time: tuple[Fit, tuple[int, ...]] | None
+    largest: int
+    smallest: int
+
+    def forecast(self, asked: Asked) -> Forecast | None:
+        """Return the forecast for `asked`, of the same signature; None without a run."""
+        if not self.runs:
+            return None
+        measured = [run for run in self.runs if run.peak_bytes and not run.censored]
+        bounds = [run for run in self.runs if run.peak_bytes and run.censored]
+        if self.peak is not None:
+            peak = _from_fit(self.peak, _memory_features(asked))
+        else:
+            peak = _from_few(asked, [(run, run.peak_bytes or 0.0) for run in measured], steps=False)
+        timed = [(run, run.seconds) for run in self.runs if run.seconds and not run.spilled]
+        if self.time is not None:
+            seconds = _from_fit(self.time, _time_features(asked))
+        else:
+            seconds = _from_few(asked, timed, steps=True)
+        larger = asked.pixel_frames / max(1, self.largest)
+        beyond = larger > BEYOND or asked.pixel_frames * BEYOND < self.smallest
+        if beyond:
+            # A straight line is a guess out there: a tenth more either way each doubling.
+            far = 1 + 0.1 * abs(log2(max(larger, self.smallest / max(1, asked.pixel_frames))))
+            peak = peak and peak.scaled(1 / far, far)
+            seconds = seconds and seconds.scaled(1 / far**2, far**2)
+        count = len(measured) or len(self.runs)
+        told = "1 run" if count == 1 else f"{count} runs"
+        found = Forecast(peak, seconds, self.on_gpu, told, count, larger > BEYOND)
+        return capped(found, asked, bounds)
+
+
+def model_of(runs: Iterable[Run], asked: Asked) -> Model:
+    """Learn from those of `runs`, newest first, that have the signature of `asked`."""
+    signature = asked.signature
+    same = [run for run in runs if run.asked.signature == signature]
+    # Runs on a GPU and runs in main memory are not the same thing; the newest counts.
+    on_gpu = next((run.on_gpu for run in same if run.peak_bytes), True)
+    same = [run for run in same if run.on_gpu == on_gpu or not run.peak_bytes][:MOST_RUNS]
+    sizes = [run.asked.pixel_frames for run in same]
+    peak = time = None
+    measured = [run for run in same if run.peak_bytes and not run.censored]
+    if len(measured) >= RUNS_TO_FIT:
+        values = [run.peak_bytes or 0.0 for run in measured]
+        peak = _fit([_memory_features(run.asked) for run in measured], values)
+    timed = [run for run in same if run.seconds and not run.spilled]
+    if len(timed) >= RUNS_TO_FIT:
+        values = [run.seconds or 0.0 for run in timed]
+        time = _fit([_time_features(run.asked) for run in timed], values)
+    return Model(tuple(same), on_gpu, peak, time, max(sizes, default=0), min(sizes, default=0))
+
+
+def _memory_features(asked: Asked) -> tuple[float, ...]:
+    """Weights, activations of all frames, and what is done a frame at a time."""
+    return 1.0, float(asked.pixel_frames), float(asked.pixels)
+
+
+def _time_features(asked: Asked) -> tuple[float, ...]:
+    """Loading; sampling, whose attention grows with the square; decoding."""
+    clip = float(asked.pixel_frames)
+    return 1.0, asked.steps * clip, clip, asked.steps * clip * clip
+
+
+def _fit(rows: Sequence[tuple[float, ...]], values: list[float]) -> tuple[Fit, tuple[int, ...]]:
+    import numpy as np
+
+    from core.statistics.quantiles import fit, independent
+
+    features, target = np.array(rows), np.array(values)
+    # A coefficient wants several runs to stand on.
+    most = max(1, len(values) // RUNS_TO_FIT)
+    columns = independent(features)[: 1 + most]
+    made = fit(features[:, columns], target)
+    while len(columns) > 1 and bool((made.whole[1, 1:] < 0).any()):
+        # Nothing takes less when there is more of it: noise, or two that say the same.
+        shares = made.whole[1, 1:]
+        del columns[1 + int(shares.argmin())]
+        made = fit(features[:, columns], target)
+    return made, tuple(columns)
+
+
+def _from_fit(found: tuple[Fit, tuple[int, ...]], features: tuple[float, ...]) -> Band:
+    import numpy as np
+
+    made, columns = found
+    row: Floats = np.array([features[column] for column in columns])
+    low, median, high = made.at(row)
+    return Band(max(0.0, low), max(0.0, median), max(0.0, high))
+
+
+def _from_few(asked: Asked, runs: Sequence[tuple[Run, float]], *, steps: bool) -> Band | None:
+    """Scale the median of few runs: the need grows, but less than the clip does."""
+    if not runs:
+        return None
+
+    def size(item: Asked) -> float:
+        return float(item.pixel_frames * (item.steps if steps else 1))
+
+    same = [value for run, value in runs if size(run.asked) == size(asked)]
+    if same:
+        middle = _median(same)
+        return Band(min([*same, middle * (1 - _SAME_SIZE)]), middle,
+                    max([*same, middle * (1 + _SAME_SIZE)]))  # fmt: skip
+    ends = [(value, value * size(asked) / size(run.asked)) for run, value in runs]
+    lows = _median([min(pair) for pair in ends])
+    highs = _median([max(pair) for pair in ends])
+    middle = highs if steps else (lows * highs) ** 0.5
+    return Band(lows * (1 - _SAME_SIZE), middle, highs * (1 + _SAME_SIZE))
+
+
+def _median(values: Sequence[float]) -> float:
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+def capped(found: Forecast, asked: Asked, bounds: Iterable[Run]) -> Forecast:
+    """Lower a forecast that is above what clips as large or larger have run in."""
+    enough = [
+        run.peak_bytes
+        for run in bounds
+        if run.peak_bytes
+        and run.asked.pixel_frames >= asked.pixel_frames
+        and run.asked.pixels >= asked.pixels
+    ]
+    if found.peak_bytes is None or not enough:
+        return found
+    most, band = min(enough), found.peak_bytes
+    return replace(
+        found, peak_bytes=Band(min(band.low, most), min(band.median, most), min(band.high, most))
+    )
+
+
+def cold(formula: Formula, family: Family, asked: Asked, bounds: Iterable[Run] = ()) -> Forecast:
+    """Return the forecast without a measured run.
+
+    Options named dtype, encoder_dtype, offload and tiling count where `asked` has them.
+    """
+    options = asked.options
+    dtype, offload = str(options.get("dtype", "")), str(options.get("offload", "none"))
+    known = formula.bytes_per_parameter
+    peak = formula.peak_bytes(
+        family,
+        width=asked.width,
+        height=asked.height,
+        frames=asked.frames,
+        dtype=dtype if dtype in known else "",
+        encoder_dtype=str(options.get("encoder_dtype", "")),
+        offload=offload if offload in ("model", "sequential") else "none",
+        tiling=options.get("tiling") is True,
+    )
+    band = Band(peak * (1 - SPREAD), peak, peak * (1 + SPREAD))
+    return capped(Forecast(band, None, True, "formula", 0), asked, bounds)
+
+
+class Verdict(StrEnum):
+    """Whether a job fits, in the words that a person reads."""
+
+    FITS = "Fits"
+    TIGHT = "Tight"
+    NOT_NOW = "Will not fit now"
+    NEVER = "Will not fit"
+    UNKNOWN = ""
+
+
+def verdict(peak: Band | None, free_bytes: float | None, total_bytes: float | None) -> Verdict:
+    """Judge a peak against the memory that is free for the job, and all there is."""
+    if peak is None or (free_bytes is None and total_bytes is None):
+        return Verdict.UNKNOWN
+    if total_bytes is not None and peak.median > total_bytes:
+        return Verdict.NEVER
+    if free_bytes is None:
+        return Verdict.UNKNOWN
+    if peak.high <= free_bytes:
+        return Verdict.FITS
+    return Verdict.TIGHT if peak.median <= free_bytes else Verdict.NOT_NOW
+
+
+def in_words(
+    found: Forecast, judged: Verdict, free_bytes: float | None, total_bytes: float | None
+) -> str:
+    """Say whether the job fits, with the numbers and where they come from."""
+    if found.peak_bytes is None:
+        return ""
+    band, kind = found.peak_bytes, "VRAM" if found.on_gpu else "memory"
+    text = f"{memory(band.median)} of {kind} ({memory(band.low)} – {memory(band.high)})"
+    if judged is Verdict.NEVER and total_bytes is not None:
+        text = f"{judged.value}: needs {text}, there is {memory(total_bytes)}"
+    elif judged is not Verdict.UNKNOWN and free_bytes is not None:
+        text = f"{judged.value}: needs {text}, {memory(free_bytes)} free"
+    else:
+        text = f"Needs {text}"
+    return f"{text} · {found.words}"
