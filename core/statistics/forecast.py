@@ -93,26 +93,29 @@ class Model:
             return None
         measured = [run for run in self.runs if run.peak_bytes and not run.censored]
         bounds = [run for run in self.runs if run.peak_bytes and run.censored]
-        if self.peak is not None:
-            peak = _from_fit(self.peak, _memory_features(asked))
-        else:
-            peak = _from_few(asked, [(run, run.peak_bytes or 0.0) for run in measured], steps=False)
-        timed = [(run, run.seconds) for run in self.runs if run.seconds and not run.spilled]
-        if self.time is not None:
-            seconds = _from_fit(self.time, _time_features(asked))
-        else:
-            seconds = _from_few(asked, timed, steps=True)
+        peak, seconds = self._peak(asked, measured), self._seconds(asked)
         larger = asked.pixel_frames / max(1, self.largest)
-        beyond = larger > BEYOND or asked.pixel_frames * BEYOND < self.smallest
-        if beyond:
+        smaller = self.smallest / max(1, asked.pixel_frames)
+        if max(larger, smaller) > BEYOND:
             # A straight line is a guess out there: a tenth more either way each doubling.
-            far = 1 + 0.1 * abs(log2(max(larger, self.smallest / max(1, asked.pixel_frames))))
+            far = 1 + 0.1 * log2(max(larger, smaller))
             peak = peak and peak.scaled(1 / far, far)
             seconds = seconds and seconds.scaled(1 / far**2, far**2)
         count = len(measured) or len(self.runs)
         told = "1 run" if count == 1 else f"{count} runs"
         found = Forecast(peak, seconds, self.on_gpu, told, count, larger > BEYOND)
         return capped(found, asked, bounds)
+
+    def _peak(self, asked: Asked, measured: Sequence[Run]) -> Band | None:
+        if self.peak is not None:
+            return _from_fit(self.peak, _memory_features(asked))
+        return _from_few(asked, [(run, run.peak_bytes or 0.0) for run in measured], steps=False)
+
+    def _seconds(self, asked: Asked) -> Band | None:
+        if self.time is not None:
+            return _from_fit(self.time, _time_features(asked))
+        timed = [(run, run.seconds) for run in self.runs if run.seconds and not run.spilled]
+        return _from_few(asked, timed, steps=True)
 
 
 def model_of(runs: Iterable[Run], asked: Asked) -> Model:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import erf, inf, log, sqrt
 
 from core.units import MEGABYTE, memory
@@ -117,7 +118,7 @@ def _standing(points: Sequence[tuple[int, float]]) -> float:
     """Return how many standard deviations the growth per job is from zero."""
     growths = [
         (later - earlier) / (after - before)
-        for (before, earlier), (after, later) in zip(points, points[1:], strict=False)
+        for (before, earlier), (after, later) in pairwise(points)
     ]
     if len(growths) >= 5:
         growths = _without_step(growths)

@@ -50,7 +50,7 @@ class Fit:
     scale: Floats
     whole: Floats
     folds: Floats
-    fold: Floats
+    fold: NDArray[np.int_]
     scores: Floats
 
     def at(self, features: Floats) -> tuple[float, float, float]:
