@@ -22,12 +22,17 @@ from core.units import memory
 if TYPE_CHECKING:
     from core.statistics.quantiles import Fit, Floats
 
+FORMULA = "a formula"
 RUNS_TO_FIT = 8
 MOST_RUNS = 1000
 BEYOND = 1.1
 """So many times larger than the largest run is beyond what history tells."""
 _SAME_SIZE = 0.15
 """A few runs of the same size are trusted to this share."""
+SURE = 0.01
+"""No band is narrower than this, both ways, however equal the runs were."""
+OTHER_SETTINGS = 0.25
+"""Runs with other settings are trusted so much less, both ways."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,7 @@ class Forecast:
         peak_bytes: Most memory; None when nothing tells.
         seconds: Time; None when nothing tells.
         on_gpu: Whether the memory is a GPU's, else main memory.
-        source: "23 runs" or "formula".
+        source: "23 runs" or FORMULA.
         runs: Number of measured runs that it rests on.
         beyond: Larger than any of those runs.
     """
@@ -66,7 +71,7 @@ class Forecast:
     @property
     def words(self) -> str:
         """The source in words."""
-        told = f"from {self.source}" + (" on this machine" if self.runs else " with no run yet")
+        told = f"from {self.source}" + (" on this machine" if self.runs else ", no run yet")
         return f"{told}, larger than any of them" if self.beyond and self.runs else told
 
 
@@ -86,6 +91,7 @@ class Model:
     time: tuple[Fit, tuple[int, ...]] | None
     largest: int
     smallest: int
+    same_settings: bool = True
 
     def forecast(self, asked: Asked) -> Forecast | None:
         """Return the forecast for `asked`, of the same signature; None without a run."""
@@ -103,6 +109,10 @@ class Model:
             seconds = seconds and seconds.scaled(1 / far**2, far**2)
         count = len(measured) or len(self.runs)
         told = "1 run" if count == 1 else f"{count} runs"
+        if not self.same_settings:
+            told += " with other settings"
+            peak = peak and peak.scaled(1 - OTHER_SETTINGS, 1 + OTHER_SETTINGS)
+            seconds = seconds and seconds.scaled(1 - OTHER_SETTINGS, 1 + OTHER_SETTINGS)
         found = Forecast(peak, seconds, self.on_gpu, told, count, larger > BEYOND)
         return capped(found, asked, bounds)
 
@@ -119,9 +129,15 @@ class Model:
 
 
 def model_of(runs: Iterable[Run], asked: Asked) -> Model:
-    """Learn from those of `runs`, newest first, that have the signature of `asked`."""
-    signature = asked.signature
-    same = [run for run in runs if run.asked.signature == signature]
+    """Learn from those of `runs`, newest first, that have the signature of `asked`.
+
+    Where there is none, from those that differ in options alone.
+    """
+    signature, known = asked.signature, list(runs)
+    same = [run for run in known if run.asked.signature == signature]
+    exact = bool(same)
+    if not exact:
+        same = [run for run in known if run.asked.signature[:-1] == signature[:-1]]
     # Runs on a GPU and runs in main memory are not the same thing; the newest counts.
     on_gpu = next((run.on_gpu for run in same if run.peak_bytes), True)
     same = [run for run in same if run.on_gpu == on_gpu or not run.peak_bytes][:MOST_RUNS]
@@ -135,7 +151,8 @@ def model_of(runs: Iterable[Run], asked: Asked) -> Model:
     if len(timed) >= RUNS_TO_FIT:
         values = [run.seconds or 0.0 for run in timed]
         time = _fit([_time_features(run.asked) for run in timed], values)
-    return Model(tuple(same), on_gpu, peak, time, max(sizes, default=0), min(sizes, default=0))
+    largest, smallest = max(sizes, default=0), min(sizes, default=0)
+    return Model(tuple(same), on_gpu, peak, time, largest, smallest, exact or not same)
 
 
 def _memory_features(asked: Asked) -> tuple[float, ...]:
@@ -172,8 +189,8 @@ def _from_fit(found: tuple[Fit, tuple[int, ...]], features: tuple[float, ...]) -
 
     made, columns = found
     row: Floats = np.array([features[column] for column in columns])
-    low, median, high = made.at(row)
-    return Band(max(0.0, low), max(0.0, median), max(0.0, high))
+    low, median, high = (max(0.0, value) for value in made.at(row))
+    return Band(min(low, median * (1 - SURE)), median, max(high, median * (1 + SURE)))
 
 
 def _from_few(asked: Asked, runs: Sequence[tuple[Run, float]], *, steps: bool) -> Band | None:
@@ -238,17 +255,17 @@ def cold(formula: Formula, family: Family, asked: Asked, bounds: Iterable[Run] =
         tiling=options.get("tiling") is True,
     )
     band = Band(peak * (1 - SPREAD), peak, peak * (1 + SPREAD))
-    return capped(Forecast(band, None, True, "formula", 0), asked, bounds)
+    return capped(Forecast(band, None, True, FORMULA, 0), asked, bounds)
 
 
 class Verdict(StrEnum):
-    """Whether a job fits, in the words that a person reads."""
+    """Whether a job fits."""
 
-    FITS = "Fits"
-    TIGHT = "Tight"
-    NOT_NOW = "Will not fit now"
-    NEVER = "Will not fit"
-    UNKNOWN = ""
+    FITS = "fits"
+    TIGHT = "tight"
+    NOT_NOW = "not now"
+    NEVER = "never"
+    UNKNOWN = "unknown"
 
 
 def verdict(peak: Band | None, free_bytes: float | None, total_bytes: float | None) -> Verdict:
@@ -264,18 +281,70 @@ def verdict(peak: Band | None, free_bytes: float | None, total_bytes: float | No
     return Verdict.TIGHT if peak.median <= free_bytes else Verdict.NOT_NOW
 
 
-def in_words(
+NOTHING_KNOWN = "No run of this recipe on this machine yet: time and memory are not known."
+
+
+def peak_words(
     found: Forecast, judged: Verdict, free_bytes: float | None, total_bytes: float | None
 ) -> str:
-    """Say whether the job fits, with the numbers and where they come from."""
-    if found.peak_bytes is None:
+    """Say whether the job fits, with its numbers; "" when no peak is known."""
+    band = found.peak_bytes
+    if band is None:
         return ""
-    band, kind = found.peak_bytes, "VRAM" if found.on_gpu else "memory"
-    text = f"{memory(band.median)} of {kind} ({memory(band.low)} – {memory(band.high)})"
-    if judged is Verdict.NEVER and total_bytes is not None:
-        text = f"{judged.value}: needs {text}, there is {memory(total_bytes)}"
-    elif judged is not Verdict.UNKNOWN and free_bytes is not None:
-        text = f"{judged.value}: needs {text}, {memory(free_bytes)} free"
+    peak = f"peak {memory(band.median)}{_range(band)}"
+    place = "this card" if found.on_gpu else "main memory"
+    free = "" if free_bytes is None else f"{memory(free_bytes)} free"
+    if judged is Verdict.FITS:
+        text = f"Fits {'this card' if found.on_gpu else 'in memory'} · {peak} of {free}"
+    elif judged is Verdict.TIGHT:
+        text = f"Tight · {peak} of {free}"
+    elif judged is Verdict.NOT_NOW:
+        text = f"Will not fit now · {peak}, only {free}"
+    elif judged is Verdict.NEVER and total_bytes is not None:
+        text = f"Will not fit {place} · {peak} of {memory(total_bytes)}"
     else:
-        text = f"Needs {text}"
-    return f"{text} · {found.words}"
+        kind = "VRAM" if found.on_gpu else "memory"
+        text = f"{peak[0].upper()}{peak[1:]} of {kind}"
+    return text
+
+
+def _range(band: Band) -> str:
+    low, high = memory(band.low), memory(band.high)
+    if low == high:
+        return ""
+    same_unit = low.split()[1] == high.split()[1]
+    return f" ({low.split()[0]} – {high})" if same_unit else f" ({low} – {high})"
+
+
+def source_words(found: Forecast) -> str:
+    """Say how long it will take, and where all of it comes from."""
+    if found.seconds is None:
+        return f"{found.words[0].upper()}{found.words[1:]}: time is not known"
+    low, middle, high = (_clock(v) for v in (found.seconds.low, found.seconds.median,
+                                             found.seconds.high))  # fmt: skip
+    span = "" if low == high else f" ({low} – {high})"
+    return f"About {middle}{span} · {found.words}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(max(1, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def measured_words(run: Run, expected: Forecast | None) -> str:
+    """Say what a run took beside what was forecast for it."""
+    kind = "VRAM" if run.on_gpu else "memory"
+    parts = []
+    if run.peak_bytes is not None:
+        at_most = "at most " if run.censored else ""
+        text = f"peak {at_most}{memory(run.peak_bytes)} of {kind}"
+        if expected is not None and expected.peak_bytes is not None:
+            text += f" (forecast {memory(expected.peak_bytes.median)})"
+        parts.append(text)
+    if run.seconds is not None:
+        text = f"in {_clock(run.seconds)}"
+        if expected is not None and expected.seconds is not None:
+            text += f" (forecast {_clock(expected.seconds.median)})"
+        parts.append(text)
+    return "Last run: " + " ".join(parts) if parts else ""

@@ -90,8 +90,9 @@ def measure(count: int) -> tuple[float, float]:
     floor, median, learn, ask = (statistics.median(column) for column in zip(*rounds, strict=True))
     ours, theirs = errors(runs)
     print(
-        f"{count:6} runs  {floor:8.3f} ms  {median:8.2f} ms  {learn:8.2f} ms  {learn / median:7.1f} ×"
-        f"  {ask:8.3f} ms  {ask / median:7.2f} ×  {ours:7.1%}  {theirs:7.1%}"
+        f"{count:6} runs  {floor:8.3f} ms  {median:8.2f} ms  {learn:8.2f} ms"
+        f"  {learn / median:7.1f} ×  {ask:8.3f} ms  {ask / median:7.2f} ×"
+        f"  {ours:7.1%}  {theirs:7.1%}"
     )
     return learn, ask
 

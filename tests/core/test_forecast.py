@@ -22,8 +22,10 @@ from core.statistics.forecast import (
     Forecast,
     Verdict,
     cold,
-    in_words,
+    measured_words,
     model_of,
+    peak_words,
+    source_words,
     verdict,
 )
 from core.statistics.runs import Asked, Run, asked_of, run_of, runs_of
@@ -155,7 +157,7 @@ def test_the_formula_is_within_a_quarter_of_what_was_published(
     assert found.peak_bytes is not None
     assert found.peak_bytes.median == pytest.approx(gb * GB, rel=0.25)
     assert found.peak_bytes.low < gb * GB < found.peak_bytes.high
-    assert (found.source, found.runs, found.seconds) == ("formula", 0, None)
+    assert (found.source, found.runs, found.seconds) == ("a formula", 0, None)
 
 
 def test_published_bounds_and_weights_hold_too() -> None:
@@ -258,7 +260,13 @@ def test_few_runs_and_other_sizes() -> None:
     assert twice.peak_bytes is not None
     assert twice.peak_bytes.low < 5.1e9 < 10.2e9 < twice.peak_bytes.high
     assert twice.words.endswith("larger than any of them")
-    assert model_of(three, replace(asked, options={"dtype": "fp8"})).forecast(asked) is None
+    other = replace(asked, options={"dtype": "fp8"})
+    unlike = model_of(three, other).forecast(other)
+    assert unlike is not None
+    assert unlike.words == "from 3 runs with other settings on this machine"
+    assert unlike.peak_bytes is not None
+    assert unlike.peak_bytes.low < found.peak_bytes.low < found.peak_bytes.high
+    assert model_of(three, replace(asked, model="another")).forecast(asked) is None
 
 
 def test_beyond_history_the_band_opens() -> None:
@@ -293,26 +301,43 @@ def test_equal_clips_and_any_values_give_an_ordered_band(peaks: list[float], fra
 
 
 @pytest.mark.parametrize(
-    ("free", "total", "expected"),
+    ("free", "total", "expected", "words"),
     [
-        (20, 24, Verdict.FITS),
-        (15, 24, Verdict.TIGHT),
-        (12, 24, Verdict.NOT_NOW),
-        (12, 12, Verdict.NEVER),
-        (None, 12, Verdict.NEVER),
-        (None, 24, Verdict.UNKNOWN),
-        (None, None, Verdict.UNKNOWN),
+        (20, 24, Verdict.FITS, "Fits this card · peak 14.9 GB (13.0 – 16.2 GB) of 20.0 GB free"),
+        (15, 24, Verdict.TIGHT, "Tight · peak 14.9 GB (13.0 – 16.2 GB) of 15.0 GB free"),
+        (
+            12,
+            24,
+            Verdict.NOT_NOW,
+            "Will not fit now · peak 14.9 GB (13.0 – 16.2 GB), only 12.0 GB free",
+        ),
+        (
+            12,
+            12,
+            Verdict.NEVER,
+            "Will not fit this card · peak 14.9 GB (13.0 – 16.2 GB) of 12.0 GB",
+        ),
+        (
+            None,
+            12,
+            Verdict.NEVER,
+            "Will not fit this card · peak 14.9 GB (13.0 – 16.2 GB) of 12.0 GB",
+        ),
+        (None, 24, Verdict.UNKNOWN, "Peak 14.9 GB (13.0 – 16.2 GB) of VRAM"),
+        (None, None, Verdict.UNKNOWN, "Peak 14.9 GB (13.0 – 16.2 GB) of VRAM"),
     ],
 )
-def test_verdicts(free: float | None, total: float | None, expected: Verdict) -> None:
+def test_verdicts(free: float | None, total: float | None, expected: Verdict, words: str) -> None:
     band = Band(13 * GB, 14.9 * GB, 16.2 * GB)
     free, total = free and free * GB, total and total * GB
     judged_as = verdict(band, free, total)
     assert judged_as is expected
-    text = in_words(Forecast(band, None, True, "23 runs", 23), judged_as, free, total)
-    assert "14.9 GB of VRAM (13.0 GB – 16.2 GB)" in text
-    assert text.endswith("from 23 runs on this machine")
-    assert text.startswith(expected.value or "Needs")
+    found = Forecast(band, Band(200, 221, 235), True, "23 runs", 23)
+    text = peak_words(found, judged_as, free, total)
+    assert "eak 14.9 GB (13.0 – 16.2 GB)" in text
+    assert text == words
+    assert source_words(found) == "About 3:41 (3:20 – 3:55) · from 23 runs on this machine"
+    assert peak_words(replace(found, peak_bytes=None), judged_as, free, total) == ""
     assert verdict(None, free, total) is Verdict.UNKNOWN
 
 
@@ -341,3 +366,15 @@ def test_nothing_heavy_is_loaded_before_it_is_needed() -> None:
         "sys.exit('numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_what_a_run_took_stands_beside_what_was_forecast() -> None:
+    asked = Asked("r", "f", "m", 512, 512, 16, 20)
+    run = Run(asked, 3725.0, 5.0 * GB)
+    assert measured_words(run, None) == "Last run: peak 5.0 GB of VRAM in 1:02:05"
+    expected = Forecast(Band(4 * GB, 5.2 * GB, 6 * GB), Band(50, 61, 70), True, "9 runs", 9)
+    said = "Last run: peak at most 5.0 GB of VRAM (forecast 5.2 GB) in 1:00 (forecast 1:01)"
+    assert measured_words(replace(run, seconds=60.0, censored=True), expected) == said
+    assert measured_words(replace(run, seconds=None, peak_bytes=None), expected) == ""
+    cold_words = source_words(Forecast(None, None, True, "a formula", 0))
+    assert cold_words == "From a formula, no run yet: time is not known"
