@@ -64,6 +64,7 @@ class Forecasts(QObject):
         self._begun = False
         self._room: dict[bool, Room] = {True: (None, None), False: (None, None)}
         self._expected: tuple[str, Forecast | None] = ("", None)
+        self._begun_with: Asked | None = None
         self._measured: dict[tuple[object, ...], tuple[Run, Forecast | None]] = {}
         self._compose.changed.connect(self._on_changed)
         controller.reading.connect(self._on_reading)
@@ -94,6 +95,7 @@ class Forecasts(QObject):
 
     def _on_began(self, job: Job) -> None:
         asked = asked_of(job.recipe, job.family, job.model, job.params, job.engine)
+        self._begun_with = asked
         self._expected = job.id, self._forecast(asked) if asked is not None else None
 
     def _on_ended(self, job: Job, ending: Finished | Stopped | Failed) -> None:
@@ -111,6 +113,7 @@ class Forecasts(QObject):
         # Also those that were learnt from this recipe's runs with other settings.
         self._models = {k: v for k, v in self._models.items() if k[:-1] != signature[:-1]}
         expected = self._expected[1] if self._expected[0] == job.id else None
+        self._begun_with = None
         self._measured[signature] = run, expected
         self._show()
         if row.output is not None:
@@ -169,6 +172,10 @@ class Forecasts(QObject):
                 self._learn(asked)  # A run ended meanwhile.
                 return
             self._models[signature] = model
+            begun = self._begun_with
+            if begun is not None and begun.signature == signature and self._expected[1] is None:
+                # The job began before this was learnt, and from what was known then.
+                self._expected = self._expected[0], model.forecast(begun)
             self._show()
 
         self._controller.work(learn, "forecast", keep)
@@ -215,6 +222,7 @@ class Forecasts(QObject):
             forecast.measured_words(run, expected) if run is not None and same else "",
             _TONES[judged],
             gauge,
+            forecast.tip_words(found),
         )
 
 
@@ -256,12 +264,12 @@ def _near(one: Room, other: Room) -> bool:
 def has_weights(model: str, formula: Formula, family: Family) -> bool:
     """Say whether the folder `model` may hold weights of that family's size.
 
-    A small model of a large one's kind must not be taken for it. A name that
-    is no folder here cannot be looked at, and is believed.
+    A small model of a large one's kind must not be taken for it, nor one that is
+    not there yet. A bare name cannot be looked at, and is believed.
     """
     folder = Path(model)
-    if not model or not folder.is_dir():
-        return bool(model)
+    if not folder.is_dir():
+        return bool(model) and not folder.is_absolute()
     held = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     held += sum(path.stat().st_size for path in folder.rglob("*.bin"))
     return held >= 0.4 * formula.weights_bytes(family)

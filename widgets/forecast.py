@@ -77,9 +77,9 @@ class Bar(QWidget):
         painter.fillRect(band, light)
         marks = [(gauge.middle, tone)]
         if gauge.measured is not None:
-            marks.append((gauge.measured, QColor(colours.text)))
+            marks.append((gauge.measured, QColor(colours.link)))
         if gauge.room is not None and gauge.room < full:
-            marks.append((gauge.room, QColor(colours.danger)))
+            marks.append((gauge.room, QColor(colours.text)))
         for value, colour in marks:
             left = min(width - 2, max(0.0, width * value / full - 1))
             painter.fillRect(QRectF(left, 0, 2, self.HEIGHT), colour)
@@ -110,6 +110,7 @@ class ForecastBox(Card):
         measured: str = "",
         tone: str = "",
         gauge: Gauge | None = None,
+        tip: str = "",
     ) -> None:
         """Show whether a job fits; what has not changed is not painted again.
 
@@ -119,6 +120,7 @@ class ForecastBox(Card):
             measured: What the last run took.
             tone: "success", "warning", "danger" or "".
             gauge: The numbers as a bar.
+            tip: What all of it rests on, in full.
         """
         for widget, text in (
             (self._head, head),
@@ -128,6 +130,7 @@ class ForecastBox(Card):
             if widget.text() != text:
                 widget.setText(text)
             widget.setVisible(bool(text))
+        self.setToolTip(tip)
         set_tone(self, tone)
         set_tone(self._head, tone)
         self._bar.show_gauge(gauge, tone, head)

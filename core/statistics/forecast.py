@@ -71,8 +71,8 @@ class Forecast:
     @property
     def words(self) -> str:
         """The source in words."""
-        told = f"from {self.source}" + (" on this machine" if self.runs else ", no run yet")
-        return f"{told}, larger than any of them" if self.beyond and self.runs else told
+        told = f"from {self.source}" + ("" if self.runs else ", no run yet")
+        return f"{told}, larger than any" if self.beyond and self.runs else told
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +326,16 @@ def source_words(found: Forecast) -> str:
     return f"About {middle}{span} · {found.words}"
 
 
+def tip_words(found: Forecast) -> str:
+    """Explain in full what a forecast rests on."""
+    if not found.runs:
+        return "Reckoned from the sizes of the model and the clip; no run was measured yet."
+    return (
+        f"From {found.source} of this recipe on this machine. "
+        "Nine in ten runs lie within the range in brackets."
+    )
+
+
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(max(1, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
@@ -334,17 +344,15 @@ def _clock(seconds: float) -> str:
 
 def measured_words(run: Run, expected: Forecast | None) -> str:
     """Say what a run took beside what was forecast for it."""
-    kind = "VRAM" if run.on_gpu else "memory"
     parts = []
     if run.peak_bytes is not None:
-        at_most = "at most " if run.censored else ""
-        text = f"peak {at_most}{memory(run.peak_bytes)} of {kind}"
+        text = f"peak {'at most ' if run.censored else ''}{memory(run.peak_bytes)}"
         if expected is not None and expected.peak_bytes is not None:
             text += f" (forecast {memory(expected.peak_bytes.median)})"
         parts.append(text)
     if run.seconds is not None:
         text = f"in {_clock(run.seconds)}"
         if expected is not None and expected.seconds is not None:
-            text += f" (forecast {_clock(expected.seconds.median)})"
+            text += f" ({_clock(expected.seconds.median)})"
         parts.append(text)
     return "Last run: " + " ".join(parts) if parts else ""

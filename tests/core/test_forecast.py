@@ -26,6 +26,7 @@ from core.statistics.forecast import (
     model_of,
     peak_words,
     source_words,
+    tip_words,
     verdict,
 )
 from core.statistics.runs import Asked, Run, asked_of, run_of, runs_of
@@ -254,16 +255,16 @@ def test_few_runs_and_other_sizes() -> None:
     assert found is not None
     assert found.peak_bytes is not None
     assert (found.peak_bytes.median, found.runs) == (5.1e9, 3)
-    assert found.words == "from 3 runs on this machine"
+    assert found.words == "from 3 runs"
     twice = model_of(three, asked).forecast(replace(asked, frames=32))
     assert twice is not None
     assert twice.peak_bytes is not None
     assert twice.peak_bytes.low < 5.1e9 < 10.2e9 < twice.peak_bytes.high
-    assert twice.words.endswith("larger than any of them")
+    assert twice.words.endswith("larger than any")
     other = replace(asked, options={"dtype": "fp8"})
     unlike = model_of(three, other).forecast(other)
     assert unlike is not None
-    assert unlike.words == "from 3 runs with other settings on this machine"
+    assert unlike.words == "from 3 runs with other settings"
     assert unlike.peak_bytes is not None
     assert unlike.peak_bytes.low < found.peak_bytes.low < found.peak_bytes.high
     assert model_of(three, replace(asked, model="another")).forecast(asked) is None
@@ -336,7 +337,7 @@ def test_verdicts(free: float | None, total: float | None, expected: Verdict, wo
     text = peak_words(found, judged_as, free, total)
     assert "eak 14.9 GB (13.0 – 16.2 GB)" in text
     assert text == words
-    assert source_words(found) == "About 3:41 (3:20 – 3:55) · from 23 runs on this machine"
+    assert source_words(found) == "About 3:41 (3:20 – 3:55) · from 23 runs"
     assert peak_words(replace(found, peak_bytes=None), judged_as, free, total) == ""
     assert verdict(None, free, total) is Verdict.UNKNOWN
 
@@ -371,10 +372,12 @@ def test_nothing_heavy_is_loaded_before_it_is_needed() -> None:
 def test_what_a_run_took_stands_beside_what_was_forecast() -> None:
     asked = Asked("r", "f", "m", 512, 512, 16, 20)
     run = Run(asked, 3725.0, 5.0 * GB)
-    assert measured_words(run, None) == "Last run: peak 5.0 GB of VRAM in 1:02:05"
+    assert measured_words(run, None) == "Last run: peak 5.0 GB in 1:02:05"
     expected = Forecast(Band(4 * GB, 5.2 * GB, 6 * GB), Band(50, 61, 70), True, "9 runs", 9)
-    said = "Last run: peak at most 5.0 GB of VRAM (forecast 5.2 GB) in 1:00 (forecast 1:01)"
+    said = "Last run: peak at most 5.0 GB (forecast 5.2 GB) in 1:00 (1:01)"
     assert measured_words(replace(run, seconds=60.0, censored=True), expected) == said
     assert measured_words(replace(run, seconds=None, peak_bytes=None), expected) == ""
     cold_words = source_words(Forecast(None, None, True, "a formula", 0))
+    assert "Nine in ten" in tip_words(expected)
+    assert "no run was measured" in tip_words(Forecast(None, None, True, "a formula", 0))
     assert cold_words == "From a formula, no run yet: time is not known"
