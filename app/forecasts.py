@@ -129,7 +129,7 @@ class Forecasts(QObject):
         def tell(found: object) -> None:
             assert isinstance(found, baseline.Comparison)
             if found.slower is not None or found.higher is not None:
-                text = f"“{job.title}” took {baseline.in_words(found)}."
+                text = f"“{job.title}” was {baseline.in_words(found)}."
                 self._notice.show_text(text, kind="warning", key="baseline")
 
         self._controller.work(judge, "baseline", tell)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from core.statistics.runs import SIZES, Run
-from core.units import memory
+from core.units import MEGABYTE, memory
 
 FEWEST = 5
 """Runs that a baseline needs."""
@@ -20,6 +20,8 @@ SLOWER = 0.10
 """A share above the baseline that is worth a word."""
 SPREADS = 2.0
 """And so many spreads above it: what is usual noise is not told."""
+SMALLEST_SECONDS = 0.5
+SMALLEST_BYTES = 32 * MEGABYTE
 _MAD_TO_DEVIATION = 1.4826
 
 
@@ -31,11 +33,15 @@ class Usual:
     spread: float
     runs: int
 
-    def excess(self, value: float) -> float | None:
-        """Return by what share `value` is too high, None when it is as usual."""
+    def excess(self, value: float, smallest: float) -> float | None:
+        """Return by what share `value` is too high, None when it is as usual.
+
+        What differs by less than `smallest` is as usual, however large the share.
+        """
         if self.runs < FEWEST or self.median <= 0:
             return None
-        limit = max(self.median * (1 + SLOWER), self.median + SPREADS * self.spread)
+        above = max(self.median * SLOWER, self.spread * SPREADS, smallest)
+        limit = self.median + above
         return value / self.median - 1 if value > limit else None
 
 
@@ -138,9 +144,9 @@ def compare(run: Run, earlier: Iterable[Run]) -> Comparison:
     usual = baseline_of(same)
     slower = higher = None
     if usual.seconds is not None and run.seconds is not None:
-        slower = usual.seconds.excess(run.seconds)
+        slower = usual.seconds.excess(run.seconds, SMALLEST_SECONDS)
     if usual.peak_bytes is not None and run.peak_bytes is not None and not run.censored:
-        higher = usual.peak_bytes.excess(run.peak_bytes)
+        higher = usual.peak_bytes.excess(run.peak_bytes, SMALLEST_BYTES)
     return Comparison(slower, higher, len(same), usual, () if same else nearest)
 
 
@@ -152,7 +158,7 @@ def in_words(found: Comparison) -> str:
         parts.append(f"{found.slower:.0%} slower than usual ({usual.median:.1f} s)")
     if found.higher is not None and found.usual.peak_bytes is not None:
         peak = found.usual.peak_bytes
-        parts.append(f"{found.higher:.0%} more memory than usual ({memory(peak.median)})")
+        parts.append(f"{found.higher:.0%} higher in memory than usual ({memory(peak.median)})")
     if parts:
         return f"{' and '.join(parts)} over {found.runs} runs with the same settings"
     if found.differences:

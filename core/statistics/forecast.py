@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from math import log2
+from math import isfinite, log2
 from typing import TYPE_CHECKING
 
 from core.statistics.formula import SPREAD, Family, Formula
@@ -133,7 +133,8 @@ def model_of(runs: Iterable[Run], asked: Asked) -> Model:
 
     Where there is none, from those that differ in options alone.
     """
-    signature, known = asked.signature, list(runs)
+    signature = asked.signature
+    known = [run for run in runs if _sound(run.peak_bytes) and _sound(run.seconds)]
     same = [run for run in known if run.asked.signature == signature]
     exact = bool(same)
     if not exact:
@@ -153,6 +154,10 @@ def model_of(runs: Iterable[Run], asked: Asked) -> Model:
         time = _fit([_time_features(run.asked) for run in timed], values)
     largest, smallest = max(sizes, default=0), min(sizes, default=0)
     return Model(tuple(same), on_gpu, peak, time, largest, smallest, exact or not same)
+
+
+def _sound(value: float | None) -> bool:
+    return value is None or (isfinite(value) and value >= 0)
 
 
 def _memory_features(asked: Asked) -> tuple[float, ...]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import erf, inf, log, sqrt
+from math import erf, inf, isfinite, log, sqrt
 
 from core.units import MEGABYTE, memory
 
@@ -69,7 +69,8 @@ def leak_of(baselines: Sequence[float | None], room_bytes: float | None = None) 
     Returns:
         None with fewer than three readings.
     """
-    points = [(job, value) for job, value in enumerate(baselines) if value is not None][-LAST:]
+    known = (item for item in enumerate(baselines) if item[1] is not None and isfinite(item[1]))
+    points = [(job, float(value or 0)) for job, value in known][-LAST:]
     if len(points) < 3:
         return None
     slope, low, high = _theil_sen(points)

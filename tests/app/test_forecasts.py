@@ -22,6 +22,7 @@ from core.statistics.runs import Asked, Run
 
 GB = 2**30
 SMALL = {"prompt": "x", "width": 64, "height": 64, "frames": 8, "steps": 3, "step_seconds": 0.01}
+ASKED = SMALL | {"step_seconds": 0.3}
 
 
 def reading(used: float = 4, total: float = 24, worker: float = 0) -> Reading:
@@ -41,7 +42,9 @@ def past(
     ledger.paused = True
     jobs = []
     for number in range(count):
-        values = SMALL | {"frames": 8 + (number % 6 if more.get("growing", True) else 0)}
+        values = more.get("values", SMALL) | {
+            "frames": 8 + (number % 6 if more.get("growing", True) else 0)
+        }
         job = new_job(controller.recipes["test-pattern"], values, folder)
         ledger.enqueue([job])
         ledger.begin(job.id)
@@ -153,25 +156,25 @@ def test_a_slower_run_is_noted_and_an_unlike_one_is_not(
 ) -> None:
     ended = []
     controller.job_ended.connect(lambda job, ending: ended.append(ending))
-    controller.add("test-pattern", SMALL)
+    controller.add("test-pattern", ASKED)
     qtbot.waitUntil(lambda: len(ended) == 1, timeout=30_000)
     made = json.loads(Path(ended[0].output.recipe).read_text())
     facts = {"device": made["device"], "made_with": made["made_with"]}
     window.panels.notice.clear()
     # The past ran with another torch: nothing can be said.
     other = {**facts, "made_with": {**facts["made_with"], "torch": "1.0"}}
-    past(controller, tmp_path / "a", 8, facts=other, seconds=0.001, growing=False)
+    past(controller, tmp_path / "a", 8, facts=other, seconds=0.001, growing=False, values=ASKED)
     forecasts = forecasts_of(window)
     forecasts._runs = None
-    controller.add("test-pattern", SMALL)
+    controller.add("test-pattern", ASKED)
     qtbot.waitUntil(lambda: len(ended) == 2, timeout=30_000)
     qtbot.wait(300)
     assert "slower" not in window.panels.notice.text()
-    past(controller, tmp_path / "b", 8, facts=facts, seconds=0.001, growing=False)
+    past(controller, tmp_path / "b", 8, facts=facts, seconds=0.001, growing=False, values=ASKED)
     forecasts._runs = None
-    controller.add("test-pattern", SMALL)
+    controller.add("test-pattern", ASKED)
     qtbot.waitUntil(lambda: "slower than usual" in window.panels.notice.text(), timeout=30_000)
-    assert window.panels.notice.text().startswith("“x” took ")
+    assert window.panels.notice.text().startswith("“x” was ")
     assert "runs with the same settings" in window.panels.notice.text()
 
 

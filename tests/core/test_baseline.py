@@ -90,6 +90,14 @@ def test_censored_peaks_and_spilled_times_make_no_baseline() -> None:
     assert compare(run(600, spilled=True), [run()] * 5).slower == pytest.approx(9.0)
 
 
+def test_what_is_small_in_itself_is_left_alone() -> None:
+    assert compare(run(1.4, 5e7), [run(1.0, 4e7)] * 9).slower is None
+    found = compare(run(1.6, 9e7), [run(1.0, 4e7)] * 9)
+    assert found.slower == pytest.approx(0.6)
+    assert found.higher == pytest.approx(1.25)
+    assert "125% higher in memory than usual (38 MB)" in in_words(found)
+
+
 @given(st.lists(st.floats(0.1, 1e6), min_size=1, max_size=40), st.floats(0.1, 1e6))
 def test_within_a_tenth_nothing_is_said(times: list[float], value: float) -> None:
     found = compare(run(value), [run(item) for item in times])

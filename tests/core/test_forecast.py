@@ -248,6 +248,14 @@ def test_only_censored_runs_give_time_but_no_peak() -> None:
     assert found.seconds is not None
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1.0])
+def test_a_value_that_makes_no_sense_teaches_nothing(bad: float) -> None:
+    runs = synthetic(6, 40, NOISES["even"])
+    odd = [replace(runs[0], peak_bytes=bad), replace(runs[1], seconds=bad)]
+    clean = model_of(runs, runs[0].asked).forecast(runs[0].asked)
+    assert model_of(odd + runs, runs[0].asked).forecast(runs[0].asked) == clean
+
+
 def test_few_runs_and_other_sizes() -> None:
     asked = Asked("r", "f", "m", 512, 512, 16, 20)
     three = [Run(asked, 10.0 + n, 5e9 + n * 1e8) for n in range(3)]

@@ -104,7 +104,8 @@ def test_holes_are_no_zeroes() -> None:
     assert leak is not None
     assert leak.jobs == 7
     assert leak.slope_bytes == pytest.approx(800 * MB, rel=0.10)
-    assert leak_of([None, 5.0, None, 7.0]) is None
+    assert leak_of([*series, float("nan")]) == leak
+    assert leak_of([None, 5.0, None, 7.0, float("inf")]) is None
 
 
 @given(
