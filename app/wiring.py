@@ -11,14 +11,14 @@ from PySide6.QtGui import QDesktopServices, QImage
 from PySide6.QtWidgets import QFileDialog
 
 from app.controller import Controller
+from app.forecasts import Forecasts
 from app.models import OwnModels
 from app.window import MainWindow
 from core.engines.base import Released
 from core.errors import Category, Problem, ProblemError
-from core.estimate import in_words
 from core.events import Event, Failed, Finished, Noted, PhaseStarted, Stopped
 from core.gpu.readings import Reading, Role
-from core.jobs import Job, JobState, Value
+from core.jobs import Job, JobState
 from core.places import Places
 from core.queue import JobRow
 from core.units import memory
@@ -43,6 +43,7 @@ class Wiring(QObject):
         self._connect_requests()
         self._connect_facts()
         self._connect_menus()
+        self._forecasts = Forecasts(controller, self._panels, self)
 
     # -- requests -----------------------------------------------------------
 
@@ -51,7 +52,6 @@ class Wiring(QObject):
         guard = controller.guard
         self._panels.compose.add_requested.connect(self._on_add)
         self._panels.compose.edit_saved.connect(self._on_edit_saved)
-        self._panels.compose.changed.connect(self._on_compose_changed)
         self._panels.stage.stop_requested.connect(
             lambda job_id: guard(lambda: controller.cancel([job_id]))
         )
@@ -94,10 +94,6 @@ class Wiring(QObject):
                 self._panels.compose.show_invalid(error.problem)
 
         self._controller.guard(add)
-
-    def _on_compose_changed(self, recipe_id: str, values: Mapping[str, Value]) -> None:
-        found = self._controller.estimate(recipe_id, values)
-        self._panels.compose.set_estimate(in_words(found), "success" if found else "")
 
     def _on_edit_saved(self, job_id: str, recipe_id: str, values: Mapping[str, object]) -> None:
         def save() -> None:
