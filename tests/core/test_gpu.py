@@ -49,6 +49,12 @@ def test_everything_is_read() -> None:
     assert device.utilisation_percent == 98.0
     assert (device.temperature_celsius, device.power_watts) == (71.0, 342.0)
     assert device.processes == ()
+    assert device.reserved_bytes == GB // 2
+    assert (device.core_clock_mhz, device.memory_clock_mhz) == (1980.0, 10501.0)
+    assert device.throttle == ("power limit",)
+    assert device.pcie_receive_bytes_per_second == 4000 * 1024
+    assert device.pcie_send_bytes_per_second is None  # One direction a tick.
+    assert device.spilled_bytes is None
 
 
 @pytest.mark.parametrize("count", [0, 1, 16])
@@ -63,7 +69,8 @@ def test_any_number_of_gpus(count: int) -> None:
 def test_old_driver_counts_reserved_as_used() -> None:
     bench = Bench()
     bench.driver.memory_versions = (None,)
-    assert bench.read().devices[0].used_bytes == GB + GB // 2
+    device = bench.read().devices[0]
+    assert (device.used_bytes, device.reserved_bytes) == (GB + GB // 2, None)
 
 
 def test_one_memory_for_all_has_no_figures() -> None:
@@ -79,6 +86,9 @@ def values(device: Any) -> dict[str, Any]:
         "nvmlDeviceGetUtilizationRates": device.utilisation_percent,
         "nvmlDeviceGetTemperature": device.temperature_celsius,
         "nvmlDeviceGetPowerUsage": device.power_watts,
+        "nvmlDeviceGetClockInfo": device.core_clock_mhz,
+        "nvmlDeviceGetCurrentClocksEventReasons": device.throttle,
+        "nvmlDeviceGetPcieThroughput": device.pcie_send_bytes_per_second,
     }
 
 
@@ -86,7 +96,9 @@ def values(device: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("error", [NOT_SUPPORTED, LOST, UNKNOWN, OSError("no")])
 def test_one_failing_call_spoils_only_its_own_value(method: str, error: int | Exception) -> None:
     bench = Bench()
-    healthy = values(bench.read().devices[0])
+    bench.read()
+    healthy = values(bench.read().devices[0])  # By now both directions of traffic were read.
+    assert None not in healthy.values()
     bench.driver.failing[method] = error
     for _ in range(300):  # A minute with two readings a second, then more.
         device = bench.read(0.5).devices[0]
@@ -181,6 +193,124 @@ def test_calls_are_spaced_by_their_cost() -> None:
     assert 55 <= count("nvmlDeviceGetTemperature") <= 61
     assert 55 <= count("nvmlDeviceGetPowerUsage") <= 61
     assert 10 <= count("nvmlDeviceGetComputeRunningProcesses") <= 30
+    assert 55 * 2 <= count("nvmlDeviceGetClockInfo") <= 61 * 2
+    assert 18 <= count("nvmlDeviceGetPcieThroughput") <= 2 * 13
+
+
+def test_traffic_is_counted_for_one_gpu_a_tick_and_rarer_the_more_it_costs() -> None:
+    bench = Bench(16)
+    plain = bench.driver.nvmlDeviceGetPcieThroughput
+
+    def slow(handle: Any, counter: int) -> int:
+        until = time.thread_time() + 0.002
+        while time.thread_time() < until:
+            pass
+        return plain(handle, counter)
+
+    bench.driver.nvmlDeviceGetPcieThroughput = slow  # type: ignore[method-assign]
+    bench.read()
+    per_tick = []
+    for _ in range(600):
+        before = bench.driver.calls.count("nvmlDeviceGetPcieThroughput")
+        reading = bench.read(0.1)
+        per_tick.append(bench.driver.calls.count("nvmlDeviceGetPcieThroughput") - before)
+    assert max(per_tick) == 1
+    # A round of 32 calls costs 64 ms and more, so the next is 25 s later at the earliest.
+    assert 2 * 32 <= sum(per_tick) <= 3 * 32
+    assert {device.pcie_send_bytes_per_second for device in reading.devices} == {1024_000.0}
+
+
+def test_slow_ticks_read_the_traffic_too() -> None:
+    bench = Bench()
+    for _ in range(3):
+        device = bench.read(3600).devices[0]
+    assert device.pcie_send_bytes_per_second == 1000 * 1024
+
+
+@pytest.mark.parametrize(
+    ("bits", "words"),
+    [
+        (0, ()),
+        (0x1, ()),
+        (0x60, ("temperature", "temperature (hardware)")),
+        (0x4 | 0x80 | 0x800, ("power limit", "power brake", "reason 0x800")),
+        (2**64 - 1, None),
+    ],
+)
+def test_reasons_of_the_clocks_are_words(bits: int, words: tuple[str, ...] | None) -> None:
+    bench = Bench()
+    bench.driver.reasons = bits
+    assert bench.read().devices[0].throttle == words
+
+
+def test_an_older_library_lacks_functions() -> None:
+    class Older(ScriptedDriver):
+        def __getattribute__(self, name: str) -> Any:
+            if "Mig" in name or "EventReasons" in name or "Pcie" in name:
+                raise AttributeError(name)
+            return super().__getattribute__(name)
+
+        def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: Any) -> int:
+            return 0x8
+
+    driver = Older()
+    device = Sampler(nvml=Nvml(lambda: driver)).read().devices[0]
+    assert device.throttle == ("hardware slowdown",)
+    assert (device.used_bytes, device.pcie_receive_bytes_per_second) == (GB, None)
+
+
+def test_a_split_gpu_is_its_instances() -> None:
+    bench = Bench(3)
+    bench.driver.split = {1: [1, 2, 3]}
+    devices = bench.read().devices
+    assert [(device.index, device.name) for device in devices] == [
+        (0, "NVIDIA Card 0"),
+        (1, "NVIDIA Card 1 MIG 1g"),
+        (2, "NVIDIA Card 1 MIG 2g"),
+        (3, "NVIDIA Card 1 MIG 3g"),
+        (4, "NVIDIA Card 2"),
+    ]
+    assert [device.used_bytes for device in devices] == [GB, GB, 2 * GB, 3 * GB, 3 * GB]
+    assert [device.total_bytes for device in devices[1:4]] == [6 * GB] * 3
+    assert [device.utilisation_percent for device in devices] == [98.0, None, None, None, 98.0]
+
+
+def test_instances_taken_apart_are_seen() -> None:
+    bench = Bench()
+    bench.driver.split = {0: [1, 2]}
+    assert len(bench.read().devices) == 2
+    bench.driver.split = {}
+    bench.driver.failing["nvmlDeviceGetMemoryInfo"] = 2  # What was an instance is no device now.
+    bench.read()
+    bench.driver.failing.clear()
+    seen = [bench.read(0.5) for _ in range(10)][-1]
+    assert [device.name for device in seen.devices] == ["NVIDIA Card 0"]
+
+
+def test_a_split_gpu_that_tells_nothing_shows_dashes() -> None:
+    bench = Bench()
+    bench.driver.split = {0: []}
+    bench.driver.failing = {"nvmlDeviceGetMemoryInfo": 4, "nvmlDeviceGetUtilizationRates": 3}
+    device = bench.read().devices[0]
+    assert (device.total_bytes, device.used_bytes, device.utilisation_percent) == (None,) * 3
+    assert device.temperature_celsius == 71.0
+
+
+@pytest.mark.parametrize("step", [-1e6, 1e6])
+def test_a_stepping_clock_leaves_nothing_standing(step: float) -> None:
+    bench = Bench()
+    before = bench.read()
+    bench.clock.now += step
+    temperatures = iter(range(20, 80))
+    bench.driver.nvmlDeviceGetTemperature = (  # type: ignore[method-assign]
+        lambda handle, sensor: next(temperatures)
+    )
+    readings = [bench.read(0.1) for _ in range(60)]
+    times = [before.at_seconds, *(reading.at_seconds for reading in readings)]
+    assert times == sorted(times)
+    assert len(set(times[1:])) == 60
+    seen = {reading.devices[0].temperature_celsius for reading in readings}
+    assert len(seen) >= 5
 
 
 def test_roles_names_and_processes_in_both_lists() -> None:
@@ -209,7 +339,9 @@ def test_roles_names_and_processes_in_both_lists() -> None:
         }
         assert found[child.pid].used_bytes == 3 * GB
         assert found[os.getpid()].used_bytes is None
-        assert found[child.pid].name == psutil.Process(child.pid).name()
+        assert found[child.pid].name == "Framedeck engine"
+        assert found[os.getpid()].name == "Framedeck"
+        assert found[os.getppid()].name == psutil.Process(os.getppid()).name()
         assert found[gone].name == f"process {gone}"
         assert reading.system.worker_rss_bytes > 1_000_000
     assert bench.read().system.worker_rss_bytes is None
