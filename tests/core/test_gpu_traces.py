@@ -67,6 +67,38 @@ def test_every_trace_that_ships_is_sound(name: str) -> None:
             assert held <= (at.values["used_mb"] or 0) + 1
 
 
+def story(name: str, at: float) -> tuple[dict[str, float | None], tuple[str, ...] | None]:
+    point = traces.load(traces.find(name)).gpus[0].at(at)
+    return dict(point.values), point.throttle
+
+
+@pytest.mark.parametrize("name", traces.shipped())
+def test_every_value_of_a_trace_that_ships_is_told(name: str) -> None:
+    for gpu in traces.load(traces.find(name)).gpus:
+        for at in gpu.points:
+            assert None not in at.values.values()
+            assert at.throttle is not None
+            assert at.processes
+
+
+def test_the_other_traces_tell_their_story() -> None:
+    leak = [story("leak-800mb-a-job", at)[0]["used_mb"] for at in range(0, 240, 30)]
+    assert leak == [2000 + 800 * job for job in range(8)]
+    held = traces.load(traces.find("llm-contention-16gb")).gpus[0].at(60).processes or {}
+    assert round((held["LM Studio"] or 0) / 1024, 1) == 5.2
+    spill, _ = story("spill-12gb", 60)
+    assert (spill["used_mb"] or 0) > 0.99 * 12288
+    assert (spill["pcie_receive_mb_s"] or 0) > 10_000
+    assert (spill["pcie_send_mb_s"] or 0) > 9_000
+    assert (spill["power"] or 0) < 80
+    stuck, _ = story("stuck-decode", 200)
+    assert (stuck["utilisation"], stuck["used_mb"]) == (0, 14180)
+    slow = [story("slow-decode", at) for at in range(52, 140)]
+    assert all("temperature" in (throttle or ()) for _, throttle in slow)
+    assert all((values["utilisation"] or 0) > 20 for values, _ in slow)
+    assert story("slow-decode", 40)[1] != ("temperature", "temperature (hardware)")
+
+
 def test_the_wan_trace_has_its_figures() -> None:
     clock = Clock()
     sampler = sampler_of(traces.find("wan-i2v-24gb"), clock)
