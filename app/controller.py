@@ -397,6 +397,15 @@ class Controller(QObject):
         self.queue_changed.emit()
         self._next()
 
+    def run_aside(
+        self,
+        source: Callable[[], Iterator[object]],
+        name: str,
+        receive: Callable[[object], None],
+    ) -> None:
+        """Run a side task in a pump; at the end it is waited for, bounded."""
+        self._launch(source, name, receive)
+
     def _launch(
         self,
         source: Callable[[], Iterator[object]],

@@ -10,6 +10,7 @@ from PySide6.QtCore import QObject, QUrl
 from PySide6.QtGui import QDesktopServices, QImage
 from PySide6.QtWidgets import QFileDialog
 
+from app.advice import AdviceDesk
 from app.controller import Controller
 from app.models import OwnModels
 from app.window import MainWindow
@@ -40,6 +41,7 @@ class Wiring(QObject):
         self._models = models
         self._places = places
         self._looking_back = False
+        self._advice = AdviceDesk(self._panels.notice, controller.run_aside, self)
         self._connect_requests()
         self._connect_facts()
         self._connect_menus()
@@ -98,6 +100,8 @@ class Wiring(QObject):
     def _on_compose_changed(self, recipe_id: str, values: Mapping[str, Value]) -> None:
         found = self._controller.estimate(recipe_id, values)
         self._panels.compose.set_estimate(in_words(found), "success" if found else "")
+        title = self._controller.recipes[recipe_id].title
+        self._advice.set_peak(title, found.peak_vram_bytes if found else None)
 
     def _on_edit_saved(self, job_id: str, recipe_id: str, values: Mapping[str, object]) -> None:
         def save() -> None:
@@ -241,6 +245,7 @@ class Wiring(QObject):
         self._panels.timeline.problem.connect(lambda p: self._on_problem(p, "trace"))
         controller.freed.connect(self._on_freed)
         controller.reading.connect(self._on_reading)
+        controller.reading.connect(self._advice.on_reading)
         controller.clip_frame.connect(self._on_clip_frame)
         controller.undo_changed.connect(self._panels.queue.set_undo_available)
         controller.undo_changed.connect(self._window.menus.undo.setEnabled)

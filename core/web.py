@@ -34,6 +34,7 @@ def ask(
 
     Args:
         url: http or https.
+        body: What to POST, as JSON.
         who: What a person calls the server; problems begin with it.
         timeout_seconds: For all of it together.
         largest: Most bytes that an answer may have.
@@ -46,25 +47,26 @@ def ask(
     from http.client import HTTPException
 
     place = parse(url)
+    where = f"{who} at {name_of(place)}"
     try:
         status, text = _exchange(place, body, monotonic() + timeout_seconds, largest)
     except TimeoutError:
-        _fail(Category.TIMEOUT, f"{who} at {place.netloc} did not answer in time.")
+        _fail(Category.TIMEOUT, f"{where} did not answer in time.")
     except _TooLargeError:
-        _fail(Category.BAD_OUTPUT, f"{who} at {place.netloc} answers without end.")
+        _fail(Category.BAD_OUTPUT, f"{where} answers without end.")
     except (OSError, HTTPException, UnicodeError) as error:
         words = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        _fail(Category.NETWORK_ERROR, f"{who} at {place.netloc} cannot be asked: {words}.")
+        _fail(Category.NETWORK_ERROR, f"{where} cannot be asked: {words}.")
     if 300 <= status < 400:
-        _fail(Category.NETWORK_ERROR, f"{who} at {place.netloc} sends elsewhere ({status}).")
+        _fail(Category.NETWORK_ERROR, f"{where} sends elsewhere ({status}).")
     if status != 200:
         said = text[:200].decode("utf-8", "replace").strip()
-        _fail(Category.NETWORK_ERROR, f"{who} at {place.netloc} refuses ({status}).", said)
+        raise RefusedError(status, where, said)
     try:
         return json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
         said = text[:200].decode("utf-8", "replace")
-        _fail(Category.BAD_OUTPUT, f"{who} at {place.netloc} answers with no JSON.", said)
+        _fail(Category.BAD_OUTPUT, f"{where} answers with no JSON.", said)
 
 
 def parse(url: str) -> SplitResult:
@@ -82,6 +84,27 @@ def parse(url: str) -> SplitResult:
         hint = "Write it like http://127.0.0.1:8188."
         raise invalid("url", f"{url!r:.200} is no address of a server.", hint)
     return place
+
+
+def name_of(place: SplitResult) -> str:
+    """Return host and port as a person reads them, without a password."""
+    return place.netloc.rpartition("@")[2]
+
+
+class RefusedError(ProblemError):
+    """A server answered with a status that is no success.
+
+    Attributes:
+        status: The HTTP status.
+    """
+
+    def __init__(self, status: int, where: str, said: str) -> None:
+        hint = "Check that the address is right and the server is up to date."
+        if status in (401, 403):
+            hint = "It wants a password or a token, which Framedeck does not have."
+        message = f"{where} refuses ({status})."
+        super().__init__(Problem(Category.NETWORK_ERROR, message, hint, said))
+        self.status = status
 
 
 class _TooLargeError(Exception):
@@ -126,7 +149,7 @@ def _connect(place: SplitResult, deadline: float) -> socket.socket:
         hurried = wrapped
     else:
         hurried = _Hurried(plain.family, plain.type, plain.proto, fileno=plain.detach())
-    hurried.settimeout(_left(deadline))
+    hurried.settimeout(max(0.01, deadline - monotonic()))
     hurried.deadline = deadline
     return hurried
 
@@ -141,19 +164,19 @@ def _exchange(
     try:
         path = (place.path or "/") + (f"?{place.query}" if place.query else "")
         sent = None if body is None else json.dumps(body).encode()
-        headers = {"Accept": "application/json", "Host": place.netloc.rpartition("@")[2]}
+        headers = {"Accept": "application/json", "Host": name_of(place)}
         if sent is not None:
             headers["Content-Type"] = "application/json"
         connection.request("GET" if sent is None else "POST", path, sent, headers)
-        response = connection.getresponse()
-        parts, size = [], 0
-        while part := response.read1(_CHUNK):
-            size += len(part)
-            if size > largest:
-                raise _TooLargeError
-            parts.append(part)
-            _left(deadline)
-        return response.status, b"".join(parts)
+        with connection.getresponse() as response:
+            parts, size = [], 0
+            while part := response.read1(_CHUNK):
+                size += len(part)
+                if size > largest:
+                    raise _TooLargeError
+                parts.append(part)
+                _left(deadline)
+            return response.status, b"".join(parts)
     finally:
         connection.close()
 

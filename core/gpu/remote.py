@@ -68,7 +68,7 @@ class RemoteComfy:
     ) -> None:
         place = web.parse(url)
         self._url = f"{url.rstrip('/')}/system_stats"
-        self.source = f"ComfyUI {place.netloc.rpartition('@')[2]}"
+        self.source = f"ComfyUI {web.name_of(place)}"
         self._interval = interval_seconds
         self._timeout = timeout_seconds
         self._clock = clock
@@ -124,9 +124,8 @@ def read_stats(data: Any, source: str, at_seconds: float) -> RemoteReading:
 
 def _device(item: dict[str, Any], place: int, source: str) -> DeviceReading:
     total, used = _amounts(item, "vram")
-    index = item.get("index")
     return DeviceReading(
-        index=index if _count(index) is not None else place,
+        index=place,
         name=_product(item.get("name")) or f"GPU {place}",
         total_bytes=total,
         used_bytes=used,

@@ -1,0 +1,128 @@
+"""Advice in the notice bar: who holds the memory a job needs, and a button that helps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from PySide6.QtCore import QCoreApplication, QObject
+
+from core.errors import Problem, problem_from
+from core.gpu.advice import Action, Advice, Need, advise
+from core.gpu.llm_servers import LlmServer, in_words, server_of, unload_all
+from core.gpu.readings import Reading
+from core.gpu.simulated import DRIVER
+from widgets.notice import NoticeBar
+
+KEY, OUTCOME = "advice", "unloaded"
+
+Launch = Callable[[Callable[[], Iterator[object]], str, Callable[[object], None]], None]
+
+
+class AdviceDesk(QObject):
+    """Shows one piece of advice as long as it holds, and does it when asked.
+
+    Advice that the person closed comes again only after it no longer held, or
+    for another need. No button is offered for the programs of a trace: there
+    is nobody behind them.
+
+    Args:
+        notice: Where it is shown.
+        launch: Runs an iterator in a pump and receives each item.
+        parent: Owner.
+        servers: Returns the server that a program's name and port mean.
+    """
+
+    def __init__(
+        self,
+        notice: NoticeBar,
+        launch: Launch,
+        parent: QObject,
+        servers: Callable[[str, int | None], LlmServer | None] = server_of,
+    ) -> None:
+        super().__init__(parent)
+        self._notice = notice
+        self._launch = launch
+        self._servers = servers
+        self._need: Need | None = None
+        self._reading: Reading | None = None
+        self._shown: tuple[object, ...] | None = None
+        self._unloading = self._stopped = False
+        program = QCoreApplication.instance()
+        if program is not None:
+            program.aboutToQuit.connect(self.stop)
+
+    def set_need(self, need: Need | None) -> None:
+        """Say what the job in question takes, None when that is not known."""
+        if need != self._need:
+            self._need = need
+            self._look()
+
+    def set_peak(self, what: str, peak_bytes: float | None) -> None:
+        """Say what such a job took at most before, where no band around it is known."""
+        if peak_bytes is None:
+            self.set_need(None)
+        else:
+            self.set_need(Need(what, peak_bytes, peak_bytes, peak_bytes))
+
+    def on_reading(self, reading: Reading) -> None:
+        """Look at a reading."""
+        self._reading = reading
+        self._look()
+
+    def stop(self) -> None:
+        """Give up what is under way, and begin nothing more."""
+        self._stopped = True
+
+    def _look(self) -> None:
+        if self._unloading:
+            return
+        reading, need = self._reading, self._need
+        found = None if reading is None or need is None else advise(reading, need)
+        if reading is None or found is None:
+            if self._shown is not None:
+                self._shown = None
+                self._notice.clear(KEY)
+            return
+        about = (found.action, found.program, found.port, need)
+        if about == self._shown:
+            return
+        self._shown = about
+        server = self._servers(found.program, found.port)
+        can = found.action is Action.UNLOAD_MODEL and reading.driver != DRIVER
+        actions = (("Unload", lambda: self._unload(server, found)),) if server and can else ()
+        self._notice.show_text(found.text, actions, "warning", KEY)
+
+    def _unload(self, server: LlmServer, advice: Advice) -> None:
+        if self._unloading or self._stopped:
+            return
+        self._unloading = True
+        self._notice.show_text(f"Unloading the model of {advice.program} …", key=KEY)
+
+        def source() -> Iterator[object]:
+            """Run in the pump's thread; what it reads of the desk is replaced, never changed."""
+            try:
+                yield from unload_all(
+                    server,
+                    lambda: self._used(advice.device_index),
+                    advice.held_bytes,
+                    stopped=lambda: self._stopped,
+                )
+            except Exception as error:  # noqa: BLE001 - told by the one who receives
+                yield problem_from(error)
+
+        self._launch(source, "unload", self._on_outcome)
+
+    def _used(self, index: int) -> int | None:
+        reading = self._reading
+        devices = reading.devices if reading is not None else ()
+        return next((item.used_bytes for item in devices if item.index == index), None)
+
+    def _on_outcome(self, found: object) -> None:
+        self._unloading = False
+        self._notice.clear(KEY)
+        if isinstance(found, Problem):
+            self._notice.show_problem(found, key=OUTCOME)
+        else:
+            kind = "success" if found.confirmed else "warning"
+            self._notice.show_text(in_words(found), kind=kind, key=OUTCOME)
+        self._look()
