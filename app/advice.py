@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from PySide6.QtCore import QCoreApplication, QObject
 
 from core.errors import Problem, problem_from
-from core.gpu.advice import Action, Advice, Need, advise
-from core.gpu.llm_servers import LlmServer, in_words, server_of, unload_all
+from core.gpu.advice import Action as Kind
+from core.gpu.advice import Advice, Need, advise
+from core.gpu.llm_servers import LlmServer, Unloaded, in_words, server_of, unload_all
 from core.gpu.readings import Reading
 from core.gpu.simulated import DRIVER
-from widgets.notice import NoticeBar
+from widgets.notice import Action, NoticeBar
 
 KEY, OUTCOME = "advice", "unloaded"
 
@@ -88,7 +89,7 @@ class AdviceDesk(QObject):
             return
         self._shown = about
         server = self._servers(found.program, found.port)
-        can = found.action is Action.UNLOAD_MODEL and reading.driver != DRIVER
+        can = found.action is Kind.UNLOAD_MODEL and reading.driver != DRIVER
         actions = (("Unload", lambda: self._unload(server, found)),) if server and can else ()
         self._notice.show_text(found.text, actions, "warning", KEY)
 
@@ -110,19 +111,20 @@ class AdviceDesk(QObject):
             except Exception as error:  # noqa: BLE001 - told by the one who receives
                 yield problem_from(error)
 
-        self._launch(source, "unload", self._on_outcome)
+        again = ("Try again", lambda: self._unload(server, advice))
+        self._launch(source, "unload", lambda found: self._on_outcome(found, again))
 
     def _used(self, index: int) -> int | None:
         reading = self._reading
         devices = reading.devices if reading is not None else ()
         return next((item.used_bytes for item in devices if item.index == index), None)
 
-    def _on_outcome(self, found: object) -> None:
+    def _on_outcome(self, found: object, again: Action) -> None:
         self._unloading = False
         self._notice.clear(KEY)
         if isinstance(found, Problem):
-            self._notice.show_problem(found, key=OUTCOME)
-        else:
-            kind = "success" if found.confirmed else "warning"
-            self._notice.show_text(in_words(found), kind=kind, key=OUTCOME)
+            self._notice.show_problem(found, (again,), OUTCOME)
+        elif isinstance(found, Unloaded):
+            kind, actions = ("success", ()) if found.confirmed else ("warning", (again,))
+            self._notice.show_text(in_words(found), actions, kind, OUTCOME)
         self._look()

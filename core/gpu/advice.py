@@ -54,7 +54,7 @@ class Advice:
         held_bytes: What it holds; None when the driver does not tell.
         needed_bytes: The median that was expected.
         missing_bytes: How much more than what is free the job needs.
-        enough: Whether the job fits once that is done.
+        enough: Whether the job fits once that is done, to within `WORTH_NAMING`.
         sure: Whether even the least expected does not fit; else it is only tight.
     """
 
@@ -170,10 +170,11 @@ def _say(
     held = "memory" if holder.held_bytes is None else _gb(holder.held_bytes)
     total = _plain(device.total_bytes or 0)
     needs = f"{need.what} needs {_plain(need.median_bytes)} of {total} GB"
-    enough = (holder.held_bytes or 0) >= missing
+    short = missing - (holder.held_bytes or 0)
+    enough = short < WORTH_NAMING
     text = f"{holder.name} holds {held} while {needs}: {_WHAT_TO_DO[action]}."
     if not enough and holder.held_bytes is not None:
-        text += f" {_gb(missing - holder.held_bytes)} would still be missing at worst."
+        text += f" {_gb(short)} would still be missing at worst."
     return Advice(
         action, text, device.index, holder.name, holder.port, holder.held_bytes,
         need.median_bytes, missing, enough, sure,
