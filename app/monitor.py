@@ -14,7 +14,7 @@ from dataclasses import asdict
 
 from core.errors import ProblemError
 from core.gpu.readings import DeviceReading, Reading
-from core.gpu.remote import RemoteComfy, RemoteReading
+from core.gpu.remote import POLL_SECONDS, RemoteComfy, RemoteReading
 from core.gpu.sampler import SHORTEST_SECONDS, Sampler
 from core.gpu.source import sampler_for
 from core.units import GIGABYTE, memory
@@ -44,13 +44,17 @@ def main(argv: list[str]) -> int:
         sys.stderr.write(f"{error.problem.message} {error.problem.hint}\n")
         return BAD_ARGUMENTS
     told: dict[str, str] = {}
+    found: list[RemoteReading] = []
+    # A little less than the goal, so that a reading which comes early still counts.
+    due, poll = float("-inf"), POLL_SECONDS - 0.05
     if trace is not None:
         sys.stderr.write(f"Simulated: {trace.title}. {trace.about}\n")
     for name in ("SIGINT", "SIGTERM"):
         signal.signal(getattr(signal, name), lambda *_: sampler.stop())
     try:
         for reading in _some(sampler, options.count):
-            found = [server.read() for server in servers]
+            if reading.at_seconds >= due:
+                found, due = [server.read() for server in servers], reading.at_seconds + poll
             told.update(_tell_problems(found, told))
             shown = as_json(reading, found) if options.json else as_lines(reading, found)
             sys.stdout.write(shown + "\n")

@@ -398,13 +398,12 @@ def panel_text(reading: Reading) -> str:
     rss = f"{memory(reading.system.panel_rss_bytes)} of memory"
     if not reading.devices:
         return f"panel: {rss}"
-    own = [
-        process.used_bytes or 0
-        for device in reading.devices
-        for process in device.processes or ()
-        if process.role is Role.PANEL
-    ]
-    return f"panel: {memory(sum(own))} of VRAM · {rss}"
+    lists = [device.processes for device in reading.devices if device.processes is not None]
+    own = [item.used_bytes for held in lists for item in held if item.role is Role.PANEL]
+    # What the driver does not tell is no proof of nothing.
+    known = bool(lists) and None not in own
+    amount = memory(sum(used or 0 for used in own)) if known else "–"
+    return f"panel: {amount} of VRAM · {rss}"
 
 
 def device_text(reading: Reading) -> str:

@@ -165,12 +165,13 @@ class Sampler:
             for index, slow in gpus:
                 slow.utilisation = nvml.utilisation(index)
         if now >= self._due["sensors"]:
-            self._due["sensors"] = now + SENSORS_SECONDS
+            cpu = thread_time()
             for index, slow in gpus:
                 slow.temperature = nvml.temperature(index)
                 slow.power = nvml.power(index)
                 slow.clocks = nvml.clocks(index)
                 slow.throttle = nvml.throttle(index)
+            self._due["sensors"] = now + max(SENSORS_SECONDS, (thread_time() - cpu) * COST)
         if gpus and now >= self._due["processes"]:
             # In seconds of the wall: as long as the call lasts, others wait for the driver.
             started = perf_counter()

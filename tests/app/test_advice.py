@@ -16,11 +16,12 @@ from PySide6.QtWidgets import QPushButton
 
 from app.advice import AdviceDesk
 from app.window import MainWindow
+from app.wiring import panel_text
 from core.gpu import traces
 from core.gpu.advice import Need
 from core.gpu.llm_servers import LmStudio
 from core.gpu.nvml import Nvml
-from core.gpu.readings import Reading
+from core.gpu.readings import DeviceReading, ProcessReading, Reading, Role, SystemReading
 from core.gpu.sampler import Sampler
 from core.gpu.simulated import SimulatedDriver
 from tests.core import web_servers as bad
@@ -199,3 +200,21 @@ def test_a_peak_of_before_is_a_need(
         desk.read()
         desk.desk.set_peak("WAN", peak)
         assert (desk.notice.text() == TOLD) is said
+
+
+@pytest.mark.parametrize(
+    ("processes", "said"),
+    [
+        (None, "panel: – of VRAM · 100 MB of memory"),
+        ((), "panel: 0 MB of VRAM · 100 MB of memory"),
+        ((ProcessReading(1, "x", Role.OTHER, GB),), "panel: 0 MB of VRAM · 100 MB of memory"),
+        ((ProcessReading(1, "x", Role.PANEL, 2**20),), "panel: 1 MB of VRAM · 100 MB of memory"),
+        ((ProcessReading(1, "x", Role.PANEL, None),), "panel: – of VRAM · 100 MB of memory"),
+    ],
+)
+def test_what_the_panel_takes_is_no_guess(
+    processes: tuple[ProcessReading, ...] | None, said: str
+) -> None:
+    card = DeviceReading(0, "Card", 8 * GB, GB, None, None, None, processes)
+    system = SystemReading(8 * GB, GB, None, 100 * 2**20, None)
+    assert panel_text(Reading(0.0, (card,), system, "580")) == said

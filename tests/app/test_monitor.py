@@ -150,6 +150,7 @@ def test_servers_elsewhere_are_printed_and_their_problems_once() -> None:
         words = ("--count", "2", "--interval", "0.1", "--gpu-trace", "wan-i2v-24gb",
                  "--comfyui", server.url, "--comfyui", "http://127.0.0.1:9")  # fmt: skip
         plain, lines = framedeck(*words), framedeck(*words, "--json")
+        assert len(server.asked) == 2  # Once in two seconds, so once a run.
     source = server.url.replace("http://", "ComfyUI ")
     assert plain.returncode == lines.returncode == 0
     assert plain.stdout.count(f"  {source}  GPU 0 NVIDIA L4  4.0 / 24.0 GB\n") == 2
