@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QCoreApplication, QObject
 
 from core.errors import Problem, problem_from
 from core.gpu.advice import Action as Kind
 from core.gpu.advice import Advice, Need, advise
-from core.gpu.llm_servers import LlmServer, Unloaded, in_words, server_of, unload_all
 from core.gpu.readings import Reading
 from core.gpu.simulated import DRIVER
 from widgets.notice import Action, NoticeBar
 
+if TYPE_CHECKING:
+    from core.gpu.llm_servers import LlmServer
+
 KEY, OUTCOME = "advice", "unloaded"
 
 Launch = Callable[[Callable[[], Iterator[object]], str, Callable[[object], None]], None]
+
+
+def _server_of(program: str, port: int | None) -> LlmServer | None:
+    # Few have advice to show, and the window starts without it.
+    from core.gpu.llm_servers import server_of
+
+    return server_of(program, port)
 
 
 class AdviceDesk(QObject):
@@ -38,7 +48,7 @@ class AdviceDesk(QObject):
         notice: NoticeBar,
         launch: Launch,
         parent: QObject,
-        servers: Callable[[str, int | None], LlmServer | None] = server_of,
+        servers: Callable[[str, int | None], LlmServer | None] = _server_of,
     ) -> None:
         super().__init__(parent)
         self._notice = notice
@@ -101,6 +111,8 @@ class AdviceDesk(QObject):
 
         def source() -> Iterator[object]:
             """Run in the pump's thread; what it reads of the desk is replaced, never changed."""
+            from core.gpu.llm_servers import unload_all
+
             try:
                 yield from unload_all(
                     server,
@@ -120,6 +132,8 @@ class AdviceDesk(QObject):
         return next((item.used_bytes for item in devices if item.index == index), None)
 
     def _on_outcome(self, found: object, again: Action) -> None:
+        from core.gpu.llm_servers import Unloaded, in_words
+
         self._unloading = False
         self._notice.clear(KEY)
         if isinstance(found, Problem):

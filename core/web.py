@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import socket
-import ssl
 from collections.abc import Mapping
 from time import monotonic
 from typing import Any, NoReturn
@@ -55,7 +54,8 @@ def ask(
     except _TooLargeError:
         _fail(Category.BAD_OUTPUT, f"{where} answers without end.")
     except (OSError, HTTPException, UnicodeError) as error:
-        words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        told = getattr(error, "verify_message", "") or getattr(error, "strerror", "")
+        words = told or str(error) or type(error).__name__
         _fail(Category.NETWORK_ERROR, f"{where} cannot be asked: {words}.")
     if 300 <= status < 400:
         _fail(Category.NETWORK_ERROR, f"{where} sends elsewhere ({status}).")
@@ -114,18 +114,12 @@ class _TooLargeError(Exception):
 class _Hurried(socket.socket):
     """A socket on which no wait goes on after its deadline."""
 
-    deadline = float("inf")
+    def __init__(self, family: int, kind: int, proto: int, fileno: int, deadline: float) -> None:
+        super().__init__(family, kind, proto, fileno)
+        self._deadline = deadline
 
     def recv_into(self, *args: Any, **more: Any) -> int:
-        self.settimeout(_left(self.deadline))
-        return super().recv_into(*args, **more)
-
-
-class _HurriedTls(ssl.SSLSocket):
-    deadline = float("inf")
-
-    def recv_into(self, *args: Any, **more: Any) -> int:
-        self.settimeout(_left(self.deadline))
+        self.settimeout(_left(self._deadline))
         return super().recv_into(*args, **more)
 
 
@@ -140,18 +134,31 @@ def _connect(place: SplitResult, deadline: float) -> socket.socket:
     host = place.hostname or ""
     port = place.port or (443 if place.scheme == "https" else 80)
     plain = socket.create_connection((host, port), timeout=_left(deadline))
-    hurried: _Hurried | _HurriedTls
+    hurried: socket.socket
     if place.scheme == "https":
-        context = ssl.create_default_context()
-        context.sslsocket_class = _HurriedTls
-        wrapped = context.wrap_socket(plain, server_hostname=host)
-        assert isinstance(wrapped, _HurriedTls)
-        hurried = wrapped
+        hurried = _over_tls(plain, host, deadline)
     else:
-        hurried = _Hurried(plain.family, plain.type, plain.proto, fileno=plain.detach())
+        hurried = _Hurried(plain.family, plain.type, plain.proto, plain.detach(), deadline)
     hurried.settimeout(max(0.01, deadline - monotonic()))
-    hurried.deadline = deadline
     return hurried
+
+
+def _over_tls(plain: socket.socket, host: str, deadline: float) -> Any:
+    # Costs 4 MB, which is for those who have such a server.
+    import ssl
+
+    class HurriedTls(ssl.SSLSocket):
+        def recv_into(self, *args: Any, **more: Any) -> int:
+            self.settimeout(_left(deadline))
+            return super().recv_into(*args, **more)
+
+    context = ssl.create_default_context()
+    context.sslsocket_class = HurriedTls
+    try:
+        return context.wrap_socket(plain, server_hostname=host)
+    except BaseException:
+        plain.close()
+        raise
 
 
 def _exchange(

@@ -200,31 +200,51 @@ def _look_for_port(process: Any, known: _Known) -> None:
     if owner.role not in (Role.COMFYUI, Role.LLM) or owner.port or known.looks >= PORT_LOOKS:
         return
     known.looks += 1
-    program = owner.name
-    port = None
-    for holder in (process, *process.parents()[:2]):
-        if holder is process or _server(_plain(holder.name()), _words(holder), holder) == program:
-            port = port or _port(holder, USUAL_PORTS.get(program))
+    port = _port_of(process, owner)
     if port is not None:
-        shown = f"{COMFYUI} :{port}" if owner.role is Role.COMFYUI else program
+        shown = f"{COMFYUI} :{port}" if owner.role is Role.COMFYUI else owner.name
         known.owner = replace(owner, name=shown, port=port)
+
+
+def _port_of(process: Any, owner: Owner) -> int | None:
+    """Return where the program can be asked, of which this is one process."""
+    usual = USUAL_PORTS.get(owner.name)
+    parents = [
+        parent
+        for parent in process.parents()[:3]
+        if _server(_plain(parent.name()), _words(parent), parent) == owner.name
+    ]
+    holders = [process, *parents]
+    if owner.role is Role.COMFYUI:
+        return next((port for holder in holders if (port := _port(holder, usual))), None)
+    # What holds the memory is a helper, which listens for its parent alone.
+    if any(usual in _listening(holder) for holder in holders):
+        return usual
+    serving = [holder for holder in holders if "serve" in _words(holder)]
+    if owner.name == OLLAMA and serving:
+        return _port(serving[-1], usual)
+    return None
 
 
 def _port(process: Any, usual: int | None) -> int | None:
     """Return the port that a server was told, if it listens there, else the likeliest."""
-    told = _told_port(_words(process))
+    told, listening = _told_port(_words(process)), _listening(process)
+    for port in (told, usual):
+        if port in listening:
+            return port
+    # Those of other users are not to be had: what it was told is all there is.
+    return min(listening, default=told)
+
+
+def _listening(process: Any) -> set[int]:
     try:
-        listening = {
+        return {
             place.laddr.port
             for place in process.net_connections(kind="tcp")
             if place.status == psutil.CONN_LISTEN
         }
     except (psutil.Error, OSError):
-        return told  # Of another user: what it was told is all there is.
-    for port in (told, usual):
-        if port in listening:
-            return port
-    return min(listening, default=told)
+        return set()
 
 
 def _told_port(words: Sequence[str]) -> int | None:

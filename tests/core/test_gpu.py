@@ -11,6 +11,8 @@ from typing import Any
 
 import psutil
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from core.gpu.nvml import RETRY_LAST_SECONDS, Nvml
 from core.gpu.readings import Role
@@ -112,6 +114,50 @@ def test_one_failing_call_spoils_only_its_own_value(method: str, error: int | Ex
     for _ in range(240):
         device = bench.read(0.5).devices[0]
     assert values(device) == healthy
+
+
+SOUND = {
+    "nvmlDeviceGetMemoryInfo": GB,
+    "nvmlDeviceGetUtilizationRates": 98.0,
+    "nvmlDeviceGetTemperature": 71.0,
+    "nvmlDeviceGetPowerUsage": 342.0,
+    "nvmlDeviceGetClockInfo": 1980.0,
+    "nvmlDeviceGetCurrentClocksEventReasons": ("power limit",),
+    "nvmlDeviceGetPcieThroughput": 1000.0 * 1024,
+}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["nvmlInit", "nvmlShutdown", "nvmlDeviceGetCount", *METHODS]),
+            st.sampled_from([1, 2, 3, 4, 6, 9, 13, 15, 16, 18, 25, 999, OSError("no")]),
+            st.integers(0, 60),
+            st.integers(1, 60),
+        ),
+        max_size=8,
+    ),
+    st.integers(0, 16),
+)
+def test_whatever_fails_for_a_while_values_are_right_or_none_and_come_back(
+    spells: list[tuple[str, int | Exception, int, int]], count: int
+) -> None:
+    bench = Bench(count)
+    for tick in range(120):
+        bench.driver.failing = {
+            name: error for name, error, begin, length in spells if begin <= tick < begin + length
+        }
+        for index, device in enumerate(bench.read(0.5).devices):
+            for name, value in values(device).items():
+                right = (index + 1) * GB if name == "nvmlDeviceGetMemoryInfo" else SOUND[name]
+                assert value in (None, right)
+    bench.driver.failing = {}
+    for _ in range(int(RETRY_LAST_SECONDS) + 40):
+        reading = bench.read(1.0)
+    assert len(reading.devices) == count
+    for device in reading.devices:
+        assert None not in values(device).values()
 
 
 def test_both_process_lists_failing_is_not_no_processes() -> None:
@@ -409,3 +455,79 @@ def test_a_real_gpu_tells_its_memory() -> None:
     assert reading.devices
     assert reading.devices[0].total_bytes > GB
     assert 0 <= reading.devices[0].used_bytes <= reading.devices[0].total_bytes
+
+
+ALLOCATE = """
+import sys, torch
+torch.zeros(1, device="cuda")
+torch.cuda.synchronize()
+print("ready", flush=True)
+sys.stdin.readline()
+held = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
+torch.cuda.synchronize()
+print("holds", flush=True)
+sys.stdin.readline()
+"""
+NEAR = 32 * 2**20
+
+
+def smi(*fields: str) -> list[float]:
+    """What nvidia-smi says of the first GPU."""
+    command = ["nvidia-smi", "--id=0", f"--query-gpu={','.join(fields)}"]
+    told = subprocess.run(
+        [*command, "--format=csv,noheader,nounits"], capture_output=True, text=True, check=True
+    ).stdout
+    return [float(value) for value in told.strip().split(",")]
+
+
+def agreed() -> int:
+    """Compare with nvidia-smi and return bytes in use; what lies between two calls may differ."""
+    sampler = Sampler()
+    for _ in range(10):
+        device = sampler.read().devices[0]
+        used, reserved, total, temperature = smi(
+            "memory.used", "memory.reserved", "memory.total", "temperature.gpu"
+        )
+        if abs((device.used_bytes or 0) - used * 2**20) <= NEAR:
+            break
+        time.sleep(0.2)
+    assert device.used_bytes == pytest.approx(used * 2**20, abs=NEAR)
+    assert device.reserved_bytes == pytest.approx(reserved * 2**20, abs=NEAR)
+    assert device.total_bytes == pytest.approx(total * 2**20, abs=NEAR)
+    assert device.temperature_celsius == pytest.approx(temperature, abs=5)
+    return device.used_bytes
+
+
+@pytest.mark.gpu
+def test_figures_agree_with_nvidia_smi_at_rest_and_under_a_known_allocation() -> None:
+    agreed()
+    child = subprocess.Popen(
+        [sys.executable, "-c", ALLOCATE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        before = agreed()
+        child.stdin.write("\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == "holds\n"
+        assert agreed() - before == pytest.approx(2**30, abs=NEAR)
+        # In a container the driver tells ids of processes as they are outside of it.
+        held = Sampler().read().devices[0].processes
+        assert held is not None
+        mine = {item.pid: item.used_bytes for item in held}.get(child.pid)
+        assert mine is None or mine >= 2**30
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_tells_its_clocks_and_its_traffic() -> None:
+    sampler = Sampler()
+    sampler.read()
+    device = sampler.read().devices[0]
+    (core, memory) = smi("clocks.gr", "clocks.mem")
+    assert device.core_clock_mhz == pytest.approx(core, abs=600)
+    assert device.memory_clock_mhz == pytest.approx(memory, abs=600)
+    assert device.throttle is not None
+    assert device.pcie_receive_bytes_per_second is not None
+    assert device.pcie_send_bytes_per_second is not None
