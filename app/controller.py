@@ -129,8 +129,8 @@ class Controller(QObject):
         readings = sampler.readings
         if recorder is not None:
             tap, readings = recorder.tap, lambda: tap(sampler.readings())
-            self._launch(recorder.records, "recorder", self._on_recorded)
-        self._launch(readings, "sampler", self.reading.emit)
+            self.run_aside(recorder.records, "recorder", self._on_recorded)
+        self.run_aside(readings, "sampler", self.reading.emit)
 
     def _on_recorded(self, item: object) -> None:
         if isinstance(item, Problem):
@@ -277,7 +277,7 @@ class Controller(QObject):
             self.freed.emit(released)
             self.engine_state.emit(self.engine.name, "idle", "idle")
 
-        self._launch(release, "release", done)
+        self.run_aside(release, "release", done)
 
     def stop_clip(self) -> None:
         """Stop reading the clip asked for last; no more of its frames come."""
@@ -300,7 +300,7 @@ class Controller(QObject):
             if not stop.is_set():
                 self.clip_frame.emit(frame)
 
-        self._launch(frames, "clip", deliver)
+        self.run_aside(frames, "clip", deliver)
 
     def row(self, job_id: str) -> JobRow:
         """Return a job's row. Raises ProblemError when it is not in the ledger any more."""
@@ -318,12 +318,6 @@ class Controller(QObject):
     def ended_rows(self, most: int) -> list[JobRow]:
         """Return the rows of the latest `most` jobs that ended (about 10 µs each)."""
         return self.ledger.rows(self.ledger.ids(Group.FINISHED)[:most])
-
-    def work(
-        self, source: Callable[[], Iterator[object]], name: str, receive: Callable[[object], None]
-    ) -> None:
-        """Run a side task beside the window; what it yields comes back to its thread."""
-        self._launch(source, name, receive)
 
     # -- running ------------------------------------------------------------
 
@@ -420,13 +414,16 @@ class Controller(QObject):
         self.queue_changed.emit()
         self._next()
 
-    def _launch(
+    def run_aside(
         self,
         source: Callable[[], Iterator[object]],
         name: str,
         receive: Callable[[object], None],
     ) -> None:
-        """Run a side task in a pump that is kept until it ended."""
+        """Run a side task in a pump; each item comes back to this thread.
+
+        The end of the program waits for it, bounded.
+        """
         if self._closing:
             return
         task = Task(source, name, receive, self)

@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from PySide6.QtCore import QObject
+from PySide6.QtCore import QObject, Signal
 
 from app.controller import Controller
 from app.panels import Panels
 from core.events import Failed, Finished, Stopped
+from core.gpu.advice import Need
 from core.gpu.readings import DeviceReading, Reading, Role
 from core.jobs import Job, Value
 from core.statistics import baseline, forecast
@@ -48,7 +49,13 @@ class Forecasts(QObject):
 
     Learning happens beside the window, once for each recipe and settings and
     again after a run; asking what was learnt takes microseconds.
+
+    Signals:
+        need: A `core.gpu.advice.Need` of what the form holds; None when it is
+            not known, or takes no GPU.
     """
+
+    need = Signal(object)
 
     def __init__(self, controller: Controller, panels: Panels, parent: QObject) -> None:
         super().__init__(parent)
@@ -132,7 +139,7 @@ class Forecasts(QObject):
                 text = f"“{job.title}” was {baseline.in_words(found)}."
                 self._notice.show_text(text, kind="warning", key="baseline")
 
-        self._controller.work(judge, "baseline", tell)
+        self._controller.run_aside(judge, "baseline", tell)
 
     # -- what is known --------------------------------------------------------
 
@@ -178,7 +185,7 @@ class Forecasts(QObject):
                 self._expected = self._expected[0], model.forecast(begun)
             self._show()
 
-        self._controller.work(learn, "forecast", keep)
+        self._controller.run_aside(learn, "forecast", keep)
 
     def _cold_forecast(self, asked: Asked) -> Forecast | None:
         """Return what the formula says, where there is a GPU and the family is known."""
@@ -200,8 +207,10 @@ class Forecasts(QObject):
         asked, box = self._asked, self._compose.forecast
         if asked is None:
             box.show_forecast("")
+            self.need.emit(None)
             return
         found = self._forecast(asked)
+        self.need.emit(self._need_of(asked, found))
         if found is None:
             if asked.signature in self._models:
                 box.show_forecast("", forecast.NOTHING_KNOWN)
@@ -224,6 +233,13 @@ class Forecasts(QObject):
             gauge,
             forecast.tip_words(found),
         )
+
+    def _need_of(self, asked: Asked, found: Forecast | None) -> Need | None:
+        recipe = self._controller.recipes.get(asked.recipe)
+        if found is None or recipe is None or found.peak_bytes is None or not found.on_gpu:
+            return None
+        band = found.peak_bytes
+        return Need(recipe.title, band.low, band.median, band.high)
 
 
 def _sizes(asked: Asked) -> tuple[int, ...]:

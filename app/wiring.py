@@ -10,6 +10,7 @@ from PySide6.QtCore import QObject, QUrl
 from PySide6.QtGui import QDesktopServices, QImage
 from PySide6.QtWidgets import QFileDialog
 
+from app.advice import AdviceDesk
 from app.controller import Controller
 from app.forecasts import Forecasts
 from app.models import OwnModels
@@ -40,10 +41,12 @@ class Wiring(QObject):
         self._models = models
         self._places = places
         self._looking_back = False
+        self._advice = AdviceDesk(self._panels.notice, controller.run_aside, self)
         self._connect_requests()
         self._connect_facts()
         self._connect_menus()
         self._forecasts = Forecasts(controller, self._panels, self)
+        self._forecasts.need.connect(self._advice.set_need)
 
     # -- requests -----------------------------------------------------------
 
@@ -237,6 +240,7 @@ class Wiring(QObject):
         self._panels.timeline.problem.connect(lambda p: self._on_problem(p, "trace"))
         controller.freed.connect(self._on_freed)
         controller.reading.connect(self._on_reading)
+        controller.reading.connect(self._advice.on_reading)
         controller.clip_frame.connect(self._on_clip_frame)
         controller.undo_changed.connect(self._panels.queue.set_undo_available)
         controller.undo_changed.connect(self._window.menus.undo.setEnabled)
@@ -389,13 +393,12 @@ def panel_text(reading: Reading) -> str:
     rss = f"{memory(reading.system.panel_rss_bytes)} of memory"
     if not reading.devices:
         return f"panel: {rss}"
-    own = [
-        process.used_bytes or 0
-        for device in reading.devices
-        for process in device.processes or ()
-        if process.role is Role.PANEL
-    ]
-    return f"panel: {memory(sum(own))} of VRAM · {rss}"
+    lists = [device.processes for device in reading.devices if device.processes is not None]
+    own = [item.used_bytes for held in lists for item in held if item.role is Role.PANEL]
+    # What the driver does not tell is no proof of nothing.
+    known = bool(lists) and None not in own
+    amount = memory(sum(used or 0 for used in own)) if known else "–"
+    return f"panel: {amount} of VRAM · {rss}"
 
 
 def device_text(reading: Reading) -> str:
