@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from core.units import memory
 from widgets.timeline_data import (
     LOAD,
     POWER,
-    PROGRAMS,
     REST,
     TEMPERATURE,
     USED,
@@ -16,20 +16,25 @@ from widgets.timeline_data import (
     gigabytes,
 )
 
+MOST_HOLDERS = 8
+"""Processes named; what the others hold is summed up."""
+
 
 def lines(
-    track: Track, past: Past, seconds: float, values: tuple[float, ...]
+    track: Track,
+    past: Past,
+    seconds: float,
+    values: tuple[float, ...],
+    most: int = MOST_HOLDERS,
 ) -> list[tuple[str, str]]:
     """Return the readout at `seconds`: (colour's name in Tokens or "", text) a line."""
-    engine, programs, rest = track.labels
     used = gigabytes(values[USED])
     texts = [("", f"{ago((past.now or seconds) - seconds)} · {used} in use")]
     if values[REST] == values[REST]:
         texts += [
-            ("series_worker", f"{engine}: {gigabytes(values[USED] - values[PROGRAMS])}"),
-            ("series_panel", f"{programs}: {gigabytes(values[PROGRAMS] - values[REST])}"),
-            ("series_other", f"{rest}: {gigabytes(values[REST])}"),
+            (part.colour, f"{name}: {gigabytes(part.of(values))}") for part, name in track.parts
         ]
+    texts += _holders(track, seconds, most)
     more = [
         _known(values[LOAD], "load {:.0f} %"),
         _known(values[TEMPERATURE], "{:.0f} °C"),
@@ -37,11 +42,30 @@ def lines(
     ]
     if any(more):
         texts.append(("", " · ".join(text for text in more if text)))
-    band = past.bands.at(seconds, past.now or seconds)
+    now = past.now or seconds
+    band, node = past.bands.at(seconds, now), past.bands.node_at(seconds, now)
     if band is not None:
         name = f"{_short(band.title)} · " if band.title else ""
         texts.append((f"phase_{band.phase.value}", f"{name}{band.phase.value}"))
+    if node is not None:
+        texts.append(("", f"node: {_short(node.name)}"))
     return texts
+
+
+def _holders(track: Track, seconds: float, most: int) -> list[tuple[str, str]]:
+    """Name every process with what it held, the largest first."""
+    held = track.holders.at(seconds)
+    shown = held if len(held) <= most else held[: max(1, most - 1)]
+    texts = [("", f"    {_short(item.name, 28)}: {_amount(item.used_bytes)}") for item in shown]
+    if len(held) > len(shown):
+        others = held[len(shown) :]
+        total = sum(item.used_bytes or 0 for item in others)
+        texts.append(("", f"    {len(others)} more: {memory(total)}"))
+    return texts
+
+
+def _amount(used: int | None) -> str:
+    return "–" if used is None else memory(used)
 
 
 def describe(band: Band, now: float) -> str:
