@@ -11,8 +11,10 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 from core.gpu.readings import Reading
 from core.jobs import Phase
 from widgets.timeline_axes import LEFT
-from widgets.timeline_data import AXES, SYSTEM, Axis, Band, Forecast, Past
-from widgets.timeline_head import ALL, RANGES, Head
+from widgets.timeline_bands import Band
+from widgets.timeline_data import AXES, SYSTEM, Axis, Forecast, Past
+from widgets.timeline_files import Files
+from widgets.timeline_head import ALL, RANGES, Head, add_actions
 from widgets.timeline_view import TimelineView
 
 if TYPE_CHECKING:
@@ -65,7 +67,8 @@ class TimelinePanel(QWidget):
         self.setAccessibleDescription(
             "Memory in use over time with the phases of jobs above it. "
             "Left and Right move, plus and minus zoom, Home goes to the oldest reading, "
-            "End to now; 1 to 7 choose a range, A the second axis, G the next GPU; "
+            "End to now; 1 to 7 choose a range, A the second axis, G the next GPU, "
+            "C compares traces, F10 opens the menu; "
             "Shift with Left and Right reads values; Enter opens the trace of a job."
         )
         self.setMinimumHeight(120)
@@ -226,6 +229,15 @@ class TimelinePanel(QWidget):
         self.view.now_wanted.connect(self.follow_now)
         self.view.trace_wanted.connect(self.open_trace)
         column.addWidget(self.view, 1)
+        self.files = Files(self._past, self.view, self)
+        self.files.problem.connect(self.problem)
+        entries = (
+            ("Save picture…", self.files.ask_picture),
+            ("Save data…", self.files.ask_data),
+            ("", self.files.compare),
+            ("Compare traces…	C", self.files.compare),
+        )
+        add_actions(self._head.menu, list(entries))
         self._mark_range()
 
     def _mark_range(self) -> None:
@@ -366,6 +378,7 @@ class TimelinePanel(QWidget):
                 Qt.Key.Key_Home: self._go_first,
                 Qt.Key.Key_A: self._next_axis,
                 Qt.Key.Key_G: self._next_track,
+                Qt.Key.Key_C: self.files.compare,
                 Qt.Key.Key_F10: self._head.more.showMenu,
                 Qt.Key.Key_Return: self._open_some_trace,
                 Qt.Key.Key_Enter: self._open_some_trace,

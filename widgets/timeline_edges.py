@@ -12,7 +12,8 @@ from PySide6.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPen, QPixmap
 from core.jobs import Phase
 from core.units import GIGABYTE
 from widgets.timeline_axes import LEFT, NODE_STRIP, STRIP, Scale
-from widgets.timeline_data import Band, Forecast, Node, gigabytes
+from widgets.timeline_bands import Band, Node
+from widgets.timeline_data import Forecast, gigabytes
 from widgets.timeline_paint import mixed
 
 if TYPE_CHECKING:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from core.units import memory
+from widgets.timeline_bands import Band
 from widgets.timeline_data import (
     LOAD,
     POWER,
     REST,
     TEMPERATURE,
     USED,
-    Band,
     Past,
     Track,
     ago,

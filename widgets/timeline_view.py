@@ -24,7 +24,8 @@ from widgets.timeline_axes import (
     memory_ticks,
     time_ticks,
 )
-from widgets.timeline_data import Axis, Band, Past, Track
+from widgets.timeline_bands import Band
+from widgets.timeline_data import Axis, Past, Track
 from widgets.timeline_edges import (
     Kept,
     paint_ahead,
@@ -109,6 +110,11 @@ class TimelineView(QWidget):
         """Show `span` seconds of a track from `left` on, and a little room after them."""
         self.track, self._left, self._span = track, left, span
         self.update()
+
+    @property
+    def stretch(self) -> tuple[float, float]:
+        """What is shown: (time at the left edge, seconds)."""
+        return self._left, self._span
 
     @property
     def scale(self) -> Scale:

@@ -22,7 +22,8 @@ from core.errors import Category, Problem
 from core.units import GIGABYTE
 from widgets import theme
 from widgets.timeline_areas import gaps, runs
-from widgets.timeline_data import PARTS, REST, USED, Band, Past, Track, gigabytes
+from widgets.timeline_bands import Band
+from widgets.timeline_data import PARTS, REST, USED, Past, Track, gigabytes
 from widgets.timeline_paint import FILL, GAP_SECONDS, mixed
 from widgets.trace_data import Trace, trace_of
 

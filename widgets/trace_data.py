@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.gpu.figures import Figures, figures_of
+from widgets.timeline_bands import Band
 from widgets.timeline_data import (
     LOAD,
     PARTS,
     POWER,
     TEMPERATURE,
     USED,
-    Band,
     Past,
     Track,
 )

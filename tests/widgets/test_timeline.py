@@ -19,7 +19,8 @@ from tests.widgets.memory_samples import GB, card, reading
 from widgets import theme, timeline_view
 from widgets.timeline import MARGIN, SHORTEST_SPAN, TimelinePanel
 from widgets.timeline_axes import BOTTOM, FUTURE, HEADROOM, LEFT, RIGHT, STRIP, time_ticks
-from widgets.timeline_data import SYSTEM, Bands, ago, gigabytes, nice_step
+from widgets.timeline_bands import Bands
+from widgets.timeline_data import SYSTEM, ago, gigabytes, nice_step
 from widgets.timeline_head import ALL, RANGES
 from widgets.timeline_paint import Curve
 from widgets.timeline_view import TimelineView
