@@ -14,13 +14,12 @@ from widgets.timeline_axes import LEFT
 from widgets.timeline_bands import Band
 from widgets.timeline_data import AXES, SYSTEM, Axis, Forecast, Past
 from widgets.timeline_files import Files
-from widgets.timeline_head import ALL, RANGES, Head, add_actions
+from widgets.timeline_head import ALL, RANGES, Head
+from widgets.timeline_traces import Traces
 from widgets.timeline_view import TimelineView
 
 if TYPE_CHECKING:
     from PySide6.QtGui import QKeyEvent
-
-    from widgets.trace import TraceWindow
 
 DEFAULT_SPAN = 60.0
 SHORTEST_SPAN, LONGEST_SPAN = 10.0, 60 * 86_400.0
@@ -29,6 +28,17 @@ NEAR_NOW = 0.25
 """A zoom with the mouse in this share of the span before now keeps to now."""
 MARGIN = 1.05
 """The range of all there is grows by this factor at once, not with every reading."""
+
+
+STEPS = {
+    Qt.Key.Key_Left: -0.1,
+    Qt.Key.Key_Right: 0.1,
+    Qt.Key.Key_PageUp: -1.0,
+    Qt.Key.Key_PageDown: 1.0,
+}
+"""Shares of the span that keys move by."""
+ZOOMS = {Qt.Key.Key_Plus: 1 / 1.5, Qt.Key.Key_Equal: 1 / 1.5, Qt.Key.Key_Minus: 1.5}
+TRACE_KEYS = (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_T)
 
 
 class TimelinePanel(QWidget):
@@ -51,7 +61,8 @@ class TimelinePanel(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._past = Past()
-        self._traces: dict[int, TraceWindow] = {}
+        self._traces = Traces(self._past, self)
+        self._traces.problem.connect(self.problem)
         self._key: int | None = None
         self._chosen = False
         self._span = DEFAULT_SPAN
@@ -83,8 +94,7 @@ class TimelinePanel(QWidget):
         """Keep a reading, and draw it if the panel shows and a pixel's worth of time went by."""
         if self._past.add(reading):
             self._list_tracks()
-        for trace in self._traces.values():
-            trace.follow(reading.at_seconds)
+        self._traces.follow(reading.at_seconds)
         if not self._shows():
             return
         now = self._past.now or reading.at_seconds
@@ -106,8 +116,7 @@ class TimelinePanel(QWidget):
         """End the job's band. `outcome` is a word for the tooltip, such as "done"."""
         self._past.bands.finish(job_id, at_seconds, outcome)
         self._past.forecast = None
-        for trace in self._traces.values():
-            trace.refresh()
+        self._traces.refresh()
         self._draw()
 
     def set_span(self, seconds: float) -> None:
@@ -151,10 +160,9 @@ class TimelinePanel(QWidget):
             high_bytes: Its upper end.
             key: The track it is about; the first GPU, or main memory, unless said.
         """
-        found = (at_seconds, duration_seconds, low_bytes, median_bytes, high_bytes)
-        if not all(map(math.isfinite, found)) or duration_seconds <= 0:
-            raise ValueError("a forecast needs finite numbers and a duration above 0")
-        self._past.forecast = Forecast(*found)
+        self._past.forecast = Forecast(
+            at_seconds, duration_seconds, low_bytes, median_bytes, high_bytes
+        )
         gpus = self._past.gpus
         first = gpus[0].key if gpus else SYSTEM
         self._past.forecast_key = first if key is None else key
@@ -231,13 +239,7 @@ class TimelinePanel(QWidget):
         column.addWidget(self.view, 1)
         self.files = Files(self._past, self.view, self)
         self.files.problem.connect(self.problem)
-        entries = (
-            ("Save picture…", self.files.ask_picture),
-            ("Save data…", self.files.ask_data),
-            ("", self.files.compare),
-            ("Compare traces…	C", self.files.compare),
-        )
-        add_actions(self._head.menu, list(entries))
+        self.files.fill(self._head.menu)
         self._mark_range()
 
     def _mark_range(self) -> None:
@@ -266,7 +268,8 @@ class TimelinePanel(QWidget):
         self._drawn_at = now
         found = track.history.at(now)
         if found is not None:
-            self._head.show_words(track, found[1], gpu=bool(self._past.gpus))
+            limit = self._past.limit_bytes(track)
+            self._head.show_words(track, found[1], gpu=bool(self._past.gpus), limit=limit)
         if self._whole:
             self._fit_whole()
         left = self._times()[0]
@@ -324,19 +327,8 @@ class TimelinePanel(QWidget):
 
     def open_trace(self, band: Band) -> None:
         """Show the trace of the band's job, each attempt at it in a window of its own."""
-        track = self._past.tracks.get(self._key) if self._key is not None else None
-        opened = self._traces.get(band.run)
-        if opened is None and track is not None:
-            from widgets.trace import TraceWindow
-
-            opened = TraceWindow(band, track, self._past, self.window())
-            opened.problem.connect(self.problem)
-            opened.destroyed.connect(lambda _=None, run=band.run: self._traces.pop(run, None))
-            self._traces[band.run] = opened
-        if opened is not None:
-            opened.show()
-            opened.raise_()
-            opened.activateWindow()
+        key = self._key
+        self._traces.open(band, self._past.tracks.get(key) if key is not None else None)
 
     def _open_some_trace(self) -> None:
         """Show the trace of the band at the mouse's time, or else of the newest band."""
@@ -356,33 +348,25 @@ class TimelinePanel(QWidget):
             super().keyPressEvent(event)
 
     def _take_key(self, key: Qt.Key, held: Qt.KeyboardModifier) -> bool:
-        steps = {
-            Qt.Key.Key_Left: -0.1,
-            Qt.Key.Key_Right: 0.1,
-            Qt.Key.Key_PageUp: -1.0,
-            Qt.Key.Key_PageDown: 1.0,
-        }
-        if key in steps and held & Qt.KeyboardModifier.ShiftModifier:
-            self._read(steps[key])
-        elif key in steps:
+        step = STEPS.get(key)
+        if step is not None and held & Qt.KeyboardModifier.ShiftModifier:
+            self._read(step)
+        elif step is not None:
             self._whole = False
-            self._pan(steps[key])
+            self._pan(step)
         elif Qt.Key.Key_1 <= key < Qt.Key.Key_1 + len(RANGES):
             self.set_span(RANGES[key - Qt.Key.Key_1][1])
+        elif key in ZOOMS:
+            self.set_span(self._span * ZOOMS[key])
         else:
             acts = {
-                Qt.Key.Key_Plus: lambda: self.set_span(self._span / 1.5),
-                Qt.Key.Key_Equal: lambda: self.set_span(self._span / 1.5),
-                Qt.Key.Key_Minus: lambda: self.set_span(self._span * 1.5),
                 Qt.Key.Key_End: self.follow_now,
                 Qt.Key.Key_Home: self._go_first,
                 Qt.Key.Key_A: self._next_axis,
                 Qt.Key.Key_G: self._next_track,
                 Qt.Key.Key_C: self.files.compare,
                 Qt.Key.Key_F10: self._head.more.showMenu,
-                Qt.Key.Key_Return: self._open_some_trace,
-                Qt.Key.Key_Enter: self._open_some_trace,
-                Qt.Key.Key_T: self._open_some_trace,
+                **dict.fromkeys(TRACE_KEYS, self._open_some_trace),
             }
             if key not in acts:
                 return False

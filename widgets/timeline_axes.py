@@ -16,7 +16,7 @@ FUTURE = 58
 """Room to the right of now, pixels: there stands the name of the total."""
 NODE_STRIP = 8
 """More of it where there are nodes, pixels."""
-AXIS_ROOM = 38
+AXIS_ROOM = 52
 """Room at the right for the names of a second axis, pixels."""
 AHEAD = 0.3
 """Share of the width that lies ahead of now while there is a forecast."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from math import isfinite
 from typing import Any
 
 from core.gpu.columns import (
@@ -85,6 +86,10 @@ class Forecast:
     low_bytes: float
     median_bytes: float
     high_bytes: float
+
+    def __post_init__(self) -> None:
+        if not all(map(isfinite, astuple(self))) or self.duration_seconds <= 0:
+            raise ValueError("a forecast needs finite numbers and a duration above 0")
 
     @property
     def end(self) -> float:

@@ -151,8 +151,9 @@ def paint_ahead(
     room = painter.fontMetrics().horizontalAdvance(name)
     if end - start >= room + 8:
         painter.setPen(QColor(tokens.text))
-        above = middle - 17 if middle - 17 >= scale.strip else middle + 2
-        painter.drawText(QRectF(start + 6, above, room + 2, 15), _VCENTER, name)
+        # Below the band, clear of the lines of the total and of the reserve.
+        place = min(bottom + 2, scale.strip + scale.rows / scale.ratio - 16)
+        painter.drawText(QRectF(start + 6, place, room + 2, 15), _VCENTER, name)
 
 
 def paint_axis(

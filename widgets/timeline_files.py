@@ -7,7 +7,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal
-from PySide6.QtWidgets import QWidget
+from PySide6.QtWidgets import QMenu, QWidget
 
 from widgets import saving
 from widgets.timeline_data import Past, Track
@@ -48,6 +48,13 @@ class Files(QObject):
     ) -> None:
         """Take recorded traces from `source`, the newest first, instead of the timeline's own."""
         self._traces, self._recipe_of = source, recipe_of
+
+    def fill(self, menu: QMenu) -> None:
+        """Add what can be done to a menu."""
+        menu.addAction("Save picture…", lambda: self.ask_picture())
+        menu.addAction("Save data…", lambda: self.ask_data())
+        menu.addSeparator()
+        menu.addAction("Compare traces…\tC", lambda: self.compare())
 
     def save(self, path: str) -> None:
         """Write what is in view to `path`; its ending says how: .csv, .json, .png or .svg."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QRectF, QSize, Qt, Signal
@@ -199,7 +198,9 @@ class Head(QWidget):
         self.axis.setText(f"Axis: {axis.unit}" if axis is not None else "Axis")
         self.axis.setAccessibleName(f"Second axis: {axis.name if axis is not None else 'none'}")
 
-    def show_words(self, track: Track, values: tuple[float, ...], *, gpu: bool) -> None:
+    def show_words(
+        self, track: Track, values: tuple[float, ...], *, gpu: bool, limit: float | None
+    ) -> None:
         """Name the parts and say, for who cannot see them, how much is in use."""
         wide = self.width() >= WIDE
         if track.key != SYSTEM:
@@ -212,6 +213,8 @@ class Head(QWidget):
         parts = [(part.colour, name) for part, name in track.parts]
         if values[REST] != values[REST]:
             parts = [("series_other", "In use (the driver does not say by whom)")]
+        if limit is not None:
+            parts.append(("warning", f"Reserve above {gigabytes(limit)}"))
         self.legend.set_parts(parts)
         used = values[USED]
         state = f"{gigabytes(used)} of {gigabytes(track.total_bytes, 0)} in use"
@@ -242,15 +245,6 @@ def chip(text: str, tip: str, *, checkable: bool = True) -> QPushButton:
     button.setToolTip(tip)
     button.setAccessibleName(tip)
     return button
-
-
-def add_actions(menu: QMenu, actions: list[tuple[str, Callable[[], object]]]) -> None:
-    """Add (text, what to do) entries; an empty text is a line between."""
-    for text, act in actions:
-        if text:
-            menu.addAction(text, lambda act=act: act())
-        else:
-            menu.addSeparator()
 
 
 def _short_name(track: Track, count: int) -> str:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QRectF, Qt
+from PySide6.QtGui import QColor, QFontMetricsF, QPainter
+
 from core.units import memory
+from widgets.timeline_axes import NODE_STRIP, STRIP
 from widgets.timeline_bands import Band
 from widgets.timeline_data import (
     LOAD,
@@ -15,6 +21,10 @@ from widgets.timeline_data import (
     ago,
     gigabytes,
 )
+from widgets.timeline_paint import paint_box
+
+if TYPE_CHECKING:
+    from widgets.theme import Tokens
 
 MOST_HOLDERS = 8
 """Processes named; what the others hold is summed up."""
@@ -66,6 +76,34 @@ def _holders(track: Track, seconds: float, most: int) -> list[tuple[str, str]]:
 
 def _amount(used: int | None) -> str:
     return "–" if used is None else memory(used)
+
+
+def paint_lines(
+    painter: QPainter,
+    x: float,
+    right: float,
+    height: float,
+    texts: list[tuple[str, str]],
+    tokens: Tokens,
+) -> None:
+    """Draw a box of lines beside `x`, to the right where there is room, in a view so high."""
+    metrics = QFontMetricsF(painter.font())
+    width = max(metrics.horizontalAdvance(text) + (15 if name else 0) for name, text in texts)
+    width, step = width + 18, metrics.height()
+    tall = step * len(texts) + 8
+    left = x + 10 if x + 10 + width <= right else x - 10 - width
+    top = max(0.0, min(STRIP + NODE_STRIP + 2.0, height - tall))
+    box = QRectF(max(0.0, left), top, width, tall)
+    paint_box(painter, box, tokens)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
+    painter.setPen(QColor(tokens.text))
+    for number, (name, text) in enumerate(texts):
+        line = QRectF(box.left() + 9, box.top() + 4 + number * step, width, step)
+        if name:
+            swatch = QRectF(line.left(), line.center().y() - 4, 9, 9)
+            painter.fillRect(swatch, QColor(getattr(tokens, name)))
+            line.adjust(15, 0, 0, 0)
+        painter.drawText(line, int(Qt.AlignmentFlag.AlignVCenter), text)
 
 
 def describe(band: Band, now: float) -> str:

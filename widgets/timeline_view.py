@@ -16,7 +16,6 @@ from widgets import theme
 from widgets.timeline_axes import (
     FUTURE,
     LEFT,
-    NODE_STRIP,
     STRIP,
     Look,
     Scale,
@@ -39,8 +38,8 @@ from widgets.timeline_edges import (
     paint_now,
     paint_times,
 )
-from widgets.timeline_paint import GAP_SECONDS, Curve, draw_curve, paint_box
-from widgets.timeline_readout import describe, lines
+from widgets.timeline_paint import GAP_SECONDS, Curve, draw_curve
+from widgets.timeline_readout import describe, lines, paint_lines
 
 if TYPE_CHECKING:
     from PySide6.QtGui import QMouseEvent, QPaintEvent, QWheelEvent
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
 _NOTCH = 120
 """Angle of one step of a wheel, as Qt counts it."""
 _ZOOM = 0.75
-_VCENTER = int(Qt.AlignmentFlag.AlignVCenter)
 _BELOW = 6
 """Pixels below the curve that the lowest amount's name may take."""
 _CENTER = int(Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignHCenter)
@@ -300,7 +298,7 @@ class TimelineView(QWidget):
             self._kept["name"].paint(
                 painter,
                 text,
-                "transparent",
+                tokens.panel,
                 (tokens, name),
                 lambda inside: paint_name(inside, text, name, tokens.muted),
             )
@@ -328,33 +326,7 @@ class TimelineView(QWidget):
         room = int((self.height() - 8) / QFontMetricsF(painter.font()).height())
         most = max(1, room - len(track.parts) - 4)
         texts = lines(track, self._past, seconds, values, most)
-        self._paint_lines(painter, x, right, texts, tokens)
-
-    def _paint_lines(
-        self,
-        painter: QPainter,
-        x: float,
-        right: float,
-        texts: list[tuple[str, str]],
-        tokens: Tokens,
-    ) -> None:
-        metrics = QFontMetricsF(painter.font())
-        width = max(metrics.horizontalAdvance(text) + (15 if name else 0) for name, text in texts)
-        width, step = width + 18, metrics.height()
-        height = step * len(texts) + 8
-        left = x + 10 if x + 10 + width <= right else x - 10 - width
-        top = max(0.0, min(STRIP + NODE_STRIP + 2.0, self.height() - height))
-        box = QRectF(max(0.0, left), top, width, height)
-        paint_box(painter, box, tokens)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
-        painter.setPen(QColor(tokens.text))
-        for number, (name, text) in enumerate(texts):
-            line = QRectF(box.left() + 9, box.top() + 4 + number * step, width, step)
-            if name:
-                swatch = QRectF(line.left(), line.center().y() - 4, 9, 9)
-                painter.fillRect(swatch, QColor(getattr(tokens, name)))
-                line.adjust(15, 0, 0, 0)
-            painter.drawText(line, _VCENTER, text)
+        paint_lines(painter, x, right, self.height(), texts, tokens)
 
     # The mouse
 

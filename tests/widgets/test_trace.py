@@ -134,13 +134,13 @@ def test_one_window_an_attempt(panel: TimelinePanel) -> None:
     assert [band.phase for band in second.trace.bands] == [Phase.LOAD]
     shut(window)
     assert opened(panel) == [second]
-    assert [w.trace.bands[0].start for w in panel._traces.values()] == [START + 41]
+    assert [w.trace.bands[0].start for w in panel._traces.windows.values()] == [START + 41]
 
 
 def test_a_window_that_was_closed_opens_anew(panel: TimelinePanel) -> None:
     shut(trace_of(panel))
     assert opened(panel) == []
-    assert panel._traces == {}
+    assert panel._traces.windows == {}
     assert trace_of(panel).isVisible()
 
 
