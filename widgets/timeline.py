@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import QEvent, QPointF, Qt, Signal
+from PySide6.QtCore import QEvent, Qt, Signal
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from core.gpu.readings import Reading
 from core.jobs import Phase
-from widgets.timeline_axes import LEFT
 from widgets.timeline_bands import Band
 from widgets.timeline_data import AXES, SYSTEM, Axis, Forecast, Past
 from widgets.timeline_files import Files
 from widgets.timeline_head import ALL, RANGES, Head
+from widgets.timeline_keys import STEPS, TRACE_KEYS, ZOOMS, moved
 from widgets.timeline_traces import Traces
 from widgets.timeline_view import TimelineView
 
@@ -28,17 +28,6 @@ NEAR_NOW = 0.25
 """A zoom with the mouse in this share of the span before now keeps to now."""
 MARGIN = 1.05
 """The range of all there is grows by this factor at once, not with every reading."""
-
-
-STEPS = {
-    Qt.Key.Key_Left: -0.1,
-    Qt.Key.Key_Right: 0.1,
-    Qt.Key.Key_PageUp: -1.0,
-    Qt.Key.Key_PageDown: 1.0,
-}
-"""Shares of the span that keys move by."""
-ZOOMS = {Qt.Key.Key_Plus: 1 / 1.5, Qt.Key.Key_Equal: 1 / 1.5, Qt.Key.Key_Minus: 1.5}
-TRACE_KEYS = (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_T)
 
 
 class TimelinePanel(QWidget):
@@ -108,7 +97,7 @@ class TimelinePanel(QWidget):
         self._draw()
 
     def node(self, job_id: str, name: str, at_seconds: float) -> None:
-        """Begin a node of a ComfyUI graph; the job's node before it ends there."""
+        """Begin a node; the job's node before it ends there."""
         self._past.bands.begin_node(job_id, name, at_seconds)
         self._draw()
 
@@ -158,13 +147,12 @@ class TimelinePanel(QWidget):
             low_bytes: Lower end of the band of the peak of all memory in use.
             median_bytes: Its middle.
             high_bytes: Its upper end.
-            key: The track it is about; the first GPU, or main memory, unless said.
+            key: The track it is about; the first GPU unless said.
         """
         self._past.forecast = Forecast(
             at_seconds, duration_seconds, low_bytes, median_bytes, high_bytes
         )
-        gpus = self._past.gpus
-        first = gpus[0].key if gpus else SYSTEM
+        first = next((track.key for track in self._past.gpus), SYSTEM)
         self._past.forecast_key = first if key is None else key
         self._draw()
 
@@ -388,14 +376,9 @@ class TimelinePanel(QWidget):
 
     def _read(self, share: float) -> None:
         """Move the readout along, from now if there is none."""
-        scale, now = self.view.scale, self._past.now
-        if now is None:
-            return
-        right = LEFT + (scale.columns - 1) / scale.ratio
-        x = self.view.mouse.x() if self.view.mouse is not None else scale.x_of(now)
-        x = min(max(float(LEFT), x + share * 0.1 * (right - LEFT)), min(right, scale.x_of(now)))
-        self.view.mouse = QPointF(x, scale.strip + 10)
-        self.view.update()
+        if self._past.now is not None:
+            self.view.mouse = moved(self.view.mouse, share, self.view.scale, self._past.now)
+            self.view.update()
 
     def showEvent(self, event: Any) -> None:
         """Catch up with what came while hidden."""
@@ -412,13 +395,9 @@ class TimelinePanel(QWidget):
     def focusInEvent(self, event: Any) -> None:
         """Show that keys go here."""
         super().focusInEvent(event)
-        self._show_focus(True)
+        self.view.show_focus(True)
 
     def focusOutEvent(self, event: Any) -> None:
         """Show that keys go elsewhere."""
         super().focusOutEvent(event)
-        self._show_focus(False)
-
-    def _show_focus(self, focused: bool) -> None:
-        self.view.focused = focused
-        self.view.update()
+        self.view.show_focus(False)

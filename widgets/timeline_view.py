@@ -109,6 +109,11 @@ class TimelineView(QWidget):
         self.track, self._left, self._span = track, left, span
         self.update()
 
+    def show_focus(self, focused: bool) -> None:
+        """Draw the ring of the focus, or not."""
+        self.focused = focused
+        self.update()
+
     @property
     def stretch(self) -> tuple[float, float]:
         """What is shown: (time at the left edge, seconds)."""
@@ -168,8 +173,8 @@ class TimelineView(QWidget):
         painter.fillRect(QRectF(LEFT, floor, right - LEFT, _BELOW), ground)
         self._paint_curve(painter, track, scale, tokens, amounts)
         self._paint_edges(painter, scale, tokens, amounts, now)
-        self._paint_total(painter, track, scale, tokens, now)
         self._paint_limit(painter, track, scale, tokens)
+        self._paint_total(painter, track, scale, tokens, now)
         forecast = self._past.ahead()
         if forecast is not None and track.key == self._past.forecast_key:
             paint_ahead(painter, forecast, scale, tokens, now)

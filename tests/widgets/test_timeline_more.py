@@ -216,6 +216,18 @@ def test_nodes_are_thin_bands_under_the_phases(panel: TimelinePanel) -> None:
     assert panel._past.bands.node_at(START + 55, START + 60) is None
 
 
+def test_a_key_moves_the_readout(panel: TimelinePanel) -> None:
+    shift, places = Qt.KeyboardModifier.ShiftModifier, []
+    for key in (Qt.Key.Key_Right, Qt.Key.Key_Left, Qt.Key.Key_Left, Qt.Key.Key_PageUp):
+        QTest.keyClick(panel, key, shift)
+        places.append(panel.view.scale.seconds_at(panel.view.mouse.x()))
+    assert panel.following
+    assert places[0] == pytest.approx(panel._past.now, abs=0.1)
+    assert places == sorted(places, reverse=True)
+    assert places[1] - places[2] == pytest.approx(0.01 * 60, rel=0.15)
+    assert places[2] - places[3] == pytest.approx(0.1 * 60, rel=0.15)
+
+
 @dataclass
 class Part:
     device: int
