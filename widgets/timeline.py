@@ -349,7 +349,7 @@ class TimelinePanel(QWidget):
         else:
             acts = {
                 Qt.Key.Key_End: self.follow_now,
-                Qt.Key.Key_Home: self._go_first,
+                Qt.Key.Key_Home: lambda: self._on_dragged(self._past.first_seconds or 0.0),
                 Qt.Key.Key_A: self._next_axis,
                 Qt.Key.Key_G: self._next_track,
                 Qt.Key.Key_C: self.files.compare,
@@ -361,18 +361,14 @@ class TimelinePanel(QWidget):
             acts[key]()
         return True
 
-    def _go_first(self) -> None:
-        self._whole = False
-        self._show_times(self._past.first_seconds or 0.0)
-
     def _next_axis(self) -> None:
-        choices = (None, *AXES)
-        self.set_axis(choices[(choices.index(self.view.axis) + 1) % len(choices)])
+        choices = (*AXES, None, AXES[0])
+        self.set_axis(choices[choices.index(self.view.axis) + 1])
 
     def _next_track(self) -> None:
-        keys = [*(track.key for track in self._past.gpus), SYSTEM]
-        if self._key in keys and len(keys) > 1:
-            self._on_chosen(keys[(keys.index(self._key) + 1) % len(keys)])
+        keys = [*(track.key for track in self._past.gpus), SYSTEM] * 2
+        if self._key in keys:
+            self._on_chosen(keys[keys.index(self._key) + 1])
 
     def _read(self, share: float) -> None:
         """Move the readout along, from now if there is none."""

@@ -54,6 +54,9 @@ class Kept:
             draw: Draws it; called when the key changed.
         """
         if self._direct:
+            if ground != "transparent":
+                # What was drawn over the edge before: a drawing has no clipping.
+                painter.fillRect(box, QColor(ground))
             draw(painter)
             return
         ratio = painter.device().devicePixelRatioF()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QRect, QRectF
@@ -115,6 +116,7 @@ def draw_curve(
     Areas(painter, scale, tokens, axis).paint(track, start - margin, stop + margin)
 
 
+@lru_cache(maxsize=128)
 def mixed(colour: str, ground: str, share: float) -> QColor:
     """Return `share` of one colour over another, opaque."""
     parts = zip(QColor(colour).getRgb()[:3], QColor(ground).getRgb()[:3], strict=True)

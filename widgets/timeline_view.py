@@ -192,6 +192,7 @@ class TimelineView(QWidget):
         amounts: tuple[float, ...],
     ) -> None:
         if self._direct:
+            painter.fillRect(self.rect(), QColor(tokens.panel))
             painter.save()
             painter.translate(LEFT, scale.strip)
             painter.setClipRect(QRectF(0, 0, scale.columns, scale.rows))
