@@ -251,7 +251,7 @@ import app.gui
 plain = app.gui.Program._screenshot
 def shot(self):
     panels = self.window.panels
-    print("track:", panels.timeline._tracks.currentText(), flush=True)
+    print("track:", panels.timeline._head.tracks.currentText(), flush=True)
     print("notice:", panels.notice.text(), flush=True)
     plain(self)
 app.gui.Program._screenshot = shot
