@@ -1,0 +1,1 @@
+"""ComfyUI: servers of the user's, driven over HTTP and WebSocket."""
