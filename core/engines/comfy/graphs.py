@@ -156,7 +156,9 @@ def _node(data: Mapping[Any, Any], node_id: str, node: object) -> dict[str, Any]
         raise refusal(f"The node {named} has no inputs.", fix)
     own = {name: node[name] for name in _OWN_KEYS if name in node}
     own["inputs"] = {str(name): _value(named, name, value, 0) for name, value in inputs.items()}
-    if "_meta" in own:
+    if not isinstance(own.get("_meta"), Mapping):
+        own.pop("_meta", None)
+    else:
         own["_meta"] = _value(named, "_meta", own["_meta"], 0)
     return own
 
