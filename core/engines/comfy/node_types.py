@@ -77,14 +77,15 @@ def node_type(info: ObjectInfo, name: str) -> NodeType | None:
     return NodeType(
         name=name,
         title=str(said.get("display_name") or name),
-        inputs=tuple(_inputs(name, said)),
+        inputs=tuple(input_types(name, said)),
         outputs=tuple(_type_name(item) for item in outputs) if isinstance(outputs, list) else (),
         is_output=said.get("output_node") is True,
         module=str(said.get("python_module") or ""),
     )
 
 
-def _inputs(node: str, said: Mapping[str, Any]) -> Iterator[InputType]:
+def input_types(node: str, said: Mapping[str, Any]) -> Iterator[InputType]:
+    """Yield the inputs that the description `said` of a node class lists, in order."""
     groups = said.get("input")
     orders = said.get("input_order")
     if not isinstance(groups, Mapping):
