@@ -31,8 +31,21 @@ def values(node: Node, kind: NodeType | None, overrides: Mapping[str, Any]) -> d
         found = _by_order(node, held, kind)
     else:
         found = {}
+    for spec in kind.inputs if kind is not None else ():
+        # A widget newer than the file stands at its default in the editor.
+        known = spec.type != "COMBO" or spec.options or "default" in spec.config
+        if spec.is_widget and known and spec.name not in found and not spec.upload:
+            found[spec.name] = _default(spec)
     found.update({name: value for name, value in overrides.items() if name in found})
     return found
+
+
+def _default(spec: InputType) -> Any:
+    if "default" in spec.config:
+        return spec.config["default"]
+    if spec.type == "COMBO":
+        return (spec.options or ("",))[0]
+    return {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False}.get(spec.type, "")
 
 
 def _by_name(held: Mapping[str, Any], kind: NodeType | None) -> dict[str, Any]:
@@ -92,10 +105,16 @@ def _dealt(
             return None
         found[spec.name] = value
         at += 1
-        if _has_control(spec) and at < len(held) and held[at] in CONTROL:
+        if _has_control(spec) and at < len(held) and _is_control(held[at], waiting):
             at += 1
         waiting = [*_chosen(spec, value), *waiting]
     return None if whole and at < len(held) else found
+
+
+def _is_control(value: object, waiting: list[InputType]) -> bool:
+    # The first editors had a box to tick in its place.
+    ticked = isinstance(value, bool) and not (waiting and waiting[0].type == "BOOLEAN")
+    return ticked or value in CONTROL
 
 
 def _has_control(spec: InputType) -> bool:
@@ -112,6 +131,9 @@ def _plausible(spec: InputType, value: object) -> bool:
             return isinstance(value, bool) or value in (0, 1)
         case "STRING":
             return isinstance(value, str)
+        case "COMBO":
+            kinds = {type(option) for option in spec.options or ()}
+            return value is None or not kinds or type(value) in kinds
     return True
 
 
