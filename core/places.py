@@ -36,6 +36,11 @@ class Places:
         return self.data / "models"
 
     @property
+    def workflows(self) -> Path:
+        """ComfyUI workflows that the user added."""
+        return self.data / "workflows"
+
+    @property
     def log(self) -> Path:
         """The rotating log of the program."""
         return self.logs / "framedeck.log"

@@ -8,21 +8,17 @@ the graph that a server runs.
 from __future__ import annotations
 
 import copy
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from core import resources
 from core.engines.comfy import graphs, savers
 from core.engines.comfy.graphs import Graph
 from core.engines.comfy.node_types import ObjectInfo, node_type
 from core.jobs import Kind, Parameter, Recipe, Value
 
 ENGINE = "comfy"
-FOLDER = "workflows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,158 +272,3 @@ def correct(recipe: Recipe, given: Mapping[str, object]) -> tuple[dict[str, obje
             values[parameter.name] = near
             notes.append(f"{parameter.label} {number} became {near}. {parameter.range_text()}")
     return values, notes
-
-
-# ---- files --------------------------------------------------------------------
-
-
-def built_in() -> tuple[Workflow, ...]:
-    """Return the workflows that ship with Framedeck, by file name."""
-    return tuple(read(path) for path in sorted(resources.path(FOLDER).glob("*.json")))
-
-
-def read(path: Path) -> Workflow:
-    """Read one workflow file.
-
-    Raises:
-        ProblemError: It is no workflow of ours; the problem names what is wrong.
-        OSError: The file cannot be read.
-    """
-    return from_json(graphs.loads(path.read_bytes()))
-
-
-def from_json(data: Any) -> Workflow:
-    """Return the workflow in `data`, the content of a workflow file.
-
-    Raises:
-        ProblemError: A part is missing or wrong; the problem names it.
-    """
-    fix = "Delete this workflow and drop the original again."
-    if not isinstance(data, Mapping) or data.get("version") != VERSION:
-        raise graphs.refusal("This workflow was not written by this version of Framedeck.", fix)
-    try:
-        output = data.get("output")
-        workflow = Workflow(
-            id=str(data["id"]),
-            title=str(data["title"]),
-            summary=str(data["summary"]),
-            makes=str(data["makes"]),
-            graph=graphs.check(data["graph"]),
-            knobs=tuple(_knob(item) for item in data["parameters"]),
-            output=(str(output[0]), int(output[1])) if output else None,
-            parts=tuple(
-                Part(tuple(item["nodes"]), str(item["parameter"]), float(item["above"]))
-                for item in data.get("parts", ())
-            ),
-            timeout_seconds=float(data.get("timeout_seconds", 1200)),
-            vram_bytes=data.get("vram_bytes"),
-            notice=str(data.get("notice", "")),
-            examples=tuple(data.get("examples", ())),
-            own=bool(data.get("own", False)),
-        )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise graphs.refusal(
-            f"A part of the workflow {str(data.get('id'))[:60]!r} is missing or wrong: {error}.",
-            fix,
-        ) from None
-    for place in _places(workflow):
-        if place not in workflow.graph:
-            raise graphs.refusal(
-                f"The workflow {workflow.id!r} speaks of node #{place}, which is not there.", fix
-            )
-    return workflow
-
-
-VERSION = 1
-
-
-def _places(workflow: Workflow) -> Iterator[str]:
-    for knob in workflow.knobs:
-        for target in knob.targets:
-            yield target.node
-    for part in workflow.parts:
-        yield from part.nodes
-    if workflow.output is not None:
-        yield workflow.output[0]
-
-
-def _knob(item: Mapping[str, Any]) -> Knob:
-    kind = Kind(item["kind"])
-    return Knob(
-        parameter=Parameter(
-            name=str(item["name"]),
-            kind=kind,
-            label=str(item["label"]),
-            default=item.get("default"),
-            minimum=item.get("minimum"),
-            maximum=item.get("maximum"),
-            multiple=item.get("multiple"),
-            choices=tuple(item.get("choices", ())),
-            required=bool(item.get("required", False)),
-            unit=str(item.get("unit", "")),
-            help=str(item.get("help", "")),
-            group=str(item.get("group", "")),
-            offset=int(item.get("offset", 0)),
-        ),
-        targets=tuple(Target(*map(str, target)) for target in item["to"]),
-        folder=str(item.get("folder", "")),
-        files=tuple(item.get("files", ())),
-        like=str(item.get("like", "")),
-        listed=bool(item.get("listed", False)),
-    )
-
-
-def to_json(workflow: Workflow) -> dict[str, Any]:
-    """Return what a workflow file holds; `from_json` reads it back."""
-    data: dict[str, Any] = {
-        "version": VERSION,
-        "id": workflow.id,
-        "title": workflow.title,
-        "summary": workflow.summary,
-        "makes": workflow.makes,
-        "timeout_seconds": workflow.timeout_seconds,
-        "vram_bytes": workflow.vram_bytes,
-        "notice": workflow.notice,
-        "examples": list(workflow.examples),
-        "own": workflow.own,
-        "parameters": [_knob_json(knob) for knob in workflow.knobs],
-        "parts": [
-            {"nodes": list(part.nodes), "parameter": part.parameter, "above": part.above}
-            for part in workflow.parts
-        ],
-        "output": list(workflow.output) if workflow.output else None,
-        "graph": workflow.graph,
-    }
-    return {key: value for key, value in data.items() if value not in (None, "", [], False)}
-
-
-def _knob_json(knob: Knob) -> dict[str, Any]:
-    p = knob.parameter
-    data: dict[str, Any] = {
-        "name": p.name,
-        "kind": p.kind.value,
-        "label": p.label,
-        "default": p.default,
-        "minimum": p.minimum,
-        "maximum": p.maximum,
-        "multiple": p.multiple,
-        "offset": p.offset or None,
-        "choices": list(p.choices) or None,
-        "required": p.required or None,
-        "unit": p.unit or None,
-        "help": p.help or None,
-        "group": p.group or None,
-        "to": [
-            [t.node, t.input, t.share_of] if t.share_of else [t.node, t.input] for t in knob.targets
-        ],
-        "folder": knob.folder or None,
-        "files": list(knob.files) or None,
-        "like": knob.like or None,
-        "listed": knob.listed or None,
-    }
-    return {key: value for key, value in data.items() if value is not None}
-
-
-def dumps(workflow: Workflow) -> str:
-    """Return the text of a workflow file."""
-    return json.dumps(to_json(workflow), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
