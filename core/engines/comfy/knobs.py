@@ -30,8 +30,9 @@ _NAMES = {
     "width": ("width", "Width", "size"),
     "height": ("height", "Height", "size"),
 }
-_SHOWN = tuple(
-    ["prompt", "negative_prompt", "seed", "width", "height", "frames", "fps", "steps", "guidance_scale", "model", "image"]
+_SHOWN = (
+    *("prompt", "negative_prompt", "seed", "width", "height", "frames", "fps"),
+    *("steps", "guidance_scale", "model", "image"),
 )
 _VIDEO_ENDS = (*VIDEO_SAVERS, "SaveAnimatedWEBP", "SaveAnimatedPNG", "ADE_AnimateDiffCombine")
 MAX_SHOWN = 24

@@ -11,7 +11,10 @@ from core.engines.comfy.node_types import ObjectInfo, node_type
 _POSITIVE = ("positive", "conditioning", "cond1", "cond2", "prompt")
 _NEGATIVE = ("negative", "negative_conditioning", "negative_prompt")
 _TEXTS = frozenset(
-    ["text", "prompt", "value", "string", "text_g", "text_l", "clip_l", "t5xxl", "caption", "positive", "negative", "positive_prompt", "negative_prompt"]
+    (
+        *("text", "prompt", "value", "string", "caption", "positive", "negative"),
+        *("text_g", "text_l", "clip_l", "t5xxl", "positive_prompt", "negative_prompt"),
+    )
 )
 
 
