@@ -99,7 +99,7 @@ def accepted_by(parameter: Parameter) -> st.SearchStrategy[object]:
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_every_accepted_set_of_values_validates(name: str, data: st.DataObject) -> None:
     workflow = BUILT_IN[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.engines.comfy import graphs
@@ -308,13 +308,15 @@ def _nodes(data: Mapping[str, Any]) -> dict[str, Node]:
             "taken.",
             "Split it into several workflows.",
         )
+    ids = [item["id"] for item in items if isinstance(item, Mapping) and "id" in item]
     found: dict[str, Node] = {}
     for item in items:
         if not isinstance(item, Mapping) or "id" not in item:
             raise _broken("One of the nodes has no id.")
         node = _node(item)
         if node.id in found:
-            raise _broken(f"Two nodes have the id #{node.id}.")
+            # The editor gives the second one another id, and links keep to the first.
+            node = replace(node, id=graphs.free_id({**found, **{str(i): 0 for i in ids}}))
         found[node.id] = node
     return found
 

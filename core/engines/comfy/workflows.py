@@ -225,14 +225,15 @@ def graph_for(
                 continue
         for target in knob.targets:
             graph[target.node]["inputs"][target.input] = _written(target, value, params)
-    for part in workflow.parts:
-        if float(params[part.parameter]) <= part.above:
-            _remove(graph, part.nodes)
     if workflow.output is not None:
         fps = float(params.get("fps", 16))
         savers.add(graph, workflow.output, workflow.makes, fps, prefix, info)
     else:
         savers.rename(graph, prefix)
+    # Last, so that the saver takes the id of no node of the workflow.
+    for part in workflow.parts:
+        if float(params[part.parameter]) <= part.above:
+            _remove(graph, part.nodes)
     return graphs.check(graph)
 
 
