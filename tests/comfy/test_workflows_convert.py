@@ -265,6 +265,75 @@ def test_two_nodes_of_one_id_are_told_apart() -> None:
     assert [node["inputs"]["images"] for node in twins] == [["8", 0], ["8", 0]]
 
 
+def _grouped(held: list[Any], *, seen: bool = True) -> dict[str, Any]:
+    """The sampler and its prompt in a group node, with its picture decoded outside."""
+    drawn = Editor(graph("01_sd15"))
+    inner = [drawn.node(key) for key in (6, 3)]
+    for key in (6, 3):
+        drawn.nodes.remove(drawn.node(key))
+    slots = [("clip", "CLIP"), ("model", "MODEL"), ("negative", "CONDITIONING")]
+    inputs = [{"name": n, "type": t, "link": None} for n, t in [*slots, ("latent", "LATENT")]]
+    box = drawn.add("workflow>Sample", inputs, ["LATENT"], held)
+    outside = [link for link in drawn.links if {link[1], link[3]} <= {4, 5, 7, 8, 9}]
+    drawn.links = outside
+    drawn.link(4, 1, box, "clip")
+    drawn.link(4, 0, box, "model")
+    drawn.link(7, 0, box, "negative")
+    drawn.link(5, 0, box, "latent")
+    drawn.link(box, 0, 8, "samples")
+    data = drawn.data()
+    config = {"0": {"output": {"0": {"visible": not seen}}}} if not seen else {}
+    data["extra"]["groupNodes"] = {
+        "Sample": {
+            "nodes": [{**node, "index": at} for at, node in enumerate(inner)],
+            "links": [[0, 0, 1, 1, 6, "CONDITIONING"], [None, 1, 0, 0, 4, "CLIP"]],
+            "external": [],
+            "config": config,
+        }
+    }
+    return data
+
+
+def test_group_nodes_are_unfolded() -> None:
+    held = ["a fox", 7, "fixed", 9, 5.0, "euler", "normal", 1.0]
+    found = converted(_grouped(held))
+    names = {"6": "10:0", "3": "10:1"}
+    wanted = {
+        names.get(key, key): {
+            "class_type": node["class_type"],
+            "inputs": {
+                name: [names.get(v[0], v[0]), v[1]] if isinstance(v, list) else v
+                for name, v in node["inputs"].items()
+            },
+        }
+        for key, node in with_defaults(graph("01_sd15")).items()
+    }
+    wanted["10:0"]["inputs"]["text"] = "a fox"
+    wanted["10:1"]["inputs"] |= {"seed": 7, "steps": 9, "cfg": 5.0}
+    assert found == wanted
+    # Values that do not fit are nobody's, and those inside hold.
+    assert converted(_grouped([1]))["10:1"]["inputs"]["steps"] == 4
+
+
+def test_an_output_of_a_group_may_be_shown_although_it_is_used_inside() -> None:
+    data = _grouped([], seen=False)
+    use = next(node for node in data["nodes"] if node["id"] == 10)
+    use["outputs"].insert(0, {"name": "CONDITIONING", "type": "CONDITIONING", "links": []})
+    data["links"] = [[*link[:2], 1, *link[3:]] if link[1] == 10 else link for link in data["links"]]
+    found = converted(data)
+    assert found["8"]["inputs"]["samples"] == ["10:1", 0]
+
+
+def test_a_group_node_without_its_inside_is_a_problem() -> None:
+    data = _grouped([])
+    data["extra"]["groupNodes"] = {}
+    assert "#10 workflow>Sample" in problem(lambda: convert.to_graph(data, object_info())).message
+    # One that contains itself ends, too.
+    data = _grouped([])
+    data["extra"]["groupNodes"]["Sample"]["nodes"][0]["type"] = "workflow>Sample"
+    problem(lambda: convert.to_graph(data, object_info()))
+
+
 # ---- broken files --------------------------------------------------------------------------
 
 
@@ -347,7 +416,7 @@ values = st.recursive(
 def test_anything_in_a_file_is_taken_or_a_problem(value: Any, data: st.DataObject) -> None:
     drawn = Editor(graph("01_sd15"))
     drawn.enclose([6, 8])
-    file = copy.deepcopy(drawn.data())
+    file = copy.deepcopy(data.draw(st.sampled_from([drawn.data(), _grouped([])])))
     place: Any = file
     for _ in range(data.draw(st.integers(0, 6))):
         if isinstance(place, dict) and place:

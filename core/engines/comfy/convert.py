@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from core.engines.comfy import graphs
-from core.engines.comfy.convert_scopes import GROUP_NODE, Literal, Node, Scope, Unknown
+from core.engines.comfy import convert_groups, graphs
+from core.engines.comfy.convert_scopes import Literal, Node, Scope, Unknown
 from core.engines.comfy.convert_widgets import values
 from core.engines.comfy.graphs import Graph
 from core.engines.comfy.node_types import ObjectInfo, node_type
@@ -141,10 +141,10 @@ class _Flat:
                 self._add(scope, node)
 
     def _add(self, scope: Scope, node: Node) -> None:
-        if node.type.startswith(GROUP_NODE):
+        if node.type.startswith(convert_groups.PREFIXES):
             raise graphs.refusal(
-                f"{node.named} is a group node, an old form of subgraph.",
-                "Convert it to a subgraph, or to plain nodes, in the editor and save again.",
+                f"{node.named} is a group node whose insides the file lacks.",
+                "Open the workflow in the editor, convert the node to a subgraph and save again.",
             )
         kind = node_type(self._info, node.type)
         if kind is None:

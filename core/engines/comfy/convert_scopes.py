@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from core.engines.comfy import graphs
+from core.engines.comfy import convert_groups, graphs
 from core.errors import ProblemError
 
-GROUP_NODE = ("workflow>", "workflow/")
 _MUTED, _BYPASSED = 2, 4
 _MAX_HOPS = 4 * graphs.MAX_NODES
 _FIX = "Open the workflow in the editor, mend it there and save it again."
@@ -133,6 +132,7 @@ class Scope:
     @staticmethod
     def root(data: Mapping[str, Any]) -> Scope:
         """Return the outermost scope of a saved workflow."""
+        data = convert_groups.expanded(data)
         said = data.get("definitions")
         found = said.get("subgraphs") if isinstance(said, Mapping) else None
         items = found if isinstance(found, list) else []
