@@ -344,6 +344,7 @@ def _parameter(item: Any) -> dict[str, Any]:
         "minimum": item.minimum,
         "maximum": item.maximum,
         "multiple": item.multiple,
+        "offset": item.offset,
         "choices": list(item.choices),
         "required": item.required,
         "help": item.help,
