@@ -211,6 +211,13 @@ def test_what_is_no_json_is_refused(text: str | bytes) -> None:
     assert "no JSON" in problem(lambda: graphs.loads(text)).message
 
 
+@pytest.mark.parametrize("text", ['"' + '\\"' * 10**6, '["' * 10**6, "[]" * 10**6, "\\" * 10**6])
+def test_hostile_text_takes_no_time(text: str) -> None:
+    began = time.perf_counter()
+    problem(lambda: graphs.loads(text))
+    assert time.perf_counter() - began < 5
+
+
 def test_too_large_a_file_is_refused() -> None:
     assert "16 MB" in problem(lambda: graphs.loads(b" " * (graphs.MAX_BYTES + 1))).message
 

@@ -60,18 +60,19 @@ def loads(text: str | bytes) -> Any:
         ) from None
 
 
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_BRACKET = re.compile(r"[\[{\]}]")
+# A string need not end, so that no text makes this begin again at each of its quotes.
+_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
 def _text_depth(text: str) -> int:
     """Return how deep brackets nest in JSON `text`, those in strings left out."""
     depth = deepest = 0
-    for found in _BRACKET.finditer(_STRING.sub("", text)):
-        if found.group() in "[{":
+    for found in _TOKEN.finditer(text):
+        first = text[found.start()]
+        if first in "[{":
             depth += 1
             deepest = max(deepest, depth)
-        else:
+        elif first != '"':
             depth -= 1
     return deepest
 
