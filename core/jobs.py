@@ -102,7 +102,7 @@ class Parameter:
             return ""
         path = Path(text).absolute()
         if not path.is_file():
-            raise invalid(self.name, f"There is no file {path}.", "Choose a picture that exists.")
+            raise invalid(self.name, f"There is no file {path}.", "Choose a file that exists.")
         return str(path)
 
     def _text(self, given: object) -> str:
@@ -173,7 +173,7 @@ class Parameter:
         if self.kind is Kind.SWITCH:
             return "Use on or off."
         if self.kind is Kind.IMAGE:
-            return "The path of a picture."
+            return "The path of a file."
         if self.kind is Kind.TEXT:
             return (
                 f"Any text up to {int(self.maximum)} characters." if self.maximum else "Any text."

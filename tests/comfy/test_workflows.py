@@ -348,3 +348,25 @@ def test_a_spoilt_file_is_a_problem(key: str, value: object) -> None:
     if value is None:
         del data[key]
     problem(lambda: workflows_files.from_json(data))
+
+
+@given(
+    multiple=st.integers(1, 64),
+    offset=st.integers(0, 63),
+    low=st.integers(0, 500),
+    room=st.integers(64, 2000),
+    value=st.integers(-100, 4000),
+)
+def test_the_nearest_value_is_allowed_and_nearest(
+    multiple: int, offset: int, low: int, room: int, value: int
+) -> None:
+    parameter = Parameter(
+        "n", Kind.INTEGER, "N", low, low, low + room, multiple, offset=offset % multiple
+    )
+    allowed = [n for n in range(low, low + room + 1) if (n - offset % multiple) % multiple == 0]
+    near = int(parameter.nearest(value))
+    assert parameter.parse(near) == near
+    assert abs(near - value) == min(abs(n - value) for n in allowed)
+    for wrong in (near + 1, low - 1, low + room + 1):
+        if wrong not in allowed:
+            assert problem(lambda w=wrong: parameter.parse(w)).field == "n"  # type: ignore[misc]

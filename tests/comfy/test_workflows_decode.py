@@ -78,7 +78,7 @@ LATENTS = {
         "output_node": True,
     },
     "LoadLatent": {
-        "input": {"required": {"latent": [[], {"image_upload": True}]}},
+        "input": {"required": {"latent": [[]]}},
         "output": ["LATENT"],
         "output_node": False,
     },

@@ -141,7 +141,8 @@ def _role(
     if side is Side.POSITIVE:
         return "prompt", "Prompt", ""
     if spec.upload:
-        return "image", title if title != kind else "Picture", ""
+        plain = "Picture" if spec.name == "image" else _words(spec.name)
+        return "image", title if title != kind else plain, ""
     if known.folder(kind, name) or (spec.type == "COMBO" and looks_like_file(value)):
         return "model", title if title != kind else _words(name), "models"
     if spec.type == "INT" and (name in _SEEDS or spec.config.get("control_after_generate")):

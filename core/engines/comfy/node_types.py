@@ -14,7 +14,9 @@ WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 
 _UPLOADS = ("image_upload", "video_upload", "audio_upload", "animated_image_upload")
 # These take a file from the input folder without saying so in their description.
-_UPLOAD_INPUTS = frozenset({("VHS_LoadVideo", "video"), ("VHS_LoadAudioUpload", "audio")})
+_UPLOAD_INPUTS = frozenset(
+    {("VHS_LoadVideo", "video"), ("VHS_LoadAudioUpload", "audio"), ("LoadLatent", "latent")}
+)
 
 
 @dataclass(frozen=True, slots=True)
