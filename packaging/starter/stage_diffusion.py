@@ -18,7 +18,7 @@ from core.engines.local.starter import vocabulary_of
 
 IMAGE_STEPS, IMAGES = 1000, 32
 CLIP_STEPS, CLIPS, BESIDE = 8300, 4, 16
-SHORT_STEPS, SHORT, WIDE = 7700, 6, 2.5
+SHORT_STEPS, SHORT, WIDE = 8000, 6, 2.5
 """Motion is first learned from a few frames out of each clip, and more clips at once."""
 
 EARLY_STEPS = 5500
