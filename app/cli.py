@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +27,19 @@ from core.events import (
     Sampled,
     Stopped,
 )
+from core.gpu.sampler import Sampler
 from core.jobs import Job, Kind, Recipe, new_job
 from core.ledger import Ledger
 from core.places import Places
+from core.recorder.keep import Limits
+from core.recorder.recorder import Recorder
+from core.settings import Settings
 from core.settings import load as load_settings
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
+_log = logging.getLogger(__name__)
+RECORDER_STOP_SECONDS = 0.5
+"""How long each thread that records may take to end; it is left behind after that."""
 GRACE_SECONDS = 2.0
 """Ctrl-C ends within three seconds; this leaves one for the rest."""
 
@@ -145,19 +155,23 @@ def _generate(options: argparse.Namespace, places: Places, recipes: tuple[Recipe
     bar = _Bar(sys.stderr)
     ending: Finished | Stopped | Failed | None = None
     try:
-        # The row stands before the work starts, as for the window's jobs.
-        ledger.enqueue([job])
-        ledger.begin(job.id)
-        for event in engine.run(job):
-            if isinstance(event, Finished | Stopped | Failed):
-                ending = event
-                ledger.end(job.id, event)
-            else:
-                ledger.record(job.id, event)
-                bar.show(event)
-                if interrupted.is_set():
-                    # Ctrl-C may have come before the engine knew the job; again is harmless.
-                    engine.cancel(job.id)
+        settings = load_settings(places.settings)[0]
+        with _recording(ledger, places, settings, lambda: engine.pid) as set_busy:
+            # The row stands before the work starts, as for the window's jobs.
+            ledger.enqueue([job])
+            ledger.begin(job.id)
+            set_busy(True)
+            for event in engine.run(job):
+                if isinstance(event, Finished | Stopped | Failed):
+                    ending = event
+                    ledger.end(job.id, event)
+                    set_busy(False)
+                else:
+                    ledger.record(job.id, event)
+                    bar.show(event)
+                    if interrupted.is_set():
+                        # Ctrl-C may have come before the engine knew the job; again is harmless.
+                        engine.cancel(job.id)
     finally:
         bar.close()
         engine.close()
@@ -165,6 +179,55 @@ def _generate(options: argparse.Namespace, places: Places, recipes: tuple[Recipe
     if ending is None:
         raise RuntimeError("the engine ended without an ending")
     return _tell(job, ending, options.json, interrupted.is_set())
+
+
+@contextmanager
+def _recording(
+    ledger: Ledger, places: Places, settings: Settings, worker_pid: Callable[[], int | None]
+) -> Iterator[Callable[[bool], None]]:
+    """Record memory while the body runs.
+
+    Yields:
+        What to call with True when a job begins, with False when it has ended.
+    """
+    sampler = Sampler(worker_pid=worker_pid)
+    recorder = Recorder(
+        ledger.store.path,
+        boot=ledger.boot,
+        logs=places.runs,
+        limits=Limits(settings.readings_days, settings.readings_gigabytes),
+    )
+    threads = [
+        threading.Thread(target=_drain, args=(source,), name=name, daemon=True)
+        for name, source in (
+            ("sampler", lambda: recorder.tap(sampler.readings())),
+            ("recorder", recorder.records),
+        )
+    ]
+
+    def set_busy(busy: bool) -> None:
+        sampler.set_busy(busy)
+        recorder.set_busy(busy)
+
+    for thread in threads:
+        thread.start()
+    try:
+        yield set_busy
+    finally:
+        sampler.stop()
+        threads[0].join(RECORDER_STOP_SECONDS)
+        recorder.stop()
+        threads[1].join(RECORDER_STOP_SECONDS)
+
+
+def _drain(source: Callable[[], Iterable[object]]) -> None:
+    """Take what comes; a clip must not fail because memory could not be recorded."""
+    try:
+        for item in source():
+            if isinstance(item, Problem):
+                _log.warning("%s %s", item.message, item.hint)
+    except Exception as error:  # noqa: BLE001 - the clip goes on
+        _log.error("memory is not recorded any more", exc_info=error)
 
 
 def _job(options: argparse.Namespace, places: Places, recipes: tuple[Recipe, ...]) -> Job:
@@ -281,6 +344,7 @@ def _parameter(item: Any) -> dict[str, Any]:
         "minimum": item.minimum,
         "maximum": item.maximum,
         "multiple": item.multiple,
+        "offset": item.offset,
         "choices": list(item.choices),
         "required": item.required,
         "help": item.help,

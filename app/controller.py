@@ -7,13 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QCoreApplication, QObject, Signal
 
 from app.pump import Pump, Task
 from core.engines.base import Engine
 from core.errors import Category, Problem, ProblemError, problem_from
-from core.estimate import Estimate, estimate
 from core.events import (
     Event,
     Failed,
@@ -24,12 +24,13 @@ from core.events import (
     WorkerStarted,
 )
 from core.gpu.sampler import Sampler
-from core.jobs import SEED_LIMIT, Job, JobState, Recipe, Value, new_job
+from core.jobs import SEED_LIMIT, Job, JobState, Recipe, new_job
 from core.ledger import Ledger
 from core.queue import Group, JobRow
 
-ESTIMATE_ROWS = 100
-"""How many of the latest ended jobs an estimate looks at."""
+if TYPE_CHECKING:
+    from core.recorder.recorder import Recorder
+
 _log = logging.getLogger(__name__)
 SHUTDOWN_SECONDS = 6.0
 """Upper bound of the whole shutdown, a hung engine included."""
@@ -48,6 +49,7 @@ class Controller(QObject):
         problem: A Problem and the key under which it replaces an older one.
         freed: A core.engines.base.Released.
         reading: A core.gpu.readings.Reading.
+        recorded: A core.recorder.settle.Recorded: an ended job's trace is whole.
         clip_frame: A core.outputs.read.ReadFrame of the clip asked for last.
         undo_changed: Whether there is anything to undo.
     """
@@ -61,6 +63,7 @@ class Controller(QObject):
     problem = Signal(object, str)
     freed = Signal(object)
     reading = Signal(object)
+    recorded = Signal(object)
     clip_frame = Signal(object)
     undo_changed = Signal(bool)
 
@@ -84,6 +87,7 @@ class Controller(QObject):
         self._ending: Finished | Stopped | Failed | None = None
         self._tasks: list[Task] = []
         self._sampler: Sampler | None = None
+        self._recorder: Recorder | None = None
         self._clip_stop = threading.Event()
         self._closing = False
 
@@ -119,10 +123,25 @@ class Controller(QObject):
                     return
                 yield row
 
-    def watch(self, sampler: Sampler) -> None:
-        """Start reading memory in a pump of its own."""
-        self._sampler = sampler
-        self._launch(sampler.readings, "sampler", self.reading.emit)
+    def watch(self, sampler: Sampler, recorder: Recorder | None = None) -> None:
+        """Start reading memory in a pump of its own, and recording it in another one."""
+        self._sampler, self._recorder = sampler, recorder
+        readings = sampler.readings
+        if recorder is not None:
+            tap, readings = recorder.tap, lambda: tap(sampler.readings())
+            self.run_aside(recorder.records, "recorder", self._on_recorded)
+        self.run_aside(readings, "sampler", self.reading.emit)
+
+    def _on_recorded(self, item: object) -> None:
+        if isinstance(item, Problem):
+            self.problem.emit(item, "recorder")
+        else:
+            self.recorded.emit(item)
+
+    def _set_busy(self, busy: bool) -> None:
+        for watcher in (self._sampler, self._recorder):
+            if watcher is not None:
+                watcher.set_busy(busy)
 
     def close(self) -> bool:
         """End everything within SHUTDOWN_SECONDS; say whether all of it ended.
@@ -134,8 +153,9 @@ class Controller(QObject):
         self._closing = True
         deadline = time.monotonic() + SHUTDOWN_SECONDS
         self._clip_stop.set()
-        if self._sampler is not None:
-            self._sampler.stop()
+        for watcher in (self._sampler, self._recorder):
+            if watcher is not None:
+                watcher.stop()
         if self.running is not None:
             self.engine.cancel(self.running.id)
             if self._pump is not None:
@@ -257,7 +277,7 @@ class Controller(QObject):
             self.freed.emit(released)
             self.engine_state.emit(self.engine.name, "idle", "idle")
 
-        self._launch(release, "release", done)
+        self.run_aside(release, "release", done)
 
     def stop_clip(self) -> None:
         """Stop reading the clip asked for last; no more of its frames come."""
@@ -280,7 +300,7 @@ class Controller(QObject):
             if not stop.is_set():
                 self.clip_frame.emit(frame)
 
-        self._launch(frames, "clip", deliver)
+        self.run_aside(frames, "clip", deliver)
 
     def row(self, job_id: str) -> JobRow:
         """Return a job's row. Raises ProblemError when it is not in the ledger any more."""
@@ -295,10 +315,9 @@ class Controller(QObject):
             )
         return row
 
-    def estimate(self, recipe_id: str, values: Mapping[str, Value]) -> Estimate | None:
-        """Return what the latest runs of a recipe say about a job with `values`."""
-        keys = self.ledger.ids(Group.FINISHED)[:ESTIMATE_ROWS]
-        return estimate(recipe_id, values, self.ledger.rows(keys))
+    def ended_rows(self, most: int) -> list[JobRow]:
+        """Return the rows of the latest `most` jobs that ended (about 10 µs each)."""
+        return self.ledger.rows(self.ledger.ids(Group.FINISHED)[:most])
 
     # -- running ------------------------------------------------------------
 
@@ -331,8 +350,7 @@ class Controller(QObject):
             # Else another process sharing the ledger was faster with this one.
             return
         self.running, self._ending = job, None
-        if self._sampler is not None:
-            self._sampler.set_busy(True)
+        self._set_busy(True)
         self.job_began.emit(job)
         self.queue_changed.emit()
         pump = Pump(lambda: self.engine.run(job), f"job {job.id[:8]}", self)
@@ -389,21 +407,23 @@ class Controller(QObject):
                 "Retry the job; if it happens again, copy the log into a report.",
             )
             self._finish(job, Failed(job_id=job.id, problem=problem, seconds=0.0))
-        if self._sampler is not None:
-            self._sampler.set_busy(False)
+        self._set_busy(False)
         if self._closing:
             return
         self.engine_state.emit(self.engine.name, "idle", "idle")
         self.queue_changed.emit()
         self._next()
 
-    def _launch(
+    def run_aside(
         self,
         source: Callable[[], Iterator[object]],
         name: str,
         receive: Callable[[object], None],
     ) -> None:
-        """Run a side task in a pump that is kept until it ended."""
+        """Run a side task in a pump; each item comes back to this thread.
+
+        The end of the program waits for it, bounded.
+        """
         if self._closing:
             return
         task = Task(source, name, receive, self)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from app.logs import ErrorDesk
     from core.errors import Problem
     from core.gpu.sampler import Sampler
+    from core.recorder.recorder import Recorder
     from widgets.colours import Mode
 
 SCREENSHOT_AFTER_MS = 900
@@ -152,7 +153,7 @@ class Program(QObject):
         controller, window = self._controller, self.window
         models = OwnModels(controller, window, self._problems)
         wiring = Wiring(controller, window, models, self._places)
-        controller.watch(self._sampler())
+        controller.watch(self._sampler(), None if self._options.screenshot else self._recorder())
         if self._options.screenshot:
             wiring.refresh()
             QTimer.singleShot(SCREENSHOT_AFTER_MS, self, self._screenshot)
@@ -181,6 +182,19 @@ class Program(QObject):
                 f"GPU readings are simulated: {trace.title}. {trace.about}", key="simulated"
             )
         return sampler
+
+    def _recorder(self) -> Recorder:
+        from core.recorder.keep import Limits
+        from core.recorder.recorder import Recorder
+
+        assert self._controller is not None
+        ledger, settings = self._controller.ledger, self.window.settings
+        return Recorder(
+            ledger.store.path,
+            boot=ledger.boot,
+            logs=self._places.runs,
+            limits=Limits(settings.readings_days, settings.readings_gigabytes),
+        )
 
     def _screenshot(self) -> None:
         path = self._options.screenshot

@@ -10,15 +10,16 @@ from PySide6.QtCore import QObject, QUrl
 from PySide6.QtGui import QDesktopServices, QImage
 from PySide6.QtWidgets import QFileDialog
 
+from app.advice import AdviceDesk
 from app.controller import Controller
+from app.forecasts import Forecasts
 from app.models import OwnModels
 from app.window import MainWindow
 from core.engines.base import Released
 from core.errors import Category, Problem, ProblemError
-from core.estimate import in_words
 from core.events import Event, Failed, Finished, Noted, PhaseStarted, Stopped
 from core.gpu.readings import Reading, Role
-from core.jobs import Job, JobState, Value
+from core.jobs import Job, JobState
 from core.places import Places
 from core.queue import JobRow
 from core.units import memory
@@ -40,9 +41,12 @@ class Wiring(QObject):
         self._models = models
         self._places = places
         self._looking_back = False
+        self._advice = AdviceDesk(self._panels.notice, controller.run_aside, self)
         self._connect_requests()
         self._connect_facts()
         self._connect_menus()
+        self._forecasts = Forecasts(controller, self._panels, self)
+        self._forecasts.need.connect(self._advice.set_need)
 
     # -- requests -----------------------------------------------------------
 
@@ -51,7 +55,6 @@ class Wiring(QObject):
         guard = controller.guard
         self._panels.compose.add_requested.connect(self._on_add)
         self._panels.compose.edit_saved.connect(self._on_edit_saved)
-        self._panels.compose.changed.connect(self._on_compose_changed)
         self._panels.stage.stop_requested.connect(
             lambda job_id: guard(lambda: controller.cancel([job_id]))
         )
@@ -94,10 +97,6 @@ class Wiring(QObject):
                 self._panels.compose.show_invalid(error.problem)
 
         self._controller.guard(add)
-
-    def _on_compose_changed(self, recipe_id: str, values: Mapping[str, Value]) -> None:
-        found = self._controller.estimate(recipe_id, values)
-        self._panels.compose.set_estimate(in_words(found), "success" if found else "")
 
     def _on_edit_saved(self, job_id: str, recipe_id: str, values: Mapping[str, object]) -> None:
         def save() -> None:
@@ -241,6 +240,7 @@ class Wiring(QObject):
         self._panels.timeline.problem.connect(lambda p: self._on_problem(p, "trace"))
         controller.freed.connect(self._on_freed)
         controller.reading.connect(self._on_reading)
+        controller.reading.connect(self._advice.on_reading)
         controller.clip_frame.connect(self._on_clip_frame)
         controller.undo_changed.connect(self._panels.queue.set_undo_available)
         controller.undo_changed.connect(self._window.menus.undo.setEnabled)
@@ -393,13 +393,12 @@ def panel_text(reading: Reading) -> str:
     rss = f"{memory(reading.system.panel_rss_bytes)} of memory"
     if not reading.devices:
         return f"panel: {rss}"
-    own = [
-        process.used_bytes or 0
-        for device in reading.devices
-        for process in device.processes or ()
-        if process.role is Role.PANEL
-    ]
-    return f"panel: {memory(sum(own))} of VRAM · {rss}"
+    lists = [device.processes for device in reading.devices if device.processes is not None]
+    own = [item.used_bytes for held in lists for item in held if item.role is Role.PANEL]
+    # What the driver does not tell is no proof of nothing.
+    known = bool(lists) and None not in own
+    amount = memory(sum(used or 0 for used in own)) if known else "–"
+    return f"panel: {amount} of VRAM · {rss}"
 
 
 def device_text(reading: Reading) -> str:

@@ -32,6 +32,7 @@ class Kind(StrEnum):
     CHOICE = "choice"
     SEED = "seed"
     SWITCH = "switch"
+    IMAGE = "image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ class Parameter:
         default: Value used when none is given; None for a seed means random.
         minimum: Smallest value allowed, inclusive.
         maximum: Largest value allowed, inclusive; for text, the longest length.
-        multiple: The value must be a multiple of this.
+        multiple: The value must be a multiple of this, plus `offset`.
+        offset: 1 with a multiple of 4 takes 1, 5, 9 … as video models want it.
         choices: Allowed values of a CHOICE.
         required: An empty text is refused.
         unit: Unit shown behind the value, such as "fps".
@@ -65,6 +67,7 @@ class Parameter:
     unit: str = ""
     help: str = ""
     group: str = ""
+    offset: int = 0
 
     def parse(self, given: object) -> Value:
         """Return `given` as this parameter's type.
@@ -86,6 +89,21 @@ class Parameter:
                 return self._seed(given)
             case Kind.SWITCH:
                 return self._switch(given)
+            case Kind.IMAGE:
+                return self._image(given)
+
+    def _image(self, given: object) -> str:
+        text = str(given if given is not None else "").strip()
+        if not text:
+            if self.required:
+                raise invalid(
+                    self.name, f"{self.label} is missing.", f"Choose a {self.label.lower()}."
+                )
+            return ""
+        path = Path(text).absolute()
+        if not path.is_file():
+            raise invalid(self.name, f"There is no file {path}.", "Choose a file that exists.")
+        return str(path)
 
     def _text(self, given: object) -> str:
         text = str(given if given is not None else "").strip()
@@ -109,9 +127,24 @@ class Parameter:
             raise invalid(self.name, f"{self.label} is not {noun}: {given!r}.", self.range_text())
         low, high = self.minimum, self.maximum
         outside = (low is not None and value < low) or (high is not None and value > high)
-        if outside or (self.multiple and value % self.multiple):
+        if outside or (self.multiple and (value - self.offset) % self.multiple):
             raise invalid(self.name, f"{self.label} {given} cannot be used.", self.range_text())
         return value
+
+    def nearest(self, given: float) -> float:
+        """Return the value nearest to `given` that is allowed; of two, the larger."""
+        low, high = self.minimum, self.maximum
+        value = given
+        if self.multiple:
+            steps = math.floor((given - self.offset) / self.multiple + 0.5)
+            value = steps * self.multiple + self.offset
+            if high is not None and value > high:
+                value -= math.ceil((value - high) / self.multiple) * self.multiple
+            if low is not None and value < low:
+                value += math.ceil((low - value) / self.multiple) * self.multiple
+            return value
+        value = max(value, low) if low is not None else value
+        return min(value, high) if high is not None else value
 
     def _choice(self, given: object) -> str:
         if given not in self.choices:
@@ -139,6 +172,8 @@ class Parameter:
             return "Choose one of: " + ", ".join(self.choices) + "."
         if self.kind is Kind.SWITCH:
             return "Use on or off."
+        if self.kind is Kind.IMAGE:
+            return "The path of a file."
         if self.kind is Kind.TEXT:
             return (
                 f"Any text up to {int(self.maximum)} characters." if self.maximum else "Any text."
@@ -151,6 +186,9 @@ class Parameter:
             parts.append(f"of at least {_plain(self.minimum)}")
         if self.multiple:
             parts.append(f"that is a multiple of {self.multiple}")
+        if self.multiple and self.offset:
+            first = self.offset + self.multiple
+            parts.append(f"plus {self.offset}, such as {first} or {first + self.multiple}")
         return " ".join(parts) + "."
 
 

@@ -36,6 +36,11 @@ class Places:
         return self.data / "models"
 
     @property
+    def workflows(self) -> Path:
+        """ComfyUI workflows that the user added."""
+        return self.data / "workflows"
+
+    @property
     def log(self) -> Path:
         """The rotating log of the program."""
         return self.logs / "framedeck.log"
@@ -44,6 +49,11 @@ class Places:
     def worker_log(self) -> Path:
         """Whatever the engine's process prints."""
         return self.logs / "engine.log"
+
+    @property
+    def runs(self) -> Path:
+        """A folder for each run of a job, with its `vram-usage.log`."""
+        return self.logs / "runs"
 
     def make(self) -> Places:
         """Create the folders. Raises OSError when one cannot be made."""

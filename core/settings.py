@@ -32,6 +32,8 @@ class Settings:
         model_folders: Folders of models that the person added.
         compose: What the compose form held, by recipe.
         loop: Whether finished clips play in a loop.
+        readings_days: How long readings of memory are kept.
+        readings_gigabytes: How much of the disk they may take; the oldest go first.
     """
 
     theme: str = "system"
@@ -45,6 +47,8 @@ class Settings:
     model_folders: list[str] = field(default_factory=list)
     compose: dict[str, Any] = field(default_factory=dict)
     loop: bool = True
+    readings_days: float = 30.0
+    readings_gigabytes: float = 2.0
 
 
 _CHOICES = {"theme": ("system", "light", "dark"), "colours": ("light", "dark")}

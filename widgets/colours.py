@@ -49,6 +49,8 @@ class Tokens:
     phase_encode: str
     phase_verify: str
     series_worker: str
+    series_comfyui: str
+    series_llm: str
     series_panel: str
     series_other: str
 
@@ -97,7 +99,9 @@ DARK = Tokens(
     phase_encode="#36a27b",
     phase_verify="#b98ad9",
     series_worker="#4a90d9",
-    series_panel="#d488b8",
+    series_comfyui="#2f8f5b",
+    series_llm="#e3d27a",
+    series_panel="#e2a9cb",
     series_other="#717a89",
 )
 
@@ -132,8 +136,10 @@ LIGHT = Tokens(
     phase_encode="#1f7d5a",
     phase_verify="#c39be0",
     series_worker="#3576bd",
-    series_panel="#bd639c",
-    series_other="#aab2be",
+    series_comfyui="#1c6b43",
+    series_llm="#d9b23a",
+    series_panel="#8e3370",
+    series_other="#a6aebb",
 )
 
 

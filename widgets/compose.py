@@ -22,6 +22,7 @@ from core.jobs import Kind, Recipe
 from widgets.editors import ChoiceBox
 from widgets.examples import examples_box
 from widgets.fields import Field, FieldRow, field_for
+from widgets.forecast import ForecastBox
 from widgets.parts import Button, Card, FittingScroll, label, set_tone
 
 _COPIES = (2, 3, 4, 8, 16)
@@ -33,7 +34,7 @@ class ComposePanel(QWidget):
     """A form for any recipe; what is typed is kept per recipe.
 
     The values in the signals are complete but raw for seeds: None asks for a
-    random one.
+    random one. `forecast` is the box that says what the job will take.
     """
 
     add_requested = Signal(str, object, int)
@@ -86,11 +87,8 @@ class ComposePanel(QWidget):
         self._general = label("", "error", wrap=True)
         self._general.hide()
         column.addWidget(self._general)
-        self._estimate = Card()
-        self._estimate_text = label("", "estimate", wrap=True)
-        self._estimate.column.addWidget(self._estimate_text)
-        self._estimate.hide()
-        column.addWidget(self._estimate)
+        self.forecast = ForecastBox()
+        column.addWidget(self.forecast)
         column.addWidget(self._make_add_row())
         column.addStretch(0)
         self.setMinimumWidth(250)
@@ -247,6 +245,10 @@ class ComposePanel(QWidget):
         """Return the id of the recipe that the form is for, "" without one."""
         return self._recipe.id if self._recipe is not None else ""
 
+    def announce(self) -> None:
+        """Emit `changed` again, if every value can be used."""
+        self._on_changed()
+
     def editing(self) -> str | None:
         """Return the id of the job being edited."""
         return self._editing
@@ -295,13 +297,6 @@ class ComposePanel(QWidget):
         self.show_general("")
         for field in self._fields.values():
             field.show_error(None)
-
-    def set_estimate(self, text: str, tone: str = "") -> None:
-        """Show what the job will probably need; "" hides the box."""
-        self._estimate_text.setText(text)
-        set_tone(self._estimate, tone)
-        set_tone(self._estimate_text, tone)
-        self._estimate.setVisible(bool(text))
 
     def focus_prompt(self) -> None:
         """Put the cursor into the prompt, or the first field."""

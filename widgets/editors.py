@@ -65,7 +65,10 @@ class NumberBox(QLineEdit):
         except ValueError:
             value = float(p.default or 0)
         one = float(p.multiple or (1 if p.kind is Kind.INTEGER else 0.5))
-        value = (round(value / one) + steps) * one if p.multiple else value + steps * one
+        if p.multiple:
+            value = (round((value - p.offset) / one) + steps) * one + p.offset
+        else:
+            value += steps * one
         if p.minimum is not None:
             value = max(value, p.minimum)
         if p.maximum is not None:

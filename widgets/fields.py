@@ -36,7 +36,8 @@ class Field(QWidget):
         self.column.setContentsMargins(0, 0, 0, 0)
         self.column.setSpacing(3)
         editor.setAccessibleName(parameter.label)
-        limits = "" if parameter.kind in (Kind.TEXT, Kind.SEED) else parameter.range_text()
+        worded = (Kind.TEXT, Kind.SEED, Kind.IMAGE)
+        limits = "" if parameter.kind in worded else parameter.range_text()
         tip = " ".join(part for part in (parameter.help, limits) if part)
         editor.setToolTip(tip)
         editor.setAccessibleDescription(tip)
@@ -235,6 +236,7 @@ def field_for(parameter: Parameter) -> Field:
         Kind.CHOICE: ChoiceField,
         Kind.SEED: SeedField,
         Kind.SWITCH: SwitchField,
+        Kind.IMAGE: TextField,
     }
     field = classes[parameter.kind](parameter)
     field.set_raw(parameter.default)

@@ -109,7 +109,14 @@ class TilesPanel(QWidget):
             _text(device.temperature_celsius, "{:.0f} °C"),
             _text(device.power_watts, "{:.0f} W"),
         )
-        tips = (f"In use on {device.name}: {values[0]} of {gigabytes(device.total_bytes)}",)
+        reserved = gigabytes(device.reserved_bytes, 2)
+        tips = (
+            f"In use on {device.name}: {values[0]} of {gigabytes(device.total_bytes)}; "
+            f"reserved by the driver: {reserved}",
+            "",
+            "",
+            f"GPU load: {values[3]}\n{_pace(device)}",
+        )
         return _rows(GPU_NAMES, values, tips)
 
     def _system(self, reading: Reading) -> list[tuple[str, str, str]]:
@@ -185,6 +192,20 @@ def _rows(
 ) -> list[tuple[str, str, str]]:
     padded = tips + ("",) * (len(names) - len(tips))
     return list(zip(names, values, padded, strict=True))
+
+
+def _pace(device: DeviceReading) -> str:
+    """Say how fast the GPU runs, what holds it back, and what goes over the bus."""
+    core, memory = (
+        _text(clock, "{:.0f} MHz") for clock in (device.core_clock_mhz, device.memory_clock_mhz)
+    )
+    held = DASH if device.throttle is None else ", ".join(device.throttle) or "nothing"
+    ways = device.pcie_receive_bytes_per_second, device.pcie_send_bytes_per_second
+    receive, send = (gigabytes(way) for way in ways)
+    return (
+        f"Clock: {core}, of its memory {memory}\nHeld back by: {held}\n"
+        f"From main memory: {receive} a second, to it: {send}"
+    )
 
 
 def _text(value: float | None, form: str) -> str:

@@ -2,73 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import QEvent, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QColor, QFontMetricsF, QPainter
-from PySide6.QtWidgets import (
-    QComboBox,
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QSizePolicy,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtCore import QEvent, Qt, Signal
+from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from core.gpu.readings import Reading
 from core.jobs import Phase
-from widgets import theme
-from widgets.timeline_data import PROGRAMS, SYSTEM, USED, Band, Past, Track, gigabytes
+from widgets.timeline_bands import Band
+from widgets.timeline_data import AXES, SYSTEM, Axis, Forecast, Past
+from widgets.timeline_files import Files
+from widgets.timeline_head import ALL, RANGES, Head
+from widgets.timeline_keys import STEPS, TRACE_KEYS, ZOOMS, moved
+from widgets.timeline_traces import Traces
 from widgets.timeline_view import TimelineView
 
 if TYPE_CHECKING:
     from PySide6.QtGui import QKeyEvent
 
-    from widgets.trace import TraceWindow
-
-RANGES = (("1 min", 60.0), ("5 min", 300.0), ("15 min", 900.0), ("1 h", 3600.0))
 DEFAULT_SPAN = 60.0
-SHORTEST_SPAN, LONGEST_SPAN = 10.0, 36_000.0
+SHORTEST_SPAN, LONGEST_SPAN = 10.0, 60 * 86_400.0
 FASTEST_SECONDS, SLOWEST_SECONDS = 0.09, 1.0
-WIDE = 760
-"""Pixels from which on the words beside the legend are whole."""
 NEAR_NOW = 0.25
 """A zoom with the mouse in this share of the span before now keeps to now."""
-
-
-class Legend(QWidget):
-    """Swatches with names, as many as there is room for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        self._parts: list[tuple[str, str]] = []
-
-    def set_parts(self, parts: list[tuple[str, str]]) -> None:
-        """Show (colour's name in Tokens, text) pairs."""
-        if parts != self._parts:
-            self._parts = parts
-            self.update()
-
-    def sizeHint(self) -> QSize:
-        """Return the height of a line."""
-        return QSize(0, self.fontMetrics().height() + 4)
-
-    def paintEvent(self, _event: object) -> None:
-        """Draw them from the left."""
-        tokens, metrics = theme.of(self), QFontMetricsF(self.font())
-        painter, x, middle = QPainter(self), 0.0, self.height() / 2
-        for name, text in self._parts:
-            width = metrics.horizontalAdvance(text)
-            if x + 15 + width > self.width():
-                break
-            painter.fillRect(QRectF(x, middle - 5, 10, 10), QColor(getattr(tokens, name)))
-            painter.setPen(QColor(tokens.muted))
-            box = QRectF(x + 15, 0, width + 2, self.height())
-            painter.drawText(box, int(Qt.AlignmentFlag.AlignVCenter), text)
-            x += 15 + width + 14
-        painter.end()
+MARGIN = 1.05
+"""The range of all there is grows by this factor at once, not with every reading."""
 
 
 class TimelinePanel(QWidget):
@@ -79,17 +38,25 @@ class TimelinePanel(QWidget):
 
     Signals:
         problem: A `core.errors.Problem` that a trace met.
+        past_wanted: (track's key, time of its oldest sample): somebody looks further back;
+            `add_past` answers.
+        choices_changed: What `choices` returns, to be remembered.
     """
 
     problem = Signal(object)
+    past_wanted = Signal(int, float)
+    choices_changed = Signal(dict)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._past = Past()
-        self._traces: dict[int, TraceWindow] = {}
+        self._traces = Traces(self._past, self)
+        self._traces.problem.connect(self.problem)
         self._key: int | None = None
         self._chosen = False
         self._span = DEFAULT_SPAN
+        self._whole = False
+        self._asked: dict[int, float] = {}
         self._follow = True
         self._left = 0.0
         self._drawn_at = float("-inf")
@@ -100,7 +67,9 @@ class TimelinePanel(QWidget):
         self.setAccessibleDescription(
             "Memory in use over time with the phases of jobs above it. "
             "Left and Right move, plus and minus zoom, Home goes to the oldest reading, "
-            "End to now; Enter opens the trace of a job."
+            "End to now; 1 to 7 choose a range, A the second axis, G the next GPU, "
+            "C compares traces, F10 opens the menu; "
+            "Shift with Left and Right reads values; Enter opens the trace of a job."
         )
         self.setMinimumHeight(120)
         self._lay_out()
@@ -114,8 +83,7 @@ class TimelinePanel(QWidget):
         """Keep a reading, and draw it if the panel shows and a pixel's worth of time went by."""
         if self._past.add(reading):
             self._list_tracks()
-        for trace in self._traces.values():
-            trace.follow(reading.at_seconds)
+        self._traces.follow(reading.at_seconds)
         if not self._shows():
             return
         now = self._past.now or reading.at_seconds
@@ -128,19 +96,103 @@ class TimelinePanel(QWidget):
         self._past.bands.begin(job_id, title, phase, at_seconds)
         self._draw()
 
+    def node(self, job_id: str, name: str, at_seconds: float) -> None:
+        """Begin a node; the job's node before it ends there."""
+        self._past.bands.begin_node(job_id, name, at_seconds)
+        self._draw()
+
     def job_ended(self, job_id: str, at_seconds: float, outcome: str) -> None:
         """End the job's band. `outcome` is a word for the tooltip, such as "done"."""
         self._past.bands.finish(job_id, at_seconds, outcome)
-        for trace in self._traces.values():
-            trace.refresh()
+        self._past.forecast = None
+        self._traces.refresh()
         self._draw()
 
     def set_span(self, seconds: float) -> None:
-        """Show so many seconds, around the middle or, while following, up to now."""
+        """Show so many seconds, around the middle or, while following, up to now.
+
+        Infinite seconds show all there is, and go on doing so.
+        """
         start, end = self._times()
-        self._span = min(max(seconds, SHORTEST_SPAN), LONGEST_SPAN)
+        self._whole = math.isinf(seconds)
+        if self._whole:
+            self._follow = True
+            self._fit_whole()
+        else:
+            self._span = min(max(seconds, SHORTEST_SPAN), LONGEST_SPAN)
         middle = (start + end) / 2
         self._show_times(end - self._span if self._follow else middle - self._span / 2)
+        self.choices_changed.emit(self.choices())
+
+    def set_reserve(self, reserve_bytes: int) -> None:
+        """Say how much of every GPU the person wants to keep free."""
+        self._past.reserve_bytes = reserve_bytes
+        self._draw()
+
+    def set_forecast(
+        self,
+        at_seconds: float,
+        duration_seconds: float,
+        low_bytes: float,
+        median_bytes: float,
+        high_bytes: float,
+        *,
+        key: int | None = None,
+    ) -> None:
+        """Say what the running job is expected to take, until it ends or another is said.
+
+        Args:
+            at_seconds: When the job began.
+            duration_seconds: How long it is expected to take.
+            low_bytes: Lower end of the band of the peak of all memory in use.
+            median_bytes: Its middle.
+            high_bytes: Its upper end.
+            key: The track it is about; the first GPU unless said.
+        """
+        self._past.forecast = Forecast(
+            at_seconds, duration_seconds, low_bytes, median_bytes, high_bytes
+        )
+        first = next((track.key for track in self._past.gpus), SYSTEM)
+        self._past.forecast_key = first if key is None else key
+        self._draw()
+
+    def add_past(self, key: int, times: Any, rows: Any) -> int:
+        """Add samples from before this session to a track; returns how many were added.
+
+        Args:
+            key: A GPU's index, or `timeline_data.SYSTEM`.
+            times: Seconds on the readings' clock (negative where need be), shape (n,).
+            rows: Shape (n, COLUMNS) as in `core.gpu.columns`, NaN where unknown.
+        """
+        track = self._past.tracks.get(key)
+        added = track.prepend(times, rows) if track is not None else 0
+        if added:
+            self._fit_whole()
+            self._draw()
+        return added
+
+    def set_axis(self, axis: Axis | None) -> None:
+        """Show a second axis, or none."""
+        self.view.axis = axis
+        self._head.mark_axis(axis)
+        self.view.update()
+        self.choices_changed.emit(self.choices())
+
+    def choices(self) -> dict[str, Any]:
+        """Return what the person chose, in plain values to be kept in settings."""
+        axis = self.view.axis
+        span = "all" if self._whole else self._span
+        return {"axis": axis.key if axis is not None else "", "span": span}
+
+    def restore(self, choices: dict[str, Any]) -> None:
+        """Take what `choices` returned once; what makes no sense is left as it is."""
+        by_key = {axis.key: axis for axis in AXES}
+        key, span = choices.get("axis", ""), choices.get("span")
+        self.set_axis(by_key.get(key) if isinstance(key, str) else None)
+        if span == "all":
+            self.set_span(ALL)
+        elif isinstance(span, int | float) and not isinstance(span, bool) and span == span:
+            self.set_span(min(float(span), LONGEST_SPAN))
 
     def follow_now(self) -> None:
         """Go to now and stay there."""
@@ -152,6 +204,7 @@ class TimelinePanel(QWidget):
         """Show a GPU by its index, or main memory with `timeline_data.SYSTEM`."""
         self._key = key
         self._drawn_at = float("-inf")
+        self._head.mark_track(key)
         self._draw()
 
     # Layout and words
@@ -160,76 +213,35 @@ class TimelinePanel(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(12, 6, 6, 4)
         column.setSpacing(4)
-        head = QHBoxLayout()
-        head.setSpacing(6)
-        column.addLayout(head)
-        self._title = QLabel("Memory")
-        self._title.setProperty("role", "muted")
-        self._tracks = QComboBox()
-        self._tracks.setAccessibleName("Which memory to show")
-        self._tracks.activated.connect(self._on_chosen)
-        self._tracks.hide()
-        self._legend = Legend()
-        self._legend.setToolTip("Rest: in use, but by no process that could be named")
-        head.addWidget(self._tracks)
-        head.addWidget(self._title)
-        head.addSpacing(8)
-        head.addWidget(self._legend, 1)
-        self._ranges: list[QPushButton] = []
-        for text, seconds in RANGES:
-            button = _chip(text, f"Show {text}")
-            button.clicked.connect(lambda _=False, span=seconds: self.set_span(span))
-            self._ranges.append(button)
-            head.addWidget(button)
-        self._now = _chip("Now", "Follow now (End, or double click)")
-        self._now.clicked.connect(self.follow_now)
-        head.addWidget(self._now)
+        self._head = Head()
+        self._head.track_chosen.connect(self._on_chosen)
+        self._head.span_chosen.connect(self.set_span)
+        self._head.now_wanted.connect(self.follow_now)
+        self._head.axis_chosen.connect(self.set_axis)
+        column.addWidget(self._head)
         self.view = TimelineView(self._past)
         self.view.dragged.connect(self._on_dragged)
         self.view.zoomed.connect(self._on_zoomed)
         self.view.now_wanted.connect(self.follow_now)
         self.view.trace_wanted.connect(self.open_trace)
         column.addWidget(self.view, 1)
+        self.files = Files(self._past, self.view, self)
+        self.files.problem.connect(self.problem)
+        self.files.fill(self._head.menu)
         self._mark_range()
 
     def _mark_range(self) -> None:
-        for button, (_, seconds) in zip(self._ranges, RANGES, strict=True):
-            button.setChecked(abs(seconds - self._span) < 0.5)
-        self._now.setChecked(self._follow)
+        self._head.mark_range(self._span, whole=self._whole, follow=self._follow)
 
     def _list_tracks(self) -> None:
         gpus = self._past.gpus
         if not self._chosen:
             self._key = gpus[0].key if gpus else SYSTEM
-        self._tracks.clear()
-        for track in gpus:
-            name = track.name.removeprefix("NVIDIA ").removeprefix("GeForce ")
-            self._tracks.addItem(f"GPU {track.key} · {name}" if len(gpus) > 1 else name, track.key)
-        self._tracks.addItem("System memory", SYSTEM)
-        self._tracks.setCurrentIndex(self._tracks.findData(self._key))
-        self._tracks.setVisible(bool(gpus))
+        self._head.set_tracks(gpus, self._key)
 
-    def _on_chosen(self, row: int) -> None:
+    def _on_chosen(self, key: int) -> None:
         self._chosen = True
-        self.show_track(self._tracks.itemData(row))
-
-    def _show_words(self, track: Track, values: tuple[float, ...]) -> None:
-        gpus = self._past.gpus
-        wide = self.width() >= WIDE
-        if track.key != SYSTEM:
-            self._title.setText("Memory, GB" if wide else "GB")
-        elif gpus:
-            self._title.setText("GB")
-        else:
-            self._title.setText(f"System memory{' (no NVIDIA GPU found)' if wide else ''}")
-            self._title.setToolTip("There is no NVIDIA GPU to watch, so this is main memory.")
-        names = ("series_worker", "series_panel", "series_other")
-        parts = list(zip(names, track.labels, strict=True))
-        if values[PROGRAMS] != values[PROGRAMS]:
-            parts = [("series_other", "In use (the driver does not say by whom)")]
-        self._legend.set_parts(parts)
-        state = f"{gigabytes(values[USED])} of {gigabytes(track.total_bytes, 0)} in use"
-        self._legend.setAccessibleName(f"{track.name}: {state}")
+        self.show_track(key)
 
     # Drawing
 
@@ -244,8 +256,25 @@ class TimelinePanel(QWidget):
         self._drawn_at = now
         found = track.history.at(now)
         if found is not None:
-            self._show_words(track, found[1])
-        self.view.show_stretch(track, self._times()[0], self._span)
+            limit = self._past.limit_bytes(track)
+            self._head.show_words(track, found[1], gpu=bool(self._past.gpus), limit=limit)
+        if self._whole:
+            self._fit_whole()
+        left = self._times()[0]
+        self.view.show_stretch(track, left, self._span)
+        oldest = track.history.first_seconds
+        if oldest is not None and left < oldest and self._asked.get(track.key) != oldest:
+            self._asked[track.key] = oldest
+            self.past_wanted.emit(track.key, oldest)
+
+    def _fit_whole(self) -> None:
+        """Let the span reach from the oldest sample to now."""
+        first, now = self._past.first_seconds, self._past.now
+        if not self._whole or first is None or now is None:
+            return
+        length = now - first
+        if not length <= self._span <= length * MARGIN * MARGIN:
+            self._span = min(max(length * MARGIN, SHORTEST_SPAN), LONGEST_SPAN)
 
     def _times(self) -> tuple[float, float]:
         """Return the stretch to show: up to now while following, else as it is."""
@@ -266,7 +295,7 @@ class TimelinePanel(QWidget):
         self._draw()
 
     def _on_dragged(self, start: float) -> None:
-        self._follow = False
+        self._follow = self._whole = False
         self._show_times(start)
 
     def _on_zoomed(self, factor: float, anchor: float) -> None:
@@ -275,7 +304,7 @@ class TimelinePanel(QWidget):
         share = (anchor - start) / self._span
         span = min(max(self._span * factor, SHORTEST_SPAN), LONGEST_SPAN)
         keep = self._follow and (share > 1 - NEAR_NOW or span > self._span)
-        self._span = span
+        self._span, self._whole = span, False
         self._show_times(end - span if keep else anchor - share * span)
 
     def _pan(self, share: float) -> None:
@@ -286,19 +315,8 @@ class TimelinePanel(QWidget):
 
     def open_trace(self, band: Band) -> None:
         """Show the trace of the band's job, each attempt at it in a window of its own."""
-        track = self._past.tracks.get(self._key) if self._key is not None else None
-        opened = self._traces.get(band.run)
-        if opened is None and track is not None:
-            from widgets.trace import TraceWindow
-
-            opened = TraceWindow(band, track, self._past, self.window())
-            opened.problem.connect(self.problem)
-            opened.destroyed.connect(lambda _=None, run=band.run: self._traces.pop(run, None))
-            self._traces[band.run] = opened
-        if opened is not None:
-            opened.show()
-            opened.raise_()
-            opened.activateWindow()
+        key = self._key
+        self._traces.open(band, self._past.tracks.get(key) if key is not None else None)
 
     def _open_some_trace(self) -> None:
         """Show the trace of the band at the mouse's time, or else of the newest band."""
@@ -313,24 +331,50 @@ class TimelinePanel(QWidget):
     # Qt's events
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Left and Right move, plus and minus zoom, Home and End go there, Enter traces."""
-        match event.key():
-            case Qt.Key.Key_Left:
-                self._pan(-0.1)
-            case Qt.Key.Key_Right:
-                self._pan(0.1)
-            case Qt.Key.Key_Plus | Qt.Key.Key_Equal:
-                self.set_span(self._span / 1.5)
-            case Qt.Key.Key_Minus:
-                self.set_span(self._span * 1.5)
-            case Qt.Key.Key_End:
-                self.follow_now()
-            case Qt.Key.Key_Home:
-                self._show_times(self._past.first_seconds or 0.0)
-            case Qt.Key.Key_Return | Qt.Key.Key_Enter | Qt.Key.Key_T:
-                self._open_some_trace()
-            case _:
-                super().keyPressEvent(event)
+        """Move, zoom, choose, read and open, each with a key."""
+        if not self._take_key(Qt.Key(event.key()), event.modifiers()):
+            super().keyPressEvent(event)
+
+    def _take_key(self, key: Qt.Key, held: Qt.KeyboardModifier) -> bool:
+        step = STEPS.get(key)
+        if step is not None and held & Qt.KeyboardModifier.ShiftModifier:
+            self._read(step)
+        elif step is not None:
+            self._whole = False
+            self._pan(step)
+        elif Qt.Key.Key_1 <= key < Qt.Key.Key_1 + len(RANGES):
+            self.set_span(RANGES[key - Qt.Key.Key_1][1])
+        elif key in ZOOMS:
+            self.set_span(self._span * ZOOMS[key])
+        else:
+            acts = {
+                Qt.Key.Key_End: self.follow_now,
+                Qt.Key.Key_Home: lambda: self._on_dragged(self._past.first_seconds or 0.0),
+                Qt.Key.Key_A: self._next_axis,
+                Qt.Key.Key_G: self._next_track,
+                Qt.Key.Key_C: self.files.compare,
+                Qt.Key.Key_F10: self._head.more.showMenu,
+                **dict.fromkeys(TRACE_KEYS, self._open_some_trace),
+            }
+            if key not in acts:
+                return False
+            acts[key]()
+        return True
+
+    def _next_axis(self) -> None:
+        choices = (*AXES, None, AXES[0])
+        self.set_axis(choices[choices.index(self.view.axis) + 1])
+
+    def _next_track(self) -> None:
+        keys = [*(track.key for track in self._past.gpus), SYSTEM] * 2
+        if self._key in keys:
+            self._on_chosen(keys[keys.index(self._key) + 1])
+
+    def _read(self, share: float) -> None:
+        """Move the readout along, from now if there is none."""
+        if self._past.now is not None:
+            self.view.mouse = moved(self.view.mouse, share, self.view.scale, self._past.now)
+            self.view.update()
 
     def showEvent(self, event: Any) -> None:
         """Catch up with what came while hidden."""
@@ -341,28 +385,15 @@ class TimelinePanel(QWidget):
         """Follow the theme."""
         super().changeEvent(event)
         if event.type() in (QEvent.Type.StyleChange, QEvent.Type.PaletteChange):
-            self._legend.update()
+            self._head.legend.update()
             self.view.update()
 
     def focusInEvent(self, event: Any) -> None:
         """Show that keys go here."""
         super().focusInEvent(event)
-        self._show_focus(True)
+        self.view.show_focus(True)
 
     def focusOutEvent(self, event: Any) -> None:
         """Show that keys go elsewhere."""
         super().focusOutEvent(event)
-        self._show_focus(False)
-
-    def _show_focus(self, focused: bool) -> None:
-        self.view.focused = focused
-        self.view.update()
-
-
-def _chip(text: str, tip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setCheckable(True)
-    button.setProperty("kind", "chip")
-    button.setToolTip(tip)
-    button.setAccessibleName(tip)
-    return button
+        self.view.show_focus(False)

@@ -14,8 +14,9 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor, QPainter, QPen, QPolygonF
 from shiboken6 import VoidPtr
 
+from core.history import Columns
 from widgets.timeline_axes import Scale
-from widgets.timeline_data import PROGRAMS, REST, USED, Track
+from widgets.timeline_data import PARTS, REST, USED, Axis, Track
 from widgets.timeline_paint import FILL, GAP_SECONDS, mixed
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ class Run:
 class Areas:
     """Draws a track's areas over one another, the whole first."""
 
-    def __init__(self, painter: QPainter, scale: Scale, tokens: Tokens) -> None:
+    def __init__(
+        self, painter: QPainter, scale: Scale, tokens: Tokens, axis: Axis | None = None
+    ) -> None:
+        self._axis = axis
         self._painter = painter
         self._scale = scale
         self._tokens = tokens
@@ -51,26 +55,39 @@ class Areas:
         named = np.isfinite(found.high[:, REST])
         tokens = self._tokens
         late = gaps(found.at_seconds, max(GAP_SECONDS, 3 * scale.seconds))
-        owned = {1: tokens.series_worker, 2: tokens.series_other}
-        for series, colours in (
-            # What nobody is named for must not look like the engine's.
-            (USED, owned),
-            (PROGRAMS, {1: tokens.series_panel}),
-            (REST, {1: tokens.series_other}),
-        ):
+        for part in PARTS:
+            series, colours = part.column, {1: getattr(tokens, part.colour)}
             kinds = np.isfinite(found.high[:, series]).astype(int)
             if series == USED:
+                # What nobody is named for must not look like the engine's.
                 kinds *= 2 - named
+                colours[2] = tokens.series_other
+            elif series not in track.occurring:
+                continue  # It has no height anywhere: the part below covers it.
             for run in runs(late, kinds):
-                part = slice(run.start, run.stop)
+                piece = slice(run.start, run.stop)
                 end = numbers[run.stop] if run.joined else numbers[run.stop - 1] + 1
                 self._run(
-                    numbers[part],
+                    numbers[piece],
                     end,
-                    found.low[part, series],
-                    found.high[part, series],
+                    found.low[piece, series],
+                    found.high[piece, series],
                     colours[run.kind],
                 )
+        if self._axis is not None:
+            self._second(track, self._axis, numbers, found, late)
+
+    def _second(self, track: Track, axis: Axis, numbers: Any, found: Columns, late: Any) -> None:
+        """Draw the line of the second axis, which has the whole height for itself."""
+        factor = self._scale.top_bytes / track.axis_top(axis)
+        low, high = found.low[:, axis.column] * factor, found.high[:, axis.column] * factor
+        for run in runs(late, np.isfinite(high).astype(int)):
+            piece = slice(run.start, run.stop)
+            end = numbers[run.stop - 1] + (1 if not run.joined else 0.5)
+            line = numbers[piece], end, low[piece], high[piece]
+            # Dark beside light on any ground; a wider pen would cost far more.
+            self._line(*line, self._tokens.panel, self._scale.ratio)
+            self._line(*line, self._tokens.text)
 
     def _run(self, numbers: Any, end: float, low: Any, high: Any, colour: str) -> None:
         painter, scale = self._painter, self._scale
@@ -84,6 +101,14 @@ class Areas:
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(mixed(colour, self._tokens.panel, FILL))
         painter.drawPolygon(area)
+        self._line(numbers, end, low, high, colour)
+
+    def _line(
+        self, numbers: Any, end: float, low: Any, high: Any, colour: str, shift: float = 0.0
+    ) -> None:
+        painter, scale, middle = self._painter, self._scale, numbers + 0.5
+        count, floor = len(numbers), scale.rows + shift
+        top = floor - high * scale.rows_per_byte
         if (low == high).all():
             line, points = polygon(count + 1)
             points[:-1, 0], points[:-1, 1], points[-1] = middle, top, (end, top[-1])
@@ -91,7 +116,7 @@ class Areas:
             # From the highest to the lowest of each column, so that no dip is lost.
             line, points = polygon(2 * count)
             points[::2, 0] = points[1::2, 0] = middle
-            points[::2, 1], points[1::2, 1] = top, scale.rows - low * scale.rows_per_byte
+            points[::2, 1], points[1::2, 1] = top, floor - low * scale.rows_per_byte
         painter.setRenderHint(QPainter.RenderHint.Antialiasing, True)
         painter.setPen(QPen(QColor(colour), max(1.0, scale.ratio)))
         painter.drawPolyline(line)

@@ -14,13 +14,40 @@ STRIP = 24
 """Height of the strip of bands above the curve, pixels."""
 FUTURE = 58
 """Room to the right of now, pixels: there stands the name of the total."""
+NODE_STRIP = 8
+"""More of it where there are nodes, pixels."""
+AXIS_ROOM = 52
+"""Room at the right for the names of a second axis, pixels."""
+AHEAD = 0.3
+"""Share of the width that lies ahead of now while there is a forecast."""
 HEADROOM = 5
 """Pixels between the strip and the total's line."""
 
 TIME_STEPS = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
-TIME_STEPS += (7200.0, 10800.0, 21600.0)
+TIME_STEPS += (7200.0, 10800.0, 21600.0, 43200.0, 86400.0, 172800.0, 604800.0, 1209600.0)
 MEMORY_STEPS = (0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 20.0, 24.0, 32.0, 40.0, 64.0)
 MEMORY_STEPS += (96.0, 128.0, 256.0, 512.0, 1024.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a view shows.
+
+    Attributes:
+        span: Seconds up to now.
+        left: Time at the left edge.
+        top: Bytes at the upper edge.
+        nodes: Whether there are nodes under the phases.
+        second: Whether there is a second axis.
+        ahead: Whether a forecast reaches beyond now.
+    """
+
+    span: float
+    left: float
+    top: float
+    nodes: bool = False
+    second: bool = False
+    ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +64,8 @@ class Scale:
         rows: Height of the curve's part, device pixels.
         ratio: Device pixels in a pixel.
         top_bytes: The total, HEADROOM below the curve's upper edge.
+        strip: Height of the bands above the curve, pixels.
+        future: Room to the right of now, pixels.
     """
 
     seconds: float
@@ -45,18 +74,22 @@ class Scale:
     rows: int
     ratio: float
     top_bytes: float
+    strip: float = STRIP
+    future: float = FUTURE
 
     @classmethod
-    def fitting(
-        cls, width: float, height: float, ratio: float, *, span: float, left: float, top: float
-    ) -> Scale:
-        """Return the scale of a view so large that shows `span` seconds from `left` on."""
-        columns = max(8, int((width - LEFT - RIGHT) * ratio))
-        rows = max(8, int((height - STRIP - BOTTOM) * ratio))
-        past = max(1, columns - round(FUTURE * ratio))
+    def fitting(cls, width: float, height: float, ratio: float, look: Look) -> Scale:
+        """Return the scale of a view of that size, in pixels."""
+        strip = STRIP + (NODE_STRIP if look.nodes else 0)
+        right = AXIS_ROOM if look.second else RIGHT
+        columns = max(8, int((width - LEFT - right) * ratio))
+        rows = max(8, int((height - strip - BOTTOM) * ratio))
+        future = max(FUTURE, AHEAD * columns / ratio) if look.ahead else FUTURE
+        past = max(1, columns - round(future * ratio))
         # Nine digits, so that the last bits of `span` do not move the grid.
-        seconds = float(f"{span / past:.9g}")
-        return cls(seconds, math.floor(left / seconds + 1e-6), columns, rows, ratio, top)
+        seconds = float(f"{look.span / past:.9g}")
+        first = math.floor(look.left / seconds + 1e-6)
+        return cls(seconds, first, columns, rows, ratio, look.top, strip, future)
 
     @property
     def start(self) -> float:
@@ -87,7 +120,14 @@ class Scale:
 
     def y_of(self, amount: float) -> float:
         """Return where an amount of bytes stands, pixels from the top of the widget."""
-        return STRIP + self.row_of(amount) / self.ratio
+        return self.strip + self.row_of(amount) / self.ratio
+
+
+def axis_ticks(top: float, height: float) -> list[float]:
+    """Return round amounts from zero to `top` of the second axis."""
+    steps = tuple(float(step) for step in (5, 10, 20, 25, 50, 100, 200, 500, 1000))
+    step = nice_step(top, steps, max(2, int(height / 30)))
+    return [step * number for number in range(int(top / step + 1e-6) + 1)]
 
 
 def memory_ticks(total: float, height: float) -> list[float]:

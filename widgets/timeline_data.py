@@ -3,22 +3,98 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from math import isfinite
+from typing import Any
 
-from core.gpu.readings import DeviceReading, Reading, SystemReading
-from core.gpu.shares import Shares, Splitter, split_system
+from core.gpu.columns import (
+    COLUMNS,
+    COMFYUI,
+    LLM,
+    LOAD,
+    POWER,
+    PROGRAMS,
+    REST,
+    TEMPERATURE,
+    USED,
+    Row,
+    device_row,
+    system_row,
+)
+from core.gpu.readings import DeviceReading, ProcessReading, Reading, SystemReading
+from core.gpu.shares import Splitter
 from core.history import History
-from core.jobs import Phase
 from core.units import GIGABYTE
-
-REST, PROGRAMS, USED, LOAD, TEMPERATURE, POWER = range(6)
-"""Columns of a track. The first three are boundaries of the stack, bottom to top."""
+from widgets.timeline_bands import Bands
 
 SYSTEM = -1
 """Key of the main memory's track; GPUs have their index."""
 
-BANDS_KEPT = 4096
+WATTS = (50.0, 100.0, 150.0, 200.0, 300.0, 400.0, 500.0, 600.0, 800.0, 1000.0, 1500.0, 2000.0)
+"""Upper ends of the second axis for power."""
+LISTS_KEPT = 50_000
+"""Lists of processes kept; a day has 43,200 at one in two seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the stack: the column of its upper boundary, its colour in Tokens, its name."""
+
+    column: int
+    colour: str
+    name: str
+
+    def of(self, values: Sequence[float]) -> float:
+        """Return its height in a row, NaN where unknown."""
+        return values[self.column] - (values[self.column - 1] if self.column else 0.0)
+
+
+PARTS = (
+    Part(USED, "series_worker", "Engine"),
+    Part(COMFYUI, "series_comfyui", "ComfyUI"),
+    Part(LLM, "series_llm", "LLM servers"),
+    Part(PROGRAMS, "series_panel", "Other programs"),
+    Part(REST, "series_other", "Rest"),
+)
+"""From top to bottom; `column - 1` is the boundary below a part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What the second axis can show: a column of a track, its name and unit."""
+
+    key: str
+    column: int
+    name: str
+    unit: str
+
+
+AXES = (
+    Axis("load", LOAD, "Utilisation", "%"),
+    Axis("temperature", TEMPERATURE, "Temperature", "°C"),
+    Axis("power", POWER, "Power", "W"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a running job is expected to take: from when on, how long, bytes in use at most."""
+
+    at_seconds: float
+    duration_seconds: float
+    low_bytes: float
+    median_bytes: float
+    high_bytes: float
+
+    def __post_init__(self) -> None:
+        if not all(map(isfinite, astuple(self))) or self.duration_seconds <= 0:
+            raise ValueError("a forecast needs finite numbers and a duration above 0")
+
+    @property
+    def end(self) -> float:
+        """When the job is expected to be done."""
+        return self.at_seconds + self.duration_seconds
 
 
 def gigabytes(amount: float | None, digits: int = 1) -> str:
@@ -26,82 +102,32 @@ def gigabytes(amount: float | None, digits: int = 1) -> str:
     return "–" if amount is None or amount != amount else f"{amount / GIGABYTE:.{digits}f} GB"
 
 
-@dataclass(slots=True)
-class Band:
-    """One phase of one job; it goes on while `end` is None. An attempt's bands share `run`."""
-
-    job_id: str
-    title: str
-    phase: Phase
-    start: float
-    run: int = 0
-    end: float | None = None
-    outcome: str = ""
-
-
-class Bands:
-    """The phases of jobs in order of time, the oldest forgotten beyond BANDS_KEPT."""
+class Holders:
+    """Who held how much: the lists of processes by time, each kept once."""
 
     def __init__(self) -> None:
-        self._bands: deque[Band] = deque(maxlen=BANDS_KEPT)
-        self._open: dict[str, Band] = {}
-        self._runs = 0
-        self._longest = 0.0
-        self.changes = 0
-        """Goes up whenever a band begins or ends."""
+        self._times: list[float] = []
+        self._lists: list[tuple[ProcessReading, ...] | None] = []
+        self._same: dict[ProcessReading, ProcessReading] = {}
 
-    @property
-    def newest(self) -> Band | None:
-        """The band that began last."""
-        return self._bands[-1] if self._bands else None
+    def add(self, at_seconds: float, processes: tuple[ProcessReading, ...] | None) -> None:
+        """Keep a list, if it tells anything new."""
+        if self._lists and (processes is self._lists[-1] or processes == self._lists[-1]):
+            return
+        if processes is not None:
+            # Most processes hold the same from list to list: they need no copy.
+            processes = tuple(self._same.get(item, item) for item in processes)
+            self._same = {item: item for item in processes}
+        self._times.append(at_seconds)
+        self._lists.append(processes)
+        if len(self._times) > LISTS_KEPT:
+            del self._times[: LISTS_KEPT // 10], self._lists[: LISTS_KEPT // 10]
 
-    def of_run(self, run: int) -> list[Band]:
-        """Return the phases of one attempt at a job, oldest first."""
-        return [band for band in self._bands if band.run == run]
-
-    def begin(self, job_id: str, title: str, phase: Phase, at_seconds: float) -> None:
-        """Start a phase; the job's phase before it ends there."""
-        before = self._end(job_id, at_seconds)
-        if before is None:
-            self._runs += 1
-        run = self._runs if before is None else before.run
-        band = Band(job_id, title, phase, at_seconds, run)
-        self._open[job_id] = band
-        self._bands.append(band)
-        self.changes += 1
-
-    def finish(self, job_id: str, at_seconds: float, outcome: str) -> None:
-        """End the job's phase; a job without one is left alone."""
-        band = self._end(job_id, at_seconds)
-        if band is not None:
-            band.outcome = outcome
-            self.changes += 1
-
-    def between(self, start: float, end: float) -> list[Band]:
-        """Return the bands that show from `start` to `end`, oldest first."""
-        found, earliest = [], start - self._longest
-        for band in reversed(self._bands):
-            if band.start < earliest:
-                break  # No closed band before this one reaches so far.
-            if band.start <= end and (band.end is None or band.end >= start):
-                found.append(band)
-        found += [band for band in self._open.values() if band.start < earliest]
-        return found[::-1]
-
-    def at(self, seconds: float, now: float) -> Band | None:
-        """Return the newest band at that time; none lies after `now`."""
-        for band in reversed(self._bands):
-            if band.start <= seconds <= (now if band.end is None else band.end):
-                return band
-        return None
-
-    def _end(self, job_id: str, at_seconds: float) -> Band | None:
-        band = self._open.pop(job_id, None)
-        if band is not None:
-            band.end = max(at_seconds, band.start)
-            self._longest = max(self._longest, band.end - band.start)
-            self.changes += 1
-        return band
+    def at(self, seconds: float) -> tuple[ProcessReading, ...]:
+        """Return who held memory at that time, most first; nobody where it is not known."""
+        place = bisect_right(self._times, seconds) - 1
+        found = self._lists[place] if place >= 0 else None
+        return tuple(sorted(found or (), key=lambda item: -(item.used_bytes or 0)))
 
 
 class Track:
@@ -111,8 +137,15 @@ class Track:
         self.key = key
         self.name = name
         self.total_bytes: int | None = None
-        self.highest_bytes = 0
-        self.history = History(6)
+        self.reserved_bytes: int | None = None
+        self.highest_bytes = 0.0
+        self.highest_watts = 0.0
+        self.occurring = frozenset[int]()
+        """Columns of the parts that ever had a height."""
+        self.history = History(COLUMNS)
+        self.holders = Holders()
+        self.older = 0
+        """Goes up whenever older samples were added."""
         self._splitter = Splitter()
 
     @property
@@ -128,41 +161,85 @@ class Track:
         return next((top for top in shares if 1.25 * self.highest_bytes <= top), self.total_bytes)
 
     @property
-    def labels(self) -> tuple[str, str, str]:
-        """Names of the stack's parts from top to bottom."""
-        if self.key == SYSTEM:
-            return "Engine", "This window", "Rest"
-        return "Engine", "Other programs", "Rest"
+    def parts(self) -> list[tuple[Part, str]]:
+        """The parts that occur, from top to bottom, each with its name here."""
+        named = {PROGRAMS: "This window"} if self.key == SYSTEM else {}
+        return [
+            (part, named.get(part.column, part.name))
+            for part in PARTS
+            if part.column in self.occurring
+        ]
+
+    def axis_top(self, axis: Axis) -> float:
+        """Return the amount of the second axis at the upper edge."""
+        if axis.column != POWER:
+            return 100.0
+        return next((top for top in WATTS if top >= self.highest_watts), self.highest_watts)
 
     def add_device(self, at_seconds: float, device: DeviceReading) -> None:
         """Add a reading of a GPU."""
         self.total_bytes = device.total_bytes or self.total_bytes
-        self._add(
-            at_seconds,
-            self._splitter.split(device),
-            device.utilisation_percent,
-            device.temperature_celsius,
-            device.power_watts,
-        )
+        self.reserved_bytes = device.reserved_bytes
+        self.holders.add(at_seconds, device.processes)
+        self._add(at_seconds, device_row(device, self._splitter.split(device)))
 
     def add_system(self, at_seconds: float, system: SystemReading) -> None:
         """Add a reading of main memory."""
         self.total_bytes = system.total_bytes
-        self._add(at_seconds, split_system(system), system.load_percent, None, None)
+        self._add(at_seconds, system_row(system))
 
-    def _add(self, at: float, shares: Shares, *others: float | None) -> None:
-        rest, programs = shares.rest_bytes, shares.programs_bytes
-        below = None if rest is None or programs is None else rest + programs
-        self.highest_bytes = max(self.highest_bytes, shares.used_bytes or 0)
-        self.history.append(at, (rest, below, shares.used_bytes, *others))
+    def prepend(self, times: Any, rows: Any) -> int:
+        """Add samples older than all that is kept; returns how many there was room for.
+
+        Args:
+            times: Seconds on the readings' clock, shape (n,).
+            rows: Shape (n, COLUMNS), NaN where unknown.
+        """
+        import numpy as np
+
+        added = self.history.prepend(times, rows)
+        if added:
+            self.older += 1
+            rows = np.asarray(rows, float)
+            high = [np.nanmax(rows[:, c], initial=0.0) for c in (USED, POWER)]
+            self.highest_bytes = max(self.highest_bytes, float(high[0]))
+            self.highest_watts = max(self.highest_watts, float(high[1]))
+            below = np.concatenate([np.zeros((len(rows), 1)), rows[:, :USED]], axis=1)
+            heights = rows[:, : USED + 1] - below
+            self._occur(column for column in range(USED + 1) if (heights[:, column] > 0).any())
+        return added
+
+    def _add(self, at: float, row: Row) -> None:
+        if not self.history.append(at, row):
+            return
+        self.highest_bytes = max(self.highest_bytes, row[USED] or 0)
+        self.highest_watts = max(self.highest_watts, row[POWER] or 0)
+        if len(self.occurring) <= USED and row[REST] is not None:
+            below = 0.0
+            for column in range(USED + 1):
+                upper = row[column] or 0.0
+                if upper > below and column not in self.occurring:
+                    self._occur((column,))
+                below = upper
+
+    def _occur(self, columns: Iterable[int]) -> None:
+        self.occurring = self.occurring.union(columns)
 
 
 class Past:
-    """All tracks and bands."""
+    """All tracks and bands.
+
+    Attributes:
+        reserve_bytes: What the person wants to keep free on every GPU.
+    """
 
     def __init__(self) -> None:
         self.tracks: dict[int, Track] = {}
         self.bands = Bands()
+        self.reserve_bytes = 0
+        self.forecast: Forecast | None = None
+        self.forecast_key: int | None = None
+        """The track that the forecast is about."""
         self.now: float | None = None
 
     def add(self, reading: Reading) -> bool:
@@ -178,6 +255,21 @@ class Past:
             self.tracks[SYSTEM] = Track(SYSTEM, "Main memory")
         self.tracks[SYSTEM].add_system(reading.at_seconds, reading.system)
         return len(self.tracks) != before
+
+    def ahead(self) -> Forecast | None:
+        """Return the forecast while it reaches beyond now."""
+        forecast, now = self.forecast, self.now
+        return forecast if forecast and now is not None and forecast.end > now else None
+
+    def limit_bytes(self, track: Track) -> float | None:
+        """Return what a GPU has for jobs: its total less what the driver and the person keep.
+
+        None where nothing is kept, or the total is not known.
+        """
+        kept = (track.reserved_bytes or 0) + self.reserve_bytes
+        if track.key == SYSTEM or not track.total_bytes or not 0 < kept < track.total_bytes:
+            return None
+        return track.total_bytes - kept
 
     @property
     def gpus(self) -> list[Track]:
@@ -211,4 +303,7 @@ def ago(seconds: float) -> str:
     if seconds < 3600:
         return f"−{seconds // 60} min"
     hours, minutes = divmod(seconds // 60, 60)
+    if hours >= 48:
+        days, hours = divmod(hours, 24)
+        return f"−{days} d" if not hours and not minutes else f"−{days} d {hours} h"
     return f"−{hours} h" if not minutes else f"−{hours}:{minutes:02} h"

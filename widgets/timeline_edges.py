@@ -11,8 +11,9 @@ from PySide6.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPen, QPixmap
 
 from core.jobs import Phase
 from core.units import GIGABYTE
-from widgets.timeline_axes import LEFT, STRIP, Scale
-from widgets.timeline_data import Band
+from widgets.timeline_axes import LEFT, NODE_STRIP, STRIP, Scale
+from widgets.timeline_bands import Band, Node
+from widgets.timeline_data import Forecast, gigabytes
 from widgets.timeline_paint import mixed
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ _CENTER = int(Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignHCenter)
 class Kept:
     """A picture that is drawn anew only when it would look different."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, direct: bool = False) -> None:
+        self._direct = direct
         self._pixmap: QPixmap | None = None
         self._key: tuple[object, ...] = ()
 
@@ -51,6 +53,12 @@ class Kept:
             key: Everything that the look depends on, besides the box, ground and font.
             draw: Draws it; called when the key changed.
         """
+        if self._direct:
+            if ground != "transparent":
+                # What was drawn over the edge before: a drawing has no clipping.
+                painter.fillRect(box, QColor(ground))
+            draw(painter)
+            return
         ratio = painter.device().devicePixelRatioF()
         font: QFont = painter.font()
         wanted = (*key, box, ground, font, ratio)
@@ -104,6 +112,63 @@ def paint_bands(
                 name = metrics.elidedText(whole, Qt.TextElideMode.ElideRight, width - 12)
             painter.setPen(text_colour)
             painter.drawText(box.adjusted(6, 0, -1, 0), _VCENTER, name)
+
+
+def paint_nodes(
+    painter: QPainter, nodes: list[Node], scale: Scale, tokens: Tokens, now: float
+) -> None:
+    """Draw nodes as thin bands under the phases, neighbours in two shades."""
+    right = LEFT + scale.columns / scale.ratio
+    shades = mixed(tokens.text, tokens.panel, 0.55), mixed(tokens.text, tokens.panel, 0.3)
+    for number, node in enumerate(nodes):
+        start = max(float(LEFT), scale.x_of(node.start))
+        until = min(right, scale.x_of(now if node.end is None else node.end))
+        width = max(1.0, until - start - 1)
+        shade = shades[number % 2]
+        painter.fillRect(QRectF(start, STRIP - 2, width, NODE_STRIP - 3), shade)
+
+
+def paint_ahead(
+    painter: QPainter, forecast: Forecast, scale: Scale, tokens: Tokens, now: float
+) -> None:
+    """Draw what a job is expected to take yet: a band, its middle dashed, and its end."""
+    right = LEFT + scale.columns / scale.ratio
+    start, end = max(float(LEFT), scale.x_of(now)), min(right, scale.x_of(forecast.end))
+    if end <= start:
+        return
+    top = max(scale.strip, scale.y_of(forecast.high_bytes))
+    bottom = scale.y_of(forecast.low_bytes)
+    fill = QColor(tokens.series_worker)
+    fill.setAlpha(60)
+    painter.fillRect(QRectF(start, top, end - start, max(1.0, bottom - top)), fill)
+    painter.setPen(QPen(QColor(tokens.text), 1, Qt.PenStyle.DashLine))
+    middle = round(scale.y_of(forecast.median_bytes)) + 0.5
+    painter.drawLine(QPointF(start, middle), QPointF(end, middle))
+    if scale.x_of(forecast.end) <= right:
+        floor = scale.strip + scale.rows / scale.ratio
+        painter.drawLine(QPointF(round(end) + 0.5, 2), QPointF(round(end) + 0.5, floor))
+    # The job's own band goes on, dashed, to where it is expected to end.
+    painter.setBrush(Qt.BrushStyle.NoBrush)
+    painter.drawRect(QRectF(round(start) + 0.5, 2.5, max(1.0, round(end - start) - 1), STRIP - 7))
+    name = f"{gigabytes(forecast.median_bytes)} expected"
+    room = painter.fontMetrics().horizontalAdvance(name)
+    if end - start >= room + 8:
+        painter.setPen(QColor(tokens.text))
+        # Below the band, clear of the lines of the total and of the reserve.
+        place = min(bottom + 2, scale.strip + scale.rows / scale.ratio - 16)
+        painter.drawText(QRectF(start + 6, place, room + 2, 15), _VCENTER, name)
+
+
+def paint_axis(
+    painter: QPainter,
+    amounts: list[tuple[float, str]],
+    left: float,
+    tokens: Tokens,
+) -> None:
+    """Name the amounts of the second axis: (pixels from the top, name)."""
+    painter.setPen(QColor(tokens.muted))
+    for y, name in amounts:
+        painter.drawText(QRectF(left + 5, y - 8, 60, 16), _VCENTER, name)
 
 
 def paint_amounts(

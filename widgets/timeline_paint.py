@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QRect, QRectF
 from PySide6.QtGui import QColor, QPainter, QPen, QPixmap
 
 from widgets.timeline_axes import Scale
-from widgets.timeline_data import Track
+from widgets.timeline_data import Axis, Track
 
 if TYPE_CHECKING:
     from widgets.theme import Tokens
@@ -37,7 +38,12 @@ class Curve:
         """Columns drawn so far, to measure what a tick costs."""
 
     def picture(
-        self, track: Track, scale: Scale, tokens: Tokens, amounts: tuple[float, ...]
+        self,
+        track: Track,
+        scale: Scale,
+        tokens: Tokens,
+        amounts: tuple[float, ...],
+        axis: Axis | None = None,
     ) -> QPixmap:
         """Return the areas as they are now, `scale.columns` by `scale.rows` device pixels.
 
@@ -46,8 +52,11 @@ class Curve:
             scale: Where to draw it.
             tokens: The theme's colours.
             amounts: Bytes at which a line of the grid stands.
+            axis: The second axis, if any.
         """
-        wanted = (track, replace(scale, first=0), tokens, amounts)
+        top = track.axis_top(axis) if axis is not None else 0.0
+        known = track.occurring, track.older
+        wanted = (track, replace(scale, first=0), tokens, amounts, axis, top, known)
         last = track.history.last_seconds
         newest = scale.first if last is None else _column(last, scale.seconds)
         shift = scale.first - self._first
@@ -58,7 +67,11 @@ class Curve:
             stale = self._move(shift, scale, newest)
         self._drawn, self._first, self._until = wanted, scale.first, newest
         for start, stop in stale:
-            self._draw(start, stop, scale, track, tokens, amounts)
+            self.columns_drawn += stop - start
+            painter = QPainter(self._pixmap)
+            painter.setClipRect(QRect(start, 0, stop - start, scale.rows))
+            draw_curve(painter, (start, stop), track, scale, tokens, amounts, axis)
+            painter.end()
         return self._pixmap
 
     def _move(self, shift: int, scale: Scale, newest: int) -> list[tuple[int, int]]:
@@ -78,35 +91,32 @@ class Curve:
             stale.append((new, min(width, newest + 3 - scale.first)))
         return [(start, stop) for start, stop in stale if start < stop]
 
-    def _draw(
-        self,
-        start: int,
-        stop: int,
-        scale: Scale,
-        track: Track,
-        tokens: Tokens,
-        amounts: tuple[float, ...],
-    ) -> None:
-        """Draw columns `start` to `stop` of the picture."""
-        assert self._pixmap is not None
-        self.columns_drawn += stop - start
-        strip = QRect(start, 0, stop - start, scale.rows)
-        painter = QPainter(self._pixmap)
-        painter.setClipRect(strip)
-        painter.fillRect(strip, QColor(tokens.panel))
-        grid = mixed(tokens.border, tokens.panel, 0.6)
-        for amount in amounts:
-            row = min(scale.rows - 1, round(scale.row_of(amount)))
-            painter.fillRect(start, row, stop - start, max(1, int(scale.ratio)), grid)
-        # Beyond both ends, as far as a line from there can reach into the strip.
-        margin = math.ceil(GAP_SECONDS / scale.seconds) + 4
-        # numpy comes with the first reading, not with the window.
-        from widgets.timeline_areas import Areas
 
-        Areas(painter, scale, tokens).paint(track, start - margin, stop + margin)
-        painter.end()
+def draw_curve(
+    painter: QPainter,
+    columns: tuple[int, int],
+    track: Track,
+    scale: Scale,
+    tokens: Tokens,
+    amounts: tuple[float, ...],
+    axis: Axis | None,
+) -> None:
+    """Draw the ground, the grid and the areas of columns start to stop, in device pixels."""
+    start, stop = columns
+    painter.fillRect(QRect(start, 0, stop - start, scale.rows), QColor(tokens.panel))
+    grid = mixed(tokens.border, tokens.panel, 0.6)
+    for amount in amounts:
+        row = min(scale.rows - 1, round(scale.row_of(amount)))
+        painter.fillRect(start, row, stop - start, max(1, int(scale.ratio)), grid)
+    # Beyond both ends, as far as a line from there can reach into the strip.
+    margin = math.ceil(GAP_SECONDS / scale.seconds) + 4
+    # numpy comes with the first reading, not with the window.
+    from widgets.timeline_areas import Areas
+
+    Areas(painter, scale, tokens, axis).paint(track, start - margin, stop + margin)
 
 
+@lru_cache(maxsize=128)
 def mixed(colour: str, ground: str, share: float) -> QColor:
     """Return `share` of one colour over another, opaque."""
     parts = zip(QColor(colour).getRgb()[:3], QColor(ground).getRgb()[:3], strict=True)

@@ -13,20 +13,33 @@ from PySide6.QtWidgets import QApplication, QSizePolicy, QToolTip, QWidget
 
 from core.units import GIGABYTE
 from widgets import theme
-from widgets.timeline_axes import FUTURE, LEFT, STRIP, Scale, memory_ticks, time_ticks
-from widgets.timeline_data import PROGRAMS, REST, USED, Band, Past, Track
+from widgets.timeline_axes import (
+    FUTURE,
+    LEFT,
+    STRIP,
+    Look,
+    Scale,
+    axis_ticks,
+    memory_ticks,
+    time_ticks,
+)
+from widgets.timeline_bands import Band
+from widgets.timeline_data import Axis, Past, Track
 from widgets.timeline_edges import (
     Kept,
+    paint_ahead,
     paint_amounts,
+    paint_axis,
     paint_bands,
     paint_dashes,
     paint_focus,
     paint_name,
+    paint_nodes,
     paint_now,
     paint_times,
 )
-from widgets.timeline_paint import GAP_SECONDS, Curve, paint_box
-from widgets.timeline_readout import describe, lines
+from widgets.timeline_paint import GAP_SECONDS, Curve, draw_curve
+from widgets.timeline_readout import describe, lines, paint_lines
 
 if TYPE_CHECKING:
     from PySide6.QtGui import QMouseEvent, QPaintEvent, QWheelEvent
@@ -36,7 +49,6 @@ if TYPE_CHECKING:
 _NOTCH = 120
 """Angle of one step of a wheel, as Qt counts it."""
 _ZOOM = 0.75
-_VCENTER = int(Qt.AlignmentFlag.AlignVCenter)
 _BELOW = 6
 """Pixels below the curve that the lowest amount's name may take."""
 _CENTER = int(Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignHCenter)
@@ -57,12 +69,14 @@ class TimelineView(QWidget):
     now_wanted = Signal()
     trace_wanted = Signal(object)
 
-    def __init__(self, past: Past, parent: QWidget | None = None) -> None:
+    def __init__(self, past: Past, parent: QWidget | None = None, *, direct: bool = False) -> None:
         super().__init__(parent)
         self._past = past
+        self._direct = direct
         self._curve = Curve()
-        self._bands, self._amounts, self._times = Kept(), Kept(), Kept()
-        self._total, self._name = Kept(), Kept()
+        names = "bands", "amounts", "times", "axis", "total", "limit", "name"
+        self._kept = {name: Kept(direct=direct) for name in names}
+        self.axis: Axis | None = None
         self._left, self._span = 0.0, 60.0
         self._pressed: QPointF | None = None
         self._grabbed = 0.0
@@ -95,32 +109,50 @@ class TimelineView(QWidget):
         self.track, self._left, self._span = track, left, span
         self.update()
 
+    def show_focus(self, focused: bool) -> None:
+        """Draw the ring of the focus, or not."""
+        self.focused = focused
+        self.update()
+
+    @property
+    def stretch(self) -> tuple[float, float]:
+        """What is shown: (time at the left edge, seconds)."""
+        return self._left, self._span
+
     @property
     def scale(self) -> Scale:
         """Where times and amounts stand now."""
         top = self.track.top_bytes if self.track is not None else None
-        return Scale.fitting(
-            self.width(),
-            self.height(),
-            self.devicePixelRatioF(),
+        look = Look(
             span=self._span,
             left=self._left,
             top=float(top or GIGABYTE),
+            nodes=self._past.bands.has_nodes,
+            second=self.axis is not None,
+            ahead=self._past.ahead() is not None,
         )
+        ratio = 1.0 if self._direct else self.devicePixelRatioF()
+        return Scale.fitting(self.width(), self.height(), ratio, look)
 
     def band_at(self, position: QPointF) -> Band | None:
         """Return the band drawn at a position."""
-        if not 0 <= position.y() < STRIP or position.x() < LEFT or self._past.now is None:
+        scale = self.scale
+        if not 0 <= position.y() < scale.strip or position.x() < LEFT or self._past.now is None:
             return None
-        return self._past.bands.at(self.scale.seconds_at(position.x()), self._past.now)
+        return self._past.bands.at(scale.seconds_at(position.x()), self._past.now)
 
     # Painting
 
     def paintEvent(self, _event: QPaintEvent) -> None:
         """Draw it all; the curve comes out of its picture."""
         self.paints += 1
-        tokens, track = theme.of(self), self.track
         painter = QPainter(self)
+        self.paint(painter)
+        painter.end()
+
+    def paint(self, painter: QPainter) -> None:
+        """Draw it all with a painter whose unit is a pixel of this view."""
+        tokens, track = theme.of(self), self.track
         if track is None or self._past.now is None:
             painter.fillRect(self.rect(), QColor(tokens.panel))
             painter.setPen(QColor(tokens.muted))
@@ -129,27 +161,48 @@ class TimelineView(QWidget):
             self._paint_track(painter, track, self.scale, tokens, self._past.now)
         if self.focused:
             paint_focus(painter, QRectF(self.rect()), tokens.focus)
-        painter.end()
 
     def _paint_track(
         self, painter: QPainter, track: Track, scale: Scale, tokens: Tokens, now: float
     ) -> None:
         amounts = tuple(memory_ticks(scale.top_bytes, scale.rows / scale.ratio))
-        picture = self._curve.picture(track, scale, tokens, amounts)
         right = LEFT + scale.columns / scale.ratio
-        floor = STRIP + scale.rows / scale.ratio
+        floor = scale.strip + scale.rows / scale.ratio
         ground = QColor(tokens.panel)
         painter.fillRect(QRectF(right, 0, self.width() - right, self.height()), ground)
         painter.fillRect(QRectF(LEFT, floor, right - LEFT, _BELOW), ground)
-        picture.setDevicePixelRatio(scale.ratio)
-        painter.drawPixmap(QPointF(LEFT, STRIP), picture)
-        picture.setDevicePixelRatio(1.0)
+        self._paint_curve(painter, track, scale, tokens, amounts)
         self._paint_edges(painter, scale, tokens, amounts, now)
+        self._paint_limit(painter, track, scale, tokens)
         self._paint_total(painter, track, scale, tokens, now)
+        forecast = self._past.ahead()
+        if forecast is not None and track.key == self._past.forecast_key:
+            paint_ahead(painter, forecast, scale, tokens, now)
         if LEFT <= scale.x_of(now) <= right:
             paint_now(painter, scale.x_of(now), floor, tokens.text)
         if self.mouse is not None and not self._dragging:
             self._paint_readout(painter, track, scale, tokens)
+
+    def _paint_curve(
+        self,
+        painter: QPainter,
+        track: Track,
+        scale: Scale,
+        tokens: Tokens,
+        amounts: tuple[float, ...],
+    ) -> None:
+        if self._direct:
+            painter.fillRect(self.rect(), QColor(tokens.panel))
+            painter.save()
+            painter.translate(LEFT, scale.strip)
+            painter.setClipRect(QRectF(0, 0, scale.columns, scale.rows))
+            draw_curve(painter, (0, scale.columns), track, scale, tokens, amounts, self.axis)
+            painter.restore()
+            return
+        picture = self._curve.picture(track, scale, tokens, amounts, self.axis)
+        picture.setDevicePixelRatio(scale.ratio)
+        painter.drawPixmap(QPointF(LEFT, scale.strip), picture)
+        picture.setDevicePixelRatio(1.0)
 
     def _paint_edges(
         self,
@@ -160,34 +213,72 @@ class TimelineView(QWidget):
         now: float,
     ) -> None:
         """Draw bands and names; they are kept while they would look the same."""
-        width, floor = scale.columns / scale.ratio, STRIP + scale.rows / scale.ratio
+        width, floor = scale.columns / scale.ratio, scale.strip + scale.rows / scale.ratio
         pointed = self.band_at(self.mouse) if self.mouse is not None else None
         bands = self._past.bands
-        self._bands.paint(
+        self._kept["bands"].paint(
             painter,
-            QRectF(LEFT, 0, width, STRIP),
+            QRectF(LEFT, 0, width, scale.strip),
             tokens.panel,
             (scale, tokens, bands.changes, int(now / scale.seconds), pointed),
-            lambda inside: paint_bands(
-                inside, bands.between(scale.start, scale.end), scale, tokens, now, pointed
-            ),
+            lambda inside: self._draw_bands(inside, scale, tokens, now, pointed),
         )
-        self._amounts.paint(
+        self._kept["amounts"].paint(
             painter,
             QRectF(0, 0, LEFT, floor + _BELOW),
             tokens.panel,
-            (tokens, amounts, scale.top_bytes),
+            (tokens, amounts, scale.top_bytes, scale.strip),
             lambda inside: paint_amounts(inside, amounts, scale, tokens),
         )
         # From the column of now, so that names stand still while the view follows.
         whole = int(now / scale.seconds + 1e-9) * scale.seconds
         names = [(round(scale.x_of(at) + 1e-6), name) for at, name in time_ticks(scale, whole)]
-        self._times.paint(
+        self._kept["times"].paint(
             painter,
             QRectF(0, floor + _BELOW, self.width(), self.height() - floor - _BELOW),
             tokens.panel,
             (tokens, names),
             lambda inside: paint_times(inside, names, floor + 4, self.width(), tokens),
+        )
+
+        if self.axis is not None and self.track is not None:
+            top, axis = self.track.axis_top(self.axis), self.axis
+            ticks = axis_ticks(top, scale.rows / scale.ratio)
+            places = [(scale.y_of(tick / top * scale.top_bytes), tick) for tick in ticks]
+            last = len(places) - 1
+            marks = [
+                (y, f"{tick:g} {axis.unit}" if number == last else f"{tick:g}")
+                for number, (y, tick) in enumerate(places)
+            ]
+            right = LEFT + width
+            self._kept["axis"].paint(
+                painter,
+                QRectF(right, 0, self.width() - right, floor + _BELOW),
+                tokens.panel,
+                (tokens, marks),
+                lambda inside: paint_axis(inside, marks, right, tokens),
+            )
+
+    def _draw_bands(
+        self, painter: QPainter, scale: Scale, tokens: Tokens, now: float, pointed: Band | None
+    ) -> None:
+        bands, stretch = self._past.bands, (scale.start, scale.end)
+        paint_bands(painter, bands.between(*stretch), scale, tokens, now, pointed)
+        if scale.strip > STRIP:
+            paint_nodes(painter, bands.nodes_between(*stretch), scale, tokens, now)
+
+    def _paint_limit(self, painter: QPainter, track: Track, scale: Scale, tokens: Tokens) -> None:
+        """Draw the line that jobs should stay below."""
+        limit = self._past.limit_bytes(track)
+        if limit is None:
+            return
+        y, right = round(scale.y_of(limit)), LEFT + scale.columns / scale.ratio
+        self._kept["limit"].paint(
+            painter,
+            QRectF(LEFT, y, right - LEFT, 1),
+            "transparent",
+            (tokens,),
+            lambda inside: paint_dashes(inside, y, LEFT, right, tokens.warning),
         )
 
     def _paint_total(
@@ -198,7 +289,7 @@ class TimelineView(QWidget):
         y, right = round(scale.y_of(scale.top_bytes)), LEFT + scale.columns / scale.ratio
         whole = scale.top_bytes >= track.total_bytes
         if whole:
-            self._total.paint(
+            self._kept["total"].paint(
                 painter,
                 QRectF(LEFT, y, right - LEFT, 1),
                 "transparent",
@@ -206,14 +297,14 @@ class TimelineView(QWidget):
                 lambda inside: paint_dashes(inside, y, LEFT, right, tokens.muted),
             )
         edge = round(min(scale.x_of(now), right))
-        if right - edge >= FUTURE - 2:
+        if right - edge >= FUTURE - 2 and scale.future == FUTURE:
             text = QRectF(edge + 6, y + 2, FUTURE - 6, 15)
             amount = f"{track.total_bytes / GIGABYTE:.3g}"
             name = f"{amount} GB" if whole else f"of {amount}"
-            self._name.paint(
+            self._kept["name"].paint(
                 painter,
                 text,
-                "transparent",
+                tokens.panel,
                 (tokens, name),
                 lambda inside: paint_name(inside, text, name, tokens.muted),
             )
@@ -221,7 +312,7 @@ class TimelineView(QWidget):
     def _paint_readout(self, painter: QPainter, track: Track, scale: Scale, tokens: Tokens) -> None:
         mouse = self.mouse
         right = LEFT + scale.columns / scale.ratio
-        if mouse is None or not LEFT <= mouse.x() < right or mouse.y() < STRIP:
+        if mouse is None or not LEFT <= mouse.x() < right or mouse.y() < scale.strip:
             return
         seconds = scale.seconds_at(mouse.x())
         found = track.history.at(seconds)
@@ -229,41 +320,19 @@ class TimelineView(QWidget):
             return
         x = round(mouse.x()) + 0.5
         painter.setPen(QPen(QColor(tokens.text), 1, Qt.PenStyle.DotLine))
-        painter.drawLine(QPointF(x, STRIP), QPointF(x, STRIP + scale.rows / scale.ratio))
+        floor = scale.strip + scale.rows / scale.ratio
+        painter.drawLine(QPointF(x, scale.strip), QPointF(x, floor))
         painter.setRenderHint(QPainter.RenderHint.Antialiasing, True)
         values = found[1]
-        for series in (USED, PROGRAMS, REST):
+        for series in (part.column for part, _ in track.parts):
             if values[series] == values[series]:
                 painter.setPen(QPen(QColor(tokens.panel), 1))
                 painter.setBrush(QColor(tokens.text))
                 painter.drawEllipse(QPointF(x, scale.y_of(values[series])), 3, 3)
-        self._paint_lines(painter, x, right, lines(track, self._past, seconds, values), tokens)
-
-    def _paint_lines(
-        self,
-        painter: QPainter,
-        x: float,
-        right: float,
-        texts: list[tuple[str, str]],
-        tokens: Tokens,
-    ) -> None:
-        metrics = QFontMetricsF(painter.font())
-        width = max(metrics.horizontalAdvance(text) + (15 if name else 0) for name, text in texts)
-        width, step = width + 18, metrics.height()
-        height = step * len(texts) + 8
-        left = x + 10 if x + 10 + width <= right else x - 10 - width
-        top = max(0.0, min(STRIP + 2.0, self.height() - height))
-        box = QRectF(max(0.0, left), top, width, height)
-        paint_box(painter, box, tokens)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
-        painter.setPen(QColor(tokens.text))
-        for number, (name, text) in enumerate(texts):
-            line = QRectF(box.left() + 9, box.top() + 4 + number * step, width, step)
-            if name:
-                swatch = QRectF(line.left(), line.center().y() - 4, 9, 9)
-                painter.fillRect(swatch, QColor(getattr(tokens, name)))
-                line.adjust(15, 0, 0, 0)
-            painter.drawText(line, _VCENTER, text)
+        room = int((self.height() - 8) / QFontMetricsF(painter.font()).height())
+        most = max(1, room - len(track.parts) - 4)
+        texts = lines(track, self._past, seconds, values, most)
+        paint_lines(painter, x, right, self.height(), texts, tokens)
 
     # The mouse
 

@@ -22,7 +22,8 @@ from core.errors import Category, Problem
 from core.units import GIGABYTE
 from widgets import theme
 from widgets.timeline_areas import gaps, runs
-from widgets.timeline_data import PROGRAMS, REST, USED, Band, Past, Track, gigabytes
+from widgets.timeline_bands import Band
+from widgets.timeline_data import PARTS, REST, USED, Past, Track, gigabytes
 from widgets.timeline_paint import FILL, GAP_SECONDS, mixed
 from widgets.trace_data import Trace, trace_of
 
@@ -86,7 +87,7 @@ class TraceWindow(QDialog):
         self._stack = QStackedWidget()
         self._empty = QLabel(
             "The readings of this job are no longer kept.\n"
-            "The timeline keeps about the last ten hours; run the job again for a new trace."
+            "The timeline keeps about the last day; run the job again for a new trace."
         )
         self._empty.setProperty("role", "muted")
         self._empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
@@ -204,14 +205,14 @@ class TraceWindow(QDialog):
         named = np.isfinite(rows[:, REST])
         gap = max(GAP_SECONDS, 3 * (self.trace.end - self.trace.start) / MOST_POINTS)
         late = gaps(times, gap)
-        for series, colours in (
-            (USED, {1: tokens.series_worker, 2: tokens.series_other}),
-            (PROGRAMS, {1: tokens.series_panel}),
-            (REST, {1: tokens.series_other}),
-        ):
+        for number, layer in enumerate(PARTS):
+            series, colours = layer.column, {1: getattr(tokens, layer.colour)}
             kinds = np.isfinite(rows[:, series]).astype(int)
             if series == USED:
                 kinds *= 2 - named
+                colours[2] = tokens.series_other
+            elif series not in self._track.occurring:
+                continue
             for run in runs(late, kinds):
                 part = slice(run.start, run.stop + 1 if run.joined else run.stop)
                 colour = colours[run.kind]
@@ -222,7 +223,7 @@ class TraceWindow(QDialog):
                     fillLevel=0,
                     brush=mixed(colour, tokens.panel, FILL),
                 )
-                curve.setZValue(-10 + series * -1)
+                curve.setZValue(-15 + number)
                 self._add(curve)
 
     def _points(self) -> tuple[Any, Any]:

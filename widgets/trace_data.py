@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.gpu.figures import Figures, figures_of
+from widgets.timeline_bands import Band
 from widgets.timeline_data import (
     LOAD,
+    PARTS,
     POWER,
-    PROGRAMS,
-    REST,
     TEMPERATURE,
     USED,
-    Band,
     Past,
     Track,
 )
@@ -25,13 +24,15 @@ HEADER = (
     "phase",
     "used_bytes",
     "engine_bytes",
+    "comfyui_bytes",
+    "llm_bytes",
     "programs_bytes",
     "rest_bytes",
     "load_percent",
     "temperature_celsius",
     "power_watts",
 )
-DIGITS = (3, 0, 0, 0, 0, 1, 1, 1)
+DIGITS = (3, 0, 0, 0, 0, 0, 0, 1, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Trace:
         start: When the first phase began.
         end: When the last one ended, or now.
         times: Seconds on the bands' clock, shape (n,); empty when no longer kept.
-        rows: Columns as in `timeline_data`, shape (n, 6), NaN where unknown.
+        rows: Columns as in `core.gpu.columns`, shape (n, COLUMNS), NaN where unknown.
     """
 
     bands: tuple[Band, ...]
@@ -83,8 +84,7 @@ class Trace:
         table = csv.writer(text, lineterminator="\n")
         table.writerow(HEADER)
         for seconds, row in zip(self.times.tolist(), self.rows.tolist(), strict=True):
-            used, below, rest = row[USED], row[PROGRAMS], row[REST]
-            values = (seconds - self.start, used, used - below, below - rest, rest)
+            values = (seconds - self.start, row[USED], *(part.of(row) for part in PARTS))
             values += (row[LOAD], row[TEMPERATURE], row[POWER])
             words = [
                 "" if value != value else f"{value:.{digits}f}"

@@ -1,6 +1,8 @@
 """NVIDIA's management library, each call guarded alone.
 
 A value that the driver does not give (unsupported, failed, GPU lost) is None.
+A GPU that is split (MIG) is read as its instances, each a device of its own:
+what the whole of it says would be right for none of them.
 When the driver goes away, or was never there, it is asked for again after a
 pause that doubles up to a minute.
 """
@@ -12,6 +14,8 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
+from core.gpu.clock import Forward
+
 T = TypeVar("T")
 
 RETRY_FIRST_SECONDS = 1.0
@@ -20,14 +24,36 @@ RETRY_LAST_SECONDS = 60.0
 # Error codes of the library: uninitialised, driver not loaded, GPU lost,
 # reset required, library and kernel module of different versions.
 _GONE = frozenset({1, 9, 15, 16, 18})
+# Invalid argument, not found: what an instance answers once it was taken apart.
+_APART = frozenset({2, 6})
 # Not supported, function not found, argument of an unknown version.
 _UNSUPPORTED = frozenset({3, 13, 25})
 _MEMORY_V2 = 0x02000028
 _NOT_AVAILABLE = frozenset({2**64 - 1, 2**32 - 1})
 _CORE_SENSOR = 0
+_CORE_CLOCK, _MEMORY_CLOCK = 0, 2
+_SEND, _RECEIVE = 0, 1
+_KILOBYTE = 1024
+_MIG_ON = 1
 # After so many rounds without one answer the driver is taken to be gone, whatever its errors say.
 _SILENT_ROUNDS = 5
 _HIGHEST_WATTS = 10_000.0
+_HIGHEST_MHZ = 100_000
+
+_IDLE = 0x1
+THROTTLE = {
+    0x2: "clock setting",
+    0x4: "power limit",
+    0x8: "hardware slowdown",
+    0x10: "sync with other GPUs",
+    0x20: "temperature",
+    0x40: "temperature (hardware)",
+    0x80: "power brake",
+    0x100: "display clocks",
+    0x200: "board limit",
+    0x400: "voltage reliability",
+}
+"""Why clocks are held down, by the driver's bit. To be idle is no reason that a person minds."""
 
 
 class Driver(Protocol):
@@ -43,6 +69,13 @@ class Driver(Protocol):
     def nvmlDeviceGetUtilizationRates(self, handle: Any) -> Any: ...  # noqa: N802
     def nvmlDeviceGetTemperature(self, handle: Any, sensor: int) -> int: ...  # noqa: N802
     def nvmlDeviceGetPowerUsage(self, handle: Any) -> int: ...  # noqa: N802
+    def nvmlDeviceGetClockInfo(self, handle: Any, kind: int) -> int: ...  # noqa: N802
+    def nvmlDeviceGetCurrentClocksEventReasons(self, handle: Any) -> int: ...  # noqa: N802
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: Any) -> int: ...  # noqa: N802
+    def nvmlDeviceGetPcieThroughput(self, handle: Any, counter: int) -> int: ...  # noqa: N802
+    def nvmlDeviceGetMigMode(self, handle: Any) -> Sequence[int]: ...  # noqa: N802
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle: Any) -> int: ...  # noqa: N802
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: Any, index: int) -> Any: ...  # noqa: N802
     def nvmlDeviceGetComputeRunningProcesses(self, handle: Any) -> Sequence[Any]: ...  # noqa: N802
     def nvmlDeviceGetGraphicsRunningProcesses(self, handle: Any) -> Sequence[Any]: ...  # noqa: N802
 
@@ -74,10 +107,11 @@ class Nvml:
         self, load: Callable[[], Driver] = load_driver, clock: Callable[[], float] = monotonic
     ) -> None:
         self._load = load
-        self._clock = clock
+        self._clock = Forward(clock)
         self._driver: Driver | None = None
         self._handles: list[Any] = []
         self._names: list[str] = []
+        self._instances: set[int] = set()
         self._version: str | None = None
         self._gone = True
         self._answered = self._refused = self._silent = 0
@@ -125,8 +159,8 @@ class Nvml:
         """Return the product's name, such as "NVIDIA GeForce RTX 3090"."""
         return self._names[index]
 
-    def memory(self, index: int) -> tuple[int | None, int | None]:
-        """Return (total, used) bytes.
+    def memory(self, index: int) -> tuple[int | None, int | None, int | None]:
+        """Return (total, used, reserved) bytes.
 
         What the driver keeps for itself is not in `used`, except with old
         drivers, which know only the first version of the call.
@@ -135,7 +169,9 @@ class Nvml:
         total = _whole(getattr(info, "total", None))
         used = _whole(getattr(info, "used", None))
         # Machines with one memory for all report a total of zero.
-        return (total, used) if total else (None, None)
+        if not total or (used is not None and used > total):
+            return None, None, None
+        return total, used, _whole(getattr(info, "reserved", None))
 
     def utilisation(self, index: int) -> float | None:
         """Return the share of time in which the GPU was busy, percent."""
@@ -154,6 +190,28 @@ class Nvml:
         milliwatts = _whole(self._read(index, lambda d, h: d.nvmlDeviceGetPowerUsage(h)))
         watts = milliwatts / 1000 if milliwatts is not None else None
         return watts if watts is not None and watts < _HIGHEST_WATTS else None
+
+    def clocks(self, index: int) -> tuple[float | None, float | None]:
+        """Return (core, memory) clocks, MHz."""
+        core, memory = (self._clock_of(index, kind) for kind in (_CORE_CLOCK, _MEMORY_CLOCK))
+        return core, memory
+
+    def throttle(self, index: int) -> tuple[str, ...] | None:
+        """Return why the clocks are held down, in words; empty for no reason."""
+        bits = _whole(self._read(index, _reasons))
+        if bits is None:
+            return None
+        known = [words for bit, words in THROTTLE.items() if bits & bit]
+        strange = bits & ~(_IDLE | sum(THROTTLE))
+        return (*known, *([f"reason {strange:#x}"] if strange else []))
+
+    def pcie_receive(self, index: int) -> float | None:
+        """Return what comes from main memory, bytes a second. Takes the driver 20 ms."""
+        return self._pcie(index, _RECEIVE)
+
+    def pcie_send(self, index: int) -> float | None:
+        """Return what goes to main memory, bytes a second. Takes the driver 20 ms."""
+        return self._pcie(index, _SEND)
 
     def processes(self, index: int) -> dict[int, int | None] | None:
         """Return used bytes by process id, None when neither list is to be had.
@@ -176,6 +234,16 @@ class Nvml:
             found[pid] = used if known is None else max(known, used or 0)
         return found
 
+    def _clock_of(self, index: int, kind: int) -> float | None:
+        megahertz = _whole(self._read(index, lambda d, h: d.nvmlDeviceGetClockInfo(h, kind)))
+        return float(megahertz) if megahertz is not None and megahertz < _HIGHEST_MHZ else None
+
+    def _pcie(self, index: int, counter: int) -> float | None:
+        kilobytes = _whole(
+            self._read(index, lambda d, h: d.nvmlDeviceGetPcieThroughput(h, counter))
+        )
+        return None if kilobytes is None else float(kilobytes * _KILOBYTE)
+
     def _start(self) -> bool:
         try:
             self._driver = self._load()
@@ -187,17 +255,36 @@ class Nvml:
             return False
         self._gone = False
         known, self._names = self._names, []
-        self._handles = []
+        self._handles, self._instances = [], set()
         self._version = _text(self._ask(lambda d: d.nvmlSystemGetDriverVersion()))
-        for index in range(count):
-            handle = self._handle(index)
-            name = None if handle is None else self._product(handle)
-            before = known[index] if index < len(known) else f"GPU {index}"
-            self._handles.append(handle)
-            self._names.append(name or before)
+        for place in range(count):
+            handle = self._handle(place)
+            parts = [] if handle is None else self._parts(handle)
+            for part in parts or [handle]:
+                index = len(self._handles)
+                name = None if part is None else self._product(part)
+                before = known[index] if index < len(known) else f"GPU {index}"
+                self._handles.append(part)
+                self._names.append(name or before)
+                if parts:
+                    self._instances.add(index)
         if None in self._handles:
             self._gone = True
         return True
+
+    def _parts(self, handle: Any) -> list[Any]:
+        """Return the instances of a GPU that is split, none of one that is whole."""
+        mode = self._ask(lambda driver: driver.nvmlDeviceGetMigMode(handle))
+        if not mode or mode[0] != _MIG_ON:
+            return []
+        most = _whole(self._ask(lambda d: d.nvmlDeviceGetMaxMigDeviceCount(handle))) or 0
+        found = (self._part(handle, index) for index in range(most))
+        return [part for part in found if part is not None]
+
+    def _part(self, handle: Any, index: int) -> Any:
+        return self._ask(
+            lambda driver: driver.nvmlDeviceGetMigDeviceHandleByIndex(handle, index), _APART
+        )
 
     def _handle(self, index: int) -> Any:
         return self._ask(lambda driver: driver.nvmlDeviceGetHandleByIndex(index))
@@ -217,17 +304,25 @@ class Nvml:
         handle = self._handles[index]
         if handle is None:
             return None
-        return self._ask(lambda driver: call(driver, handle))
+        gone = _GONE | _APART if index in self._instances else _GONE
+        return self._ask(lambda driver: call(driver, handle), gone=gone)
 
-    def _ask(self, call: Callable[[Driver], T]) -> T | None:
+    def _ask(
+        self,
+        call: Callable[[Driver], T],
+        expected: frozenset[int] = frozenset(),
+        gone: frozenset[int] = _GONE,
+    ) -> T | None:
         if self._driver is None:
             return None
         try:
             value = call(self._driver)
         except Exception as error:  # noqa: BLE001 - whatever one call does, the others go on
+            if isinstance(error, AttributeError):
+                return None  # An older library that has no such function.
             code = getattr(error, "value", None)
-            self._gone = self._gone or code in _GONE
-            self._refused += code not in _UNSUPPORTED
+            self._gone = self._gone or code in gone
+            self._refused += code not in _UNSUPPORTED | expected
             return None
         self._answered += 1
         return value
@@ -240,6 +335,18 @@ def _memory(driver: Driver, handle: Any) -> Any:
         if getattr(error, "value", None) not in _UNSUPPORTED:
             raise
     return driver.nvmlDeviceGetMemoryInfo(handle)
+
+
+def _reasons(driver: Driver, handle: Any) -> int:
+    try:
+        return driver.nvmlDeviceGetCurrentClocksEventReasons(handle)
+    except Exception as error:
+        # The name that the call has in older drivers and libraries.
+        if not isinstance(error, AttributeError) and (
+            getattr(error, "value", None) not in _UNSUPPORTED
+        ):
+            raise
+    return driver.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
 
 
 def _whole(value: object) -> int | None:

@@ -50,6 +50,8 @@ class DeviceReading:
         pcie_receive_bytes_per_second: From main memory to the GPU.
         pcie_send_bytes_per_second: From the GPU to main memory.
         spilled_bytes: GPU memory that lies in main memory; only where the system tells.
+        source: The server that told it, such as "ComfyUI 10.0.0.5:8188"; "" for this
+            machine's driver.
     """
 
     index: int
@@ -67,6 +69,7 @@ class DeviceReading:
     pcie_receive_bytes_per_second: float | None = None
     pcie_send_bytes_per_second: float | None = None
     spilled_bytes: int | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """Readings of every GPU and of main memory as a blocking iterator.
 
-Calls are spaced by what they cost the driver: memory at every tick,
-utilisation five times a second, temperature and power once, the lists of
-processes once in two seconds or rarer.
+Calls are spaced by what they cost: memory at every tick, utilisation five
+times a second, temperature, power, clocks once, the lists of processes once in
+two seconds or rarer, the traffic to main memory once in five or rarer, one
+direction of one GPU a tick, as the driver counts for 20 ms.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from threading import Condition
-from time import monotonic, perf_counter
+from time import monotonic, perf_counter, thread_time
 
+from core.gpu.clock import Forward
 from core.gpu.nvml import Nvml
-from core.gpu.readings import DeviceReading, ProcessReading, Reading, Role, SystemReading
+from core.gpu.readings import DeviceReading, ProcessReading, Reading
+from core.gpu.roles import Owner, Roles, by_name
 from core.gpu.system import System
 
 BUSY_SECONDS = 0.1
@@ -23,8 +26,11 @@ SHORTEST_SECONDS = 0.1
 UTILISATION_SECONDS = 0.18
 SENSORS_SECONDS = 0.98
 PROCESSES_SECONDS = 2.0
-PROCESSES_COST = 400
-"""The lists of processes are asked for at most this many times their own duration apart."""
+PCIE_SECONDS = 5.0
+COST = 400
+"""Rounds of slow calls stand at least this many times their own cost apart: a quarter percent."""
+
+_CALLS = ("utilisation", "sensors", "processes", "pcie")
 
 
 @dataclass(slots=True)
@@ -34,6 +40,10 @@ class _Slow:
     utilisation: float | None = None
     temperature: float | None = None
     power: float | None = None
+    clocks: tuple[float | None, float | None] = (None, None)
+    throttle: tuple[str, ...] | None = None
+    receive: float | None = None
+    send: float | None = None
     processes: tuple[ProcessReading, ...] | None = None
 
 
@@ -45,7 +55,7 @@ class Sampler:
         interval_seconds: Between two readings while busy, at least 0.1.
         idle_interval_seconds: Between two readings while idle.
         nvml: The driver's readings; NVIDIA's library when left out.
-        process_name: Names that are better known than by the system, None for the others.
+        process_name: Names of processes that only a trace knows, None for the real ones.
         clock: Monotonic seconds, the clock that events carry too.
     """
 
@@ -63,16 +73,18 @@ class Sampler:
             True: max(interval_seconds, SHORTEST_SECONDS),
             False: max(idle_interval_seconds, SHORTEST_SECONDS),
         }
-        self._nvml = nvml or Nvml(clock=clock)
-        self._system = System(worker_pid, clock)
+        self._clock = Forward(clock)
+        self._nvml = nvml or Nvml(clock=self._clock)
+        self._system = System(worker_pid, self._clock)
+        self._roles = Roles(worker_pid)
         self._process_name = process_name
-        self._clock = clock
         self._changed = Condition()
         self._busy = False
         self._stopped = False
         self._slow: list[_Slow] = []
-        self._names: dict[int, str] = {}
-        self._due = {"utilisation": 0.0, "sensors": 0.0, "processes": 0.0}
+        self._due = dict.fromkeys(_CALLS, float("-inf"))
+        self._pcie_left: list[tuple[int, str]] = []
+        self._pcie_cost = 0.0
 
     @property
     def busy(self) -> bool:
@@ -103,28 +115,40 @@ class Sampler:
 
     def read(self) -> Reading:
         """Read once, what is due of it, without waiting."""
-        self._nvml.connect()
-        if len(self._slow) != self._nvml.count:
-            self._slow = [_Slow() for _ in range(self._nvml.count)]
-            self._due = dict.fromkeys(self._due, float("-inf"))
-        memory = [self._nvml.memory(index) for index in range(self._nvml.count)]
+        nvml = self._nvml
+        if nvml.connect() or len(self._slow) != nvml.count:
+            self._slow = [_Slow() for _ in range(nvml.count)]
+            self._due = dict.fromkeys(_CALLS, float("-inf"))
+            self._pcie_left = []
+        memory = [nvml.memory(index) for index in range(nvml.count)]
         at = self._clock()
         self._read_slow(at)
-        devices = tuple(
-            DeviceReading(
-                index=index,
-                name=self._nvml.name(index),
-                total_bytes=total,
-                used_bytes=used,
-                utilisation_percent=slow.utilisation,
-                temperature_celsius=slow.temperature,
-                power_watts=slow.power,
-                processes=slow.processes,
+        devices = []
+        for index, ((total, used, reserved), slow) in enumerate(
+            zip(memory, self._slow, strict=True)
+        ):
+            if (total, slow.utilisation, slow.temperature) == (None, None, None):
+                # Rarely read, so it would outlive a GPU that is lost.
+                slow.receive = slow.send = None
+            devices.append(
+                DeviceReading(
+                    index=index,
+                    name=nvml.name(index),
+                    total_bytes=total,
+                    used_bytes=used,
+                    utilisation_percent=slow.utilisation,
+                    temperature_celsius=slow.temperature,
+                    power_watts=slow.power,
+                    processes=slow.processes,
+                    reserved_bytes=reserved,
+                    core_clock_mhz=slow.clocks[0],
+                    memory_clock_mhz=slow.clocks[1],
+                    throttle=slow.throttle,
+                    pcie_receive_bytes_per_second=slow.receive,
+                    pcie_send_bytes_per_second=slow.send,
+                )
             )
-            for index, ((total, used), slow) in enumerate(zip(memory, self._slow, strict=True))
-        )
-        system: SystemReading = self._system.read()
-        return Reading(at, devices, system, self._nvml.version)
+        return Reading(at, tuple(devices), self._system.read(), nvml.version)
 
     def _wait(self, started: float) -> None:
         with self._changed:
@@ -141,30 +165,55 @@ class Sampler:
             for index, slow in gpus:
                 slow.utilisation = nvml.utilisation(index)
         if now >= self._due["sensors"]:
-            self._due["sensors"] = now + SENSORS_SECONDS
+            cpu = thread_time()
             for index, slow in gpus:
                 slow.temperature = nvml.temperature(index)
                 slow.power = nvml.power(index)
+                slow.clocks = nvml.clocks(index)
+                slow.throttle = nvml.throttle(index)
+            self._due["sensors"] = now + max(SENSORS_SECONDS, (thread_time() - cpu) * COST)
         if gpus and now >= self._due["processes"]:
+            # In seconds of the wall: as long as the call lasts, others wait for the driver.
             started = perf_counter()
             self._read_processes()
             cost = perf_counter() - started
-            self._due["processes"] = now + max(PROCESSES_SECONDS, cost * PROCESSES_COST)
+            self._due["processes"] = now + max(PROCESSES_SECONDS, cost * COST)
+        if gpus:
+            self._read_pcie(now)
 
-    def _name(self, pid: int) -> str:
-        return self._process_name(pid) or self._system.name(pid)
+    def _read_pcie(self, now: float) -> None:
+        """Read one direction of one GPU, if a round of them is under way or due."""
+        if not self._pcie_left:
+            if now < self._due["pcie"]:
+                return
+            self._due["pcie"] = now + PCIE_SECONDS
+            self._pcie_cost = 0.0
+            ways = ("send", "receive")
+            self._pcie_left = [(i, way) for i in reversed(range(len(self._slow))) for way in ways]
+        index, way = self._pcie_left.pop()
+        # Most of the 20 ms may be sleep, which costs nobody anything.
+        started = thread_time()
+        if way == "receive":
+            self._slow[index].receive = self._nvml.pcie_receive(index)
+        else:
+            self._slow[index].send = self._nvml.pcie_send(index)
+        self._pcie_cost += thread_time() - started
+        self._due["pcie"] = max(self._due["pcie"], now + self._pcie_cost * COST)
+
+    def _owners(self, pids: set[int]) -> dict[int, Owner]:
+        scripted = {pid: name for pid in pids if (name := self._process_name(pid)) is not None}
+        told = {pid: by_name(name) for pid, name in scripted.items()}
+        return told | self._roles.owners(pids - told.keys())
 
     def _read_processes(self) -> None:
         found = [self._nvml.processes(index) for index in range(len(self._slow))]
-        pids = {pid for processes in found for pid in processes or ()}
-        roles = self._system.roles() if pids else {}
-        self._names = {pid: self._names.get(pid) or self._name(pid) for pid in pids}
+        owners = self._owners({pid for processes in found for pid in processes or ()})
         for slow, processes in zip(self._slow, found, strict=True):
             slow.processes = (
                 None
                 if processes is None
                 else tuple(
-                    ProcessReading(pid, self._names[pid], roles.get(pid, Role.OTHER), used)
+                    ProcessReading(pid, owners[pid].name, owners[pid].role, used, owners[pid].port)
                     for pid, used in sorted(processes.items())
                 )
             )

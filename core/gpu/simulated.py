@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
+from core.gpu.nvml import THROTTLE
 from core.gpu.traces import WORKER, GpuTrace, Point, Trace
 
 MB = 2**20
@@ -14,6 +15,7 @@ FIRST_PID = 2**22 + 1
 """Beyond what Linux gives to processes, so that no real one is meant."""
 
 NOT_SUPPORTED = 3
+MEMORY_CLOCK = 2
 
 
 class NotRead(Exception):  # noqa: N818 - told apart by its value, as the library's own
@@ -30,6 +32,7 @@ class Memory:
 
     total: int
     used: int
+    reserved: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,9 @@ class SimulatedDriver:
     def nvmlDeviceGetMemoryInfo(self, handle: GpuTrace, version: int | None = None) -> Memory:  # noqa: ARG002, N802
         """Return total and used memory."""
         used = self._value(handle, "used_mb")
-        return Memory(round(handle.total_mb * MB), round(used * MB))
+        reserved = self._now(handle).values["reserved_mb"]
+        kept = None if reserved is None else round(reserved * MB)
+        return Memory(round(handle.total_mb * MB), round(used * MB), kept)
 
     def nvmlDeviceGetUtilizationRates(self, handle: GpuTrace) -> Rates:  # noqa: N802
         """Return how busy it is."""
@@ -129,6 +134,38 @@ class SimulatedDriver:
     def nvmlDeviceGetPowerUsage(self, handle: GpuTrace) -> int:  # noqa: N802
         """Return milliwatts."""
         return round(self._value(handle, "power") * 1000)
+
+    def nvmlDeviceGetClockInfo(self, handle: GpuTrace, kind: int) -> int:  # noqa: N802
+        """Return MHz of the core or, kind 2, of the memory."""
+        return round(self._value(handle, "memory_clock" if kind == MEMORY_CLOCK else "core_clock"))
+
+    def nvmlDeviceGetCurrentClocksEventReasons(self, handle: GpuTrace) -> int:  # noqa: N802
+        """Return bits of why the clocks are held down."""
+        reasons = self._now(handle).throttle
+        if reasons is None:
+            raise NotRead
+        return sum(bit for bit, words in THROTTLE.items() if words in reasons)
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: GpuTrace) -> int:  # noqa: N802
+        """Return the same, by the older name."""
+        return self.nvmlDeviceGetCurrentClocksEventReasons(handle)
+
+    def nvmlDeviceGetPcieThroughput(self, handle: GpuTrace, counter: int) -> int:  # noqa: N802
+        """Return KB a second: what the GPU sends, counter 0, or receives."""
+        name = "pcie_receive_mb_s" if counter else "pcie_send_mb_s"
+        return round(self._value(handle, name) * 1024)
+
+    def nvmlDeviceGetMigMode(self, handle: GpuTrace) -> list[int]:  # noqa: ARG002, N802
+        """Say that no GPU of a trace is split."""
+        raise NotRead
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle: GpuTrace) -> int:  # noqa: ARG002, N802
+        """Say that no GPU of a trace is split."""
+        raise NotRead
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: GpuTrace, index: int) -> GpuTrace:  # noqa: ARG002, N802
+        """Say that no GPU of a trace is split."""
+        raise NotRead
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle: GpuTrace) -> list[Process]:  # noqa: N802
         """Return who holds how much."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from core.gpu.readings import Role, SystemReading
+from core.gpu.readings import SystemReading
 
 LOAD_SECONDS = 0.5
 """Shortest stretch over which the processor load is an average."""
@@ -43,25 +43,6 @@ class System:
             panel_rss_bytes=self._panel.memory_info().rss,
             load_percent=self._load_percent(),
         )
-
-    def roles(self) -> dict[int, Role]:
-        """Return whose the processes of Framedeck are, by process id."""
-        roles = {}
-        worker = self._find_worker()
-        if worker is not None:
-            roles[worker.pid] = Role.WORKER
-            try:
-                roles |= {child.pid: Role.WORKER for child in worker.children(recursive=True)}
-            except psutil.Error:
-                pass  # It ended meanwhile.
-        return roles | {self._panel.pid: Role.PANEL}
-
-    def name(self, pid: int) -> str:
-        """Return the short name of a process, or its number when it has none to tell."""
-        try:
-            return psutil.Process(pid).name() or f"process {pid}"
-        except (psutil.Error, OSError):
-            return f"process {pid}"
 
     def _find_worker(self) -> Any:
         pid = self._worker_pid()

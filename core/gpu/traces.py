@@ -7,6 +7,11 @@ A trace is a JSON file::
                "points": [{"at": 0, "used_mb": 2065, "utilisation": 3, "temperature": 41,
                            "power": 32, "processes": {"ComfyUI": 1500}}, …]}]}
 
+A point may also hold reserved_mb, core_clock and memory_clock in MHz,
+pcie_receive_mb_s and pcie_send_mb_s, and throttle, a list of words of
+`core.gpu.nvml.THROTTLE`. Processes named ComfyUI (or "ComfyUI :8188"),
+LM Studio, Ollama, desktop and worker have the roles of these.
+
 Between two points values change evenly. A value that is null, or left out,
 could not be read then.
 """
@@ -23,14 +28,26 @@ from typing import Any
 
 from core import resources
 from core.errors import Category, Problem, ProblemError
+from core.gpu.nvml import THROTTLE
 
 FIELD = "gpu-trace"
 MOST_GPUS = 64
 LARGEST_FILE = 200_000_000
+LARGEST_NUMBER = 1e12
 WORKER = "worker"
 """Process name that stands for Framedeck's own engine."""
 
-VALUES = ("used_mb", "utilisation", "temperature", "power")
+VALUES = (
+    "used_mb",
+    "utilisation",
+    "temperature",
+    "power",
+    "reserved_mb",
+    "core_clock",
+    "memory_clock",
+    "pcie_receive_mb_s",
+    "pcie_send_mb_s",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +56,15 @@ class Point:
 
     Attributes:
         at: Seconds since the start.
-        values: Numbers by the names in `VALUES`; MB, percent, degrees Celsius, watts.
+        values: Numbers by the names in `VALUES`; MB, percent, degrees Celsius, watts, MHz, MB/s.
         processes: MB by process name; None where the list could not be read.
+        throttle: Why clocks are held down; None where it could not be read.
     """
 
     at: float
     values: Mapping[str, float | None]
     processes: Mapping[str, float | None] | None
+    throttle: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +87,13 @@ class GpuTrace:
         share = (seconds - before.at) / (after.at - before.at)
         values = {name: _between(before.values[name], after.values[name], share) for name in VALUES}
         if before.processes is None:
-            return Point(seconds, values, None)
+            return Point(seconds, values, None, before.throttle)
         later = after.processes or {}
         processes = {
             name: _between(used, later.get(name, used), share)
             for name, used in before.processes.items()
         }
-        return Point(seconds, values, processes)
+        return Point(seconds, values, processes, before.throttle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +172,18 @@ def _gpu(data: Any, place: str) -> GpuTrace:
         made.append(_point(point, where))
         if number and made[-1].at <= made[-2].at:
             raise _problem(f"{where}.at must be later than {made[-2].at:g}: time runs forward.")
-        used = made[-1].values["used_mb"]
-        if used is not None and used > total:
-            raise _problem(f"{where}.used_mb is more than the total of {total:g} MB.")
+        _check(made[-1], total, where)
     return GpuTrace(str(data.get("name", "Simulated GPU")), total, tuple(made))
+
+
+def _check(point: Point, total: float, where: str) -> None:
+    used, reserved = point.values["used_mb"], point.values["reserved_mb"] or 0
+    if used is not None and used > total:
+        raise _problem(f"{where}.used_mb is more than the total of {total:g} MB.")
+    if (used or 0) + reserved > total:
+        raise _problem(f"{where}.reserved_mb leaves too little of {total:g} MB for used_mb.")
+    if (point.values["utilisation"] or 0) > 100:
+        raise _problem(f"{where}.utilisation must not be more than 100 percent.")
 
 
 def _point(data: Any, place: str) -> Point:
@@ -176,16 +203,28 @@ def _point(data: Any, place: str) -> Point:
             str(name): _number(used, f"{place}.processes.{name}") for name, used in listed.items()
         }
     )
-    return Point(at, values, processes)
+    return Point(at, values, processes, _throttle(data.get("throttle"), f"{place}.throttle"))
+
+
+def _throttle(data: Any, place: str) -> tuple[str, ...] | None:
+    if data is None:
+        return None
+    known = tuple(THROTTLE.values())
+    if not isinstance(data, list) or any(reason not in known for reason in data):
+        raise _problem(f"{place} must be a list of: {', '.join(known)}.")
+    return tuple(data)
 
 
 def _number(value: Any, place: str) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise _problem(f"{place} must be a number or null, not {value!r}.")
+    endless = isinstance(value, float) and not math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or endless:
+        raise _problem(f"{place} must be a number or null, not {value!r:.60}.")
     if value < 0:
         raise _problem(f"{place} must not be negative.")
+    if value > LARGEST_NUMBER:
+        raise _problem(f"{place} must not be more than {LARGEST_NUMBER:g}.")
     return float(value)
 
 

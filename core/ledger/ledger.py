@@ -20,6 +20,7 @@ from core.events import (
     Failed,
     Finished,
     MemoryRead,
+    NodeStarted,
     Noted,
     PhaseStarted,
     Stopped,
@@ -41,12 +42,13 @@ class Ledger(LedgerReader):
     Attributes:
         opened_with: A problem to show: the file that was there could not be
             read and was kept under another name. None when all was well.
+        boot: A mark of this run of the machine: monotonic clocks of one mark agree.
     """
 
     def __init__(self, store: Store, opened_with: Problem | None = None) -> None:
         super().__init__(store)
         self.opened_with = opened_with
-        self._owner = owner.mark()
+        self._owner, self.boot = owner.mark(), owner.boot()
 
     @staticmethod
     def open(path: Path) -> Ledger:
@@ -66,6 +68,11 @@ class Ledger(LedgerReader):
             store.close()
             raise
         return Ledger(store, told)
+
+    @property
+    def store(self) -> Store:
+        """The file, for reading what is beside the jobs."""
+        return self._store
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -117,26 +124,32 @@ class Ledger(LedgerReader):
                     "A job is in the queue already.", "Duplicate it to make it once more."
                 ) from error
 
-    def begin(self, job_id: str) -> int:
+    def begin(self, job_id: str, at_seconds: float | None = None) -> int:
         """Mark a waiting job as running by this process; return the attempt's number.
 
         Durable, and atomic between processes: a job begins once. Call it
         before anything is sent to an engine.
 
+        Args:
+            job_id: The job.
+            at_seconds: When it begins, by the clock of its events; None: now.
+
         Raises:
             ProblemError: The job is unknown or not waiting.
         """
+        began = time.monotonic() if at_seconds is None else at_seconds
         with self._store.write() as database:
             key, attempt = steps.step(database, job_id, Action.BEGIN)
             database.execute("UPDATE jobs SET attempt = ? WHERE key = ?", (attempt + 1, key))
             database.execute(
-                "INSERT INTO attempts (job, number, owner, started_at) VALUES (?, ?, ?, ?)",
-                (key, attempt + 1, self._owner, time.time()),
+                """INSERT INTO attempts (job, number, owner, started_at, boot, began_seconds)
+                    VALUES (?, ?, ?, ?, ?, ?)""",
+                (key, attempt + 1, self._owner, time.time(), self.boot, began),
             )
         return attempt + 1
 
     def record(self, job_id: str, event: Event) -> bool:
-        """Keep a phase, a note or a new memory peak of the running attempt.
+        """Keep a phase, a node, a note or a new memory peak of the running attempt.
 
         Not durable against a power cut (about 0.02 ms); other events, and those
         of a job that does not run, are left out at no cost worth naming.
@@ -144,7 +157,7 @@ class Ledger(LedgerReader):
         Returns:
             Whether anything was kept.
         """
-        if not isinstance(event, PhaseStarted | Noted | MemoryRead):
+        if not isinstance(event, PhaseStarted | NodeStarted | Noted | MemoryRead):
             return False
         sql = """SELECT a.key, a.peak_rss_bytes, a.peak_vram_bytes FROM jobs j
             JOIN attempts a ON a.job = j.key AND a.number = j.attempt
@@ -163,17 +176,9 @@ class Ledger(LedgerReader):
                     (*peaks, key),
                 )
             return True
-        if isinstance(event, PhaseStarted):
-            kind, text = "phase", event.phase.value
-        else:
-            kind, text = "note", event.text
         unix = time.time() - (time.monotonic() - event.at_seconds)
         with self._store.write(durable=False) as database:
-            database.execute(
-                """INSERT INTO events (attempt, kind, text, at_seconds, at_unix)
-                    VALUES (?, ?, ?, ?, ?)""",
-                (key, kind, text, event.at_seconds, unix),
-            )
+            steps.note(database, key, event, unix)
         return True
 
     def end(self, job_id: str, ending: Ending) -> None:
@@ -195,7 +200,7 @@ class Ledger(LedgerReader):
                 problem = ending.problem
         with self._store.write() as database:
             key, attempt = steps.step(database, job_id, action)
-            run = steps.close_attempt(database, key, attempt, problem, ending.seconds)
+            run = steps.close_attempt(database, key, attempt, problem, ending)
             if isinstance(ending, Finished):
                 database.execute(
                     """UPDATE attempts SET peak_rss_bytes = max(?, ifnull(peak_rss_bytes, 0)),

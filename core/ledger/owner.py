@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -23,6 +24,15 @@ def alive(owner: str) -> bool:
     """Say whether the process that `owner` marks still runs."""
     pid = owner.partition(" ")[0]
     return pid.isdigit() and mark(int(pid)) == owner
+
+
+def boot() -> str:
+    """Return a mark of this run of the machine: monotonic clocks of one mark agree."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    import psutil
+
+    return f"{psutil.boot_time():.0f}"
 
 
 def _began_linux(pid: int) -> str:

@@ -68,6 +68,16 @@ class PhaseMark:
     at_unix: float
 
 
+@dataclass(frozen=True, slots=True)
+class NodeMark:
+    """Begin of a node of a graph; `node` is "" where the last one ended."""
+
+    node: str
+    title: str
+    at_seconds: float
+    at_unix: float
+
+
 class LedgerReader:
     """The questions. No call reads a job that was removed, unless its id is named."""
 
@@ -103,6 +113,13 @@ class LedgerReader:
         found = self._store.read(_ROW + "j.id = ?", (job_id,))
         return _job_row(found[0]) if found else None
 
+    def find(self, beginning: str) -> list[str]:
+        """Return the ids of jobs that begin so, removed ones too; at most ten."""
+        sql = "SELECT id FROM jobs WHERE id >= ? AND id < ? ORDER BY id LIMIT 10"
+        return [
+            job_id for (job_id,) in self._store.read(sql, (beginning, beginning + "\U0010ffff"))
+        ]
+
     def counts(self) -> dict[JobState, int]:
         """Return the number of jobs by state, from an index (4 ms for 100,000)."""
         counts = dict.fromkeys(JobState, 0)
@@ -137,6 +154,13 @@ class LedgerReader:
             PhaseMark(Phase(text), seconds, unix)
             for text, seconds, unix in self._events(job_id, attempt, "phase")
         ]
+
+    def nodes(self, job_id: str, attempt: int) -> list[NodeMark]:
+        """Return the nodes of one attempt in the order they began."""
+        sql = """SELECT node, title, at_seconds, at_unix FROM nodes WHERE attempt = (
+            SELECT key FROM attempts WHERE number = ? AND job = (SELECT key FROM jobs WHERE id = ?)
+            ) ORDER BY key"""
+        return [NodeMark(*row) for row in self._store.read(sql, (attempt, job_id))]
 
     def notes(self, job_id: str, attempt: int) -> list[str]:
         """Return what the engine noted in one attempt."""

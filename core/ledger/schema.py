@@ -5,12 +5,13 @@ from __future__ import annotations
 APPLICATION_ID = 0x4644434B
 """SQLite application id of a Framedeck ledger ("FDCK")."""
 
-VERSION = 1
+VERSION = 2
 """SQLite user_version that this program reads and writes."""
 
-TABLES = frozenset({"meta", "undos", "jobs", "attempts", "outputs", "events"})
+TABLES_1 = frozenset({"meta", "undos", "jobs", "attempts", "outputs", "events"})
+TABLES = TABLES_1 | {"nodes", "recordings", "readings", "samples", "figures"}
 
-STATEMENTS = (
+_VERSION_1 = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     # What can be taken back: a removal (its rows point here) or a move (payload).
     """CREATE TABLE undos (
@@ -71,4 +72,74 @@ STATEMENTS = (
     )""",
     "CREATE INDEX events_attempt ON events (attempt)",
 )
+
+MIGRATION_2 = (
+    # The clock that events and readings share, and the boot that it counts from.
+    "ALTER TABLE attempts ADD COLUMN boot TEXT",
+    "ALTER TABLE attempts ADD COLUMN began_seconds REAL",
+    "ALTER TABLE attempts ADD COLUMN ended_seconds REAL",
+    # Nodes of a graph as they begin; an empty name: none is at work any more.
+    """CREATE TABLE nodes (
+        key INTEGER PRIMARY KEY,
+        attempt INTEGER NOT NULL REFERENCES attempts (key) ON DELETE CASCADE,
+        node TEXT NOT NULL,
+        title TEXT NOT NULL,
+        at_seconds REAL NOT NULL,
+        at_unix REAL NOT NULL
+    )""",
+    "CREATE INDEX nodes_attempt ON nodes (attempt)",
+    # A process that read memory, from its start to its end.
+    """CREATE TABLE recordings (
+        key INTEGER PRIMARY KEY,
+        boot TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        at_unix REAL NOT NULL
+    )""",
+    "CREATE INDEX recordings_boot ON recordings (boot)",
+    # About a minute of one GPU, or of main memory (device -1). The samples lie
+    # apart, so that these rows stay small and are looked through quickly.
+    """CREATE TABLE readings (
+        key INTEGER PRIMARY KEY AUTOINCREMENT,
+        recording INTEGER NOT NULL REFERENCES recordings (key),
+        device INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        total_bytes INTEGER,
+        start_seconds REAL NOT NULL,
+        end_seconds REAL NOT NULL,
+        start_unix REAL NOT NULL,
+        end_unix REAL NOT NULL,
+        count INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        extremes BLOB NOT NULL
+    )""",
+    "CREATE INDEX readings_clock ON readings (recording, end_seconds)",
+    "CREATE INDEX readings_unix ON readings (end_unix, bytes)",
+    """CREATE TABLE samples (
+        readings INTEGER PRIMARY KEY REFERENCES readings (key) ON DELETE CASCADE,
+        samples BLOB NOT NULL,
+        processes BLOB
+    )""",
+    # What an attempt came to; stays when its samples go.
+    """CREATE TABLE figures (
+        attempt INTEGER NOT NULL REFERENCES attempts (key) ON DELETE CASCADE,
+        device INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        total_bytes INTEGER,
+        seconds REAL NOT NULL,
+        peak_bytes REAL,
+        peak_seconds REAL,
+        peak_phase TEXT,
+        peak_node TEXT,
+        average_bytes REAL,
+        lowest_bytes REAL,
+        last_bytes REAL,
+        energy_wh REAL,
+        before_bytes REAL,
+        after_bytes REAL,
+        PRIMARY KEY (attempt, device)
+    ) WITHOUT ROWID""",
+)
+"""What makes a ledger of version 1 one of version 2. No row is rewritten."""
+
+STATEMENTS = (*_VERSION_1, *MIGRATION_2)
 """Everything a new ledger is made of, in order."""

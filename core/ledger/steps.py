@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from core.errors import Category, Problem, ProblemError
+from core.events import Ending, NodeStarted, Noted, PhaseStarted
 from core.jobs import JobState
 from core.ledger import order
 from core.ledger.store import Store
@@ -66,24 +67,51 @@ def close_attempt(
     key: int,
     number: int,
     problem: Problem | None,
-    seconds: float | None,
+    ending: Ending | None,
 ) -> tuple[int, int | None]:
     """Write how attempt `number` of job `key` ended; its state says the outcome.
+
+    `ending` is None for one that was lost: nobody saw when.
 
     Returns:
         Key of the attempt and the VRAM peak recorded for it.
     """
     now = time.time()
+    times = (ending.seconds, ending.at_seconds) if ending else (None, None)
     database.execute("UPDATE jobs SET ended_at = ? WHERE key = ?", (now, key))
     database.execute(
-        """UPDATE attempts SET ended_at = ?, problem = ?, seconds = ?,
+        """UPDATE attempts SET ended_at = ?, problem = ?, seconds = ?, ended_seconds = ?,
             outcome = (SELECT state FROM jobs WHERE key = ?) WHERE job = ? AND number = ?""",
-        (now, json.dumps(problem.to_json()) if problem else None, seconds, key, key, number),
+        (now, json.dumps(problem.to_json()) if problem else None, *times, key, key, number),
     )
     found = database.execute(
         "SELECT key, peak_vram_bytes FROM attempts WHERE job = ? AND number = ?", (key, number)
     ).fetchone()
     return int(found[0]), found[1]
+
+
+def note(
+    database: sqlite3.Connection,
+    attempt: int,
+    event: PhaseStarted | NodeStarted | Noted,
+    unix: float,
+) -> None:
+    """Write a phase, a node or a note of an attempt."""
+    at = event.at_seconds, unix
+    if isinstance(event, NodeStarted):
+        database.execute(
+            "INSERT INTO nodes (attempt, node, title, at_seconds, at_unix) VALUES (?, ?, ?, ?, ?)",
+            (attempt, event.node, event.title, *at),
+        )
+        return
+    if isinstance(event, PhaseStarted):
+        kind, text = "phase", event.phase.value
+    else:
+        kind, text = "note", event.text
+    database.execute(
+        "INSERT INTO events (attempt, kind, text, at_seconds, at_unix) VALUES (?, ?, ?, ?, ?)",
+        (attempt, kind, text, *at),
+    )
 
 
 def most(one: int | None, other: int | None) -> int | None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import Category, Problem, ProblemError
-from core.ledger.schema import APPLICATION_ID, STATEMENTS, TABLES, VERSION
+from core.ledger.migrate import OLDEST, migrate
+from core.ledger.schema import APPLICATION_ID, STATEMENTS, TABLES, TABLES_1, VERSION
 
 _MAGIC = b"SQLite format 3\x00"
 _BUSY_SECONDS = 5.0
@@ -122,13 +123,42 @@ def open_store(path: Path) -> tuple[Store, Problem | None]:
         raise _storage_problem(path, error) from error
 
 
+def join_store(path: Path) -> Store:
+    """Open a ledger once more, for another thread or only to read.
+
+    The file is neither made, checked nor changed: whoever opened it with
+    `open_store` did that. Takes about 0.2 ms.
+
+    Raises:
+        ProblemError: There is none, or it is not of this version.
+    """
+    try:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS,
+            isolation_level=None,
+        )  # fmt: skip
+        try:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version != VERSION:
+                raise DamagedError(f"the file is of version {version}, not {VERSION}")
+            connection.execute("PRAGMA foreign_keys = ON")
+        except BaseException:
+            connection.close()
+            raise
+    except (sqlite3.Error, DamagedError) as error:
+        raise _storage_problem(path, error) from error
+    return Store(path, connection)
+
+
 def _connect(path: Path) -> Store:
     """Open and check the file. Raises DamagedError, OSError or sqlite3.Error."""
     _check_header(path)
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
     try:
         _prepare(connection)
-        _check_content(connection, path)
+        version = _check_content(connection, path)
+        if version < VERSION:
+            migrate(connection, path)
     except BaseException as error:
         connection.close()
         if isinstance(error, sqlite3.Error) and _means_damage(error):
@@ -189,14 +219,16 @@ def _check_header(path: Path) -> None:
         raise DamagedError(f"the file has {path.stat().st_size} of {expected} bytes")
 
 
-def _check_content(connection: sqlite3.Connection, path: Path) -> None:
-    """Look at what can be looked at in a few milliseconds."""
-    if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+def _check_content(connection: sqlite3.Connection, path: Path) -> int:
+    """Look at what can be looked at in a few milliseconds; return the version."""
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if not OLDEST <= version <= VERSION:
         raise DamagedError("the file has no version")
+    tables = TABLES if version == VERSION else TABLES_1
     found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    if not found >= TABLES:
-        raise DamagedError("tables are missing: " + ", ".join(sorted(TABLES - found)))
-    for table in sorted(TABLES):
+    if not found >= tables:
+        raise DamagedError("tables are missing: " + ", ".join(sorted(tables - found)))
+    for table in sorted(tables):
         connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchall()  # noqa: S608
     marker = _marker(path)
     if marker.exists() or path.stat().st_size <= _SMALL_BYTES:
@@ -204,6 +236,7 @@ def _check_content(connection: sqlite3.Connection, path: Path) -> None:
         if verdict != "ok":
             raise DamagedError(str(verdict))
         marker.unlink(missing_ok=True)
+    return version
 
 
 def _refuse_newer(path: Path) -> None:

@@ -10,18 +10,22 @@ from typing import Any
 import numpy as np
 import parts
 import runs
+import shapes
 import words
 from pool import USUAL, Pool
 
 from core.engines.local.starter import vocabulary_of
 
 IMAGE_STEPS, IMAGES = 1000, 32
-CLIP_STEPS, CLIPS, BESIDE = 9000, 4, 16
-SHORT_STEPS, SHORT, WIDE = 5500, 6, 2.5
+CLIP_STEPS, CLIPS, BESIDE = 8300, 4, 16
+SHORT_STEPS, SHORT, WIDE = 8000, 6, 2.5
 """Motion is first learned from a few frames out of each clip, and more clips at once."""
 
 EARLY_STEPS = 5500
 """Until then most noise is high: there it is decided what moves where."""
+
+SHAPES_FROM, SHAPES_SHARE = 7000, 0.1
+"""From this step on it counts too whether drawn pictures show the shape asked for."""
 
 ENDS_STEPS, ENDS = 1300, 32
 """The stage for clips begins with single pictures, most of them the last of a clip.
@@ -52,8 +56,8 @@ class Lesson:
         self.pool = Pool(work / "pool", vae)
         self._tokens = words.Tokens(self.known, merges, parts.TOKENS)
         schedule = DDIMScheduler(**parts.SCHEDULER).alphas_cumprod
-        self._signal = schedule.sqrt().to(runs.device())
-        self._noise = (1 - schedule).clamp_min(0).sqrt().to(runs.device())
+        self.signal = schedule.sqrt().to(runs.device())
+        self.noise = (1 - schedule).clamp_min(0).sqrt().to(runs.device())
         self._torch = torch
 
     def tokens(self, texts: list[str]) -> Any:
@@ -107,9 +111,9 @@ class Lesson:
         # Spread evenly over the batch, so that losses of batches are alike.
         share = (torch.arange(count) + torch.rand(1)) / count % 1
         share = share**power
-        time = (share * len(self._signal)).long().clamp_max(len(self._signal) - 1).to(clean.device)
+        time = (share * len(self.signal)).long().clamp_max(len(self.signal) - 1).to(clean.device)
         shape = (count, *[1] * (clean.ndim - 1))
-        signal, much = self._signal[time].view(shape), self._noise[time].view(shape)
+        signal, much = self.signal[time].view(shape), self.noise[time].view(shape)
         noise = torch.randn(clean.shape, device=clean.device)
         states = text(self.tokens(texts))[0]
         if clean.ndim == 5:
@@ -159,6 +163,7 @@ def train_clips(work: Path, steps: int = CLIP_STEPS, members: int = 1) -> None:
     unet = parts.with_motion(image, motion).to(runs.device())
     text = text.to(runs.device())
     tie(image, unet)
+    shown = shapes.Shown(work, lesson.signal, lesson.noise)
 
     def loss_of(step: int, draw: int) -> Any:
         early = step < EARLY_STEPS
@@ -174,6 +179,8 @@ def train_clips(work: Path, steps: int = CLIP_STEPS, members: int = 1) -> None:
         with numbered(unet, seen):
             clean = clean[:, :, seen] if seen else clean
             loss = lesson.loss(unet, text, clean, texts, power=0.25 if early else 0.6)
+        if step >= SHAPES_FROM:
+            loss = loss + SHAPES_SHARE * shown.loss(image, text, lesson.tokens, draw)
         return loss + 0.4 * beside
 
     models = {"unet": unet, "text": text}

@@ -17,12 +17,13 @@ for place in (HERE, HERE.parents[1]):
         sys.path.insert(0, str(place))
 
 
-STAGES = ("vae", "image", "clip", "sharpen", "export")
+STAGES = ("vae", "image", "shapes", "clip", "sharpen", "export")
 
 
 def main() -> None:
     """Run the stages that are asked for, each from its last checkpoint."""
     import export
+    import shapes
     import stage_diffusion
     import stage_vae
     import torch
@@ -47,6 +48,7 @@ def main() -> None:
         "image": lambda: stage_diffusion.train_images(
             options.work, options.image_steps, options.members
         ),
+        "shapes": lambda: shapes.train_reader(options.work),
         "clip": lambda: stage_diffusion.train_clips(
             options.work, options.clip_steps, options.members
         ),

@@ -15,6 +15,7 @@ import pytest
 
 from app.monitor import as_lines
 from core.gpu.readings import DeviceReading, ProcessReading, Reading, Role, SystemReading
+from tests.core.web_servers import serving, tells
 
 ROOT = Path(__file__).resolve().parents[2]
 GB = 2**30
@@ -53,7 +54,9 @@ def test_a_line_a_reading() -> None:
     assert len(lines) == 3
     for line in lines:
         assert "GPU 0 NVIDIA GeForce RTX 3090 (simulated)  2.0 / 24.0 GB  2 %  41 °C  32 W" in line
-        assert "ComfyUI 1.4 GB · desktop 585 MB" in line
+        assert line.endswith("ComfyUI 1.4 GB · desktop 585 MB")
+        assert "32 W  210 / 405 MHz  PCIe ↓ 0.0 ↑ " in line
+    assert "PCIe ↓ 0.0 ↑ 0.0 GB/s" in lines[-1]
     assert done.stderr.startswith("Simulated: WAN")
 
 
@@ -69,6 +72,12 @@ def test_json_lines_hold_everything() -> None:
     first, second = map(json.loads, done.stdout.splitlines())
     assert first["devices"][0]["used_bytes"] == 2065 * 2**20
     assert first["devices"][0]["processes"][0]["name"] == "ComfyUI"
+    assert first["devices"][0]["processes"][0]["role"] == "comfyui"
+    assert first["devices"][0]["reserved_bytes"] == 311 * 2**20
+    assert first["devices"][0]["core_clock_mhz"] == 210
+    assert first["devices"][0]["throttle"] == []
+    assert first["devices"][0]["spilled_bytes"] is None
+    assert second["devices"][0]["pcie_send_bytes_per_second"] == 2**20
     assert first["driver"] == "simulated"
     assert second["at_seconds"] - first["at_seconds"] >= 0.09
     assert abs(second["unix_seconds"] - time.time()) < 60
@@ -115,6 +124,42 @@ def test_what_is_not_known_is_a_dash() -> None:
     reading = Reading(0.0, (card,), SystemReading(GB, GB, None, 1, None), None)
     text = as_lines(reading).split("  ", 1)[1]
     assert (
-        text
-        == "GPU 0 Card  – / – GB  – %  – °C  – W  p8 8.0 GB · p7 7.0 GB · p6 6.0 GB · p5 5.0 GB"
+        text == "GPU 0 Card  – / – GB  – %  – °C  – W  – / – MHz  PCIe ↓ – ↑ – GB/s  "
+        "p8 8.0 GB · p7 7.0 GB · p6 6.0 GB · p5 5.0 GB"
     )
+
+
+def test_clocks_that_are_held_back_are_told() -> None:
+    card = DeviceReading(
+        0, "Card", 8 * GB, GB, 99.0, 91.0, 150.0, None, core_clock_mhz=900.0,
+        memory_clock_mhz=9751.0, throttle=("power limit", "temperature"),
+        pcie_receive_bytes_per_second=10.4 * GB, pcie_send_bytes_per_second=0.0,
+    )  # fmt: skip
+    reading = Reading(0.0, (card,), SystemReading(GB, GB, None, 1, None), "580")
+    assert as_lines(reading).split("  ", 1)[1] == (
+        "GPU 0 Card  1.0 / 8.0 GB  99 %  91 °C  150 W  900 / 9751 MHz  "
+        "PCIe ↓ 10.4 ↑ 0.0 GB/s  held back: power limit, temperature"
+    )
+
+
+def test_servers_elsewhere_are_printed_and_their_problems_once() -> None:
+    device = {"name": "cuda:0 NVIDIA L4 : native", "type": "cuda", "index": 0,
+              "vram_total": 24 * GB, "vram_free": 20 * GB}  # fmt: skip
+    stats = {"system": {"ram_total": 64 * GB, "ram_free": 60 * GB}, "devices": [device]}
+    with serving({"/system_stats": tells(stats)}) as server:
+        words = ("--count", "2", "--interval", "0.1", "--gpu-trace", "wan-i2v-24gb",
+                 "--comfyui", server.url, "--comfyui", "http://127.0.0.1:9")  # fmt: skip
+        plain, lines = framedeck(*words), framedeck(*words, "--json")
+        assert len(server.asked) == 2  # Once in two seconds, so once a run.
+    source = server.url.replace("http://", "ComfyUI ")
+    assert plain.returncode == lines.returncode == 0
+    assert plain.stdout.count(f"  {source}  GPU 0 NVIDIA L4  4.0 / 24.0 GB\n") == 2
+    assert plain.stdout.count("  ComfyUI 127.0.0.1:9  main memory  – / – GB\n") == 2
+    assert plain.stderr.count("ComfyUI at 127.0.0.1:9 cannot be asked") == 1
+    (first, _) = map(json.loads, lines.stdout.splitlines())
+    assert first["servers"][0]["devices"][0]["used_bytes"] == 4 * GB
+    assert first["servers"][0]["devices"][0]["source"] == source
+    assert first["servers"][1]["problem"]["category"] == "network_error"
+    wrong = framedeck("--comfyui", "my computer")
+    assert wrong.returncode == 2
+    assert "is no address of a server" in wrong.stderr

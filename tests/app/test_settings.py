@@ -57,3 +57,11 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: object) -> 
         raise AssertionError("a full disk was not noticed")
     assert load(path)[0].theme == "light"
     assert [item.name for item in tmp_path.iterdir()] == ["settings.json"]
+
+
+def test_limits_of_what_is_kept_must_be_more_than_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({"readings_days": 0, "readings_gigabytes": -1}))
+    settings, bad = load(path)
+    assert sorted(bad) == ["readings_days", "readings_gigabytes"]
+    assert (settings.readings_days, settings.readings_gigabytes) == (30.0, 2.0)

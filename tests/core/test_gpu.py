@@ -11,6 +11,8 @@ from typing import Any
 
 import psutil
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from core.gpu.nvml import RETRY_LAST_SECONDS, Nvml
 from core.gpu.readings import Role
@@ -49,6 +51,12 @@ def test_everything_is_read() -> None:
     assert device.utilisation_percent == 98.0
     assert (device.temperature_celsius, device.power_watts) == (71.0, 342.0)
     assert device.processes == ()
+    assert device.reserved_bytes == GB // 2
+    assert (device.core_clock_mhz, device.memory_clock_mhz) == (1980.0, 10501.0)
+    assert device.throttle == ("power limit",)
+    assert device.pcie_receive_bytes_per_second == 4000 * 1024
+    assert device.pcie_send_bytes_per_second is None  # One direction a tick.
+    assert device.spilled_bytes is None
 
 
 @pytest.mark.parametrize("count", [0, 1, 16])
@@ -63,7 +71,8 @@ def test_any_number_of_gpus(count: int) -> None:
 def test_old_driver_counts_reserved_as_used() -> None:
     bench = Bench()
     bench.driver.memory_versions = (None,)
-    assert bench.read().devices[0].used_bytes == GB + GB // 2
+    device = bench.read().devices[0]
+    assert (device.used_bytes, device.reserved_bytes) == (GB + GB // 2, None)
 
 
 def test_one_memory_for_all_has_no_figures() -> None:
@@ -79,6 +88,9 @@ def values(device: Any) -> dict[str, Any]:
         "nvmlDeviceGetUtilizationRates": device.utilisation_percent,
         "nvmlDeviceGetTemperature": device.temperature_celsius,
         "nvmlDeviceGetPowerUsage": device.power_watts,
+        "nvmlDeviceGetClockInfo": device.core_clock_mhz,
+        "nvmlDeviceGetCurrentClocksEventReasons": device.throttle,
+        "nvmlDeviceGetPcieThroughput": device.pcie_send_bytes_per_second,
     }
 
 
@@ -86,7 +98,9 @@ def values(device: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("error", [NOT_SUPPORTED, LOST, UNKNOWN, OSError("no")])
 def test_one_failing_call_spoils_only_its_own_value(method: str, error: int | Exception) -> None:
     bench = Bench()
-    healthy = values(bench.read().devices[0])
+    bench.read()
+    healthy = values(bench.read().devices[0])  # By now both directions of traffic were read.
+    assert None not in healthy.values()
     bench.driver.failing[method] = error
     for _ in range(300):  # A minute with two readings a second, then more.
         device = bench.read(0.5).devices[0]
@@ -100,6 +114,50 @@ def test_one_failing_call_spoils_only_its_own_value(method: str, error: int | Ex
     for _ in range(240):
         device = bench.read(0.5).devices[0]
     assert values(device) == healthy
+
+
+SOUND = {
+    "nvmlDeviceGetMemoryInfo": GB,
+    "nvmlDeviceGetUtilizationRates": 98.0,
+    "nvmlDeviceGetTemperature": 71.0,
+    "nvmlDeviceGetPowerUsage": 342.0,
+    "nvmlDeviceGetClockInfo": 1980.0,
+    "nvmlDeviceGetCurrentClocksEventReasons": ("power limit",),
+    "nvmlDeviceGetPcieThroughput": 1000.0 * 1024,
+}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["nvmlInit", "nvmlShutdown", "nvmlDeviceGetCount", *METHODS]),
+            st.sampled_from([1, 2, 3, 4, 6, 9, 13, 15, 16, 18, 25, 999, OSError("no")]),
+            st.integers(0, 60),
+            st.integers(1, 60),
+        ),
+        max_size=8,
+    ),
+    st.integers(0, 16),
+)
+def test_whatever_fails_for_a_while_values_are_right_or_none_and_come_back(
+    spells: list[tuple[str, int | Exception, int, int]], count: int
+) -> None:
+    bench = Bench(count)
+    for tick in range(120):
+        bench.driver.failing = {
+            name: error for name, error, begin, length in spells if begin <= tick < begin + length
+        }
+        for index, device in enumerate(bench.read(0.5).devices):
+            for name, value in values(device).items():
+                right = (index + 1) * GB if name == "nvmlDeviceGetMemoryInfo" else SOUND[name]
+                assert value in (None, right)
+    bench.driver.failing = {}
+    for _ in range(int(RETRY_LAST_SECONDS) + 40):
+        reading = bench.read(1.0)
+    assert len(reading.devices) == count
+    for device in reading.devices:
+        assert None not in values(device).values()
 
 
 def test_both_process_lists_failing_is_not_no_processes() -> None:
@@ -181,6 +239,124 @@ def test_calls_are_spaced_by_their_cost() -> None:
     assert 55 <= count("nvmlDeviceGetTemperature") <= 61
     assert 55 <= count("nvmlDeviceGetPowerUsage") <= 61
     assert 10 <= count("nvmlDeviceGetComputeRunningProcesses") <= 30
+    assert 55 * 2 <= count("nvmlDeviceGetClockInfo") <= 61 * 2
+    assert 18 <= count("nvmlDeviceGetPcieThroughput") <= 2 * 13
+
+
+def test_traffic_is_counted_for_one_gpu_a_tick_and_rarer_the_more_it_costs() -> None:
+    bench = Bench(16)
+    plain = bench.driver.nvmlDeviceGetPcieThroughput
+
+    def slow(handle: Any, counter: int) -> int:
+        until = time.thread_time() + 0.002
+        while time.thread_time() < until:
+            pass
+        return plain(handle, counter)
+
+    bench.driver.nvmlDeviceGetPcieThroughput = slow  # type: ignore[method-assign]
+    bench.read()
+    per_tick = []
+    for _ in range(600):
+        before = bench.driver.calls.count("nvmlDeviceGetPcieThroughput")
+        reading = bench.read(0.1)
+        per_tick.append(bench.driver.calls.count("nvmlDeviceGetPcieThroughput") - before)
+    assert max(per_tick) == 1
+    # A round of 32 calls costs 64 ms and more, so the next is 25 s later at the earliest.
+    assert 2 * 32 <= sum(per_tick) <= 3 * 32
+    assert {device.pcie_send_bytes_per_second for device in reading.devices} == {1024_000.0}
+
+
+def test_slow_ticks_read_the_traffic_too() -> None:
+    bench = Bench()
+    for _ in range(3):
+        device = bench.read(3600).devices[0]
+    assert device.pcie_send_bytes_per_second == 1000 * 1024
+
+
+@pytest.mark.parametrize(
+    ("bits", "words"),
+    [
+        (0, ()),
+        (0x1, ()),
+        (0x60, ("temperature", "temperature (hardware)")),
+        (0x4 | 0x80 | 0x800, ("power limit", "power brake", "reason 0x800")),
+        (2**64 - 1, None),
+    ],
+)
+def test_reasons_of_the_clocks_are_words(bits: int, words: tuple[str, ...] | None) -> None:
+    bench = Bench()
+    bench.driver.reasons = bits
+    assert bench.read().devices[0].throttle == words
+
+
+def test_an_older_library_lacks_functions() -> None:
+    class Older(ScriptedDriver):
+        def __getattribute__(self, name: str) -> Any:
+            if "Mig" in name or "EventReasons" in name or "Pcie" in name:
+                raise AttributeError(name)
+            return super().__getattribute__(name)
+
+        def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: Any) -> int:
+            return 0x8
+
+    driver = Older()
+    device = Sampler(nvml=Nvml(lambda: driver)).read().devices[0]
+    assert device.throttle == ("hardware slowdown",)
+    assert (device.used_bytes, device.pcie_receive_bytes_per_second) == (GB, None)
+
+
+def test_a_split_gpu_is_its_instances() -> None:
+    bench = Bench(3)
+    bench.driver.split = {1: [1, 2, 3]}
+    devices = bench.read().devices
+    assert [(device.index, device.name) for device in devices] == [
+        (0, "NVIDIA Card 0"),
+        (1, "NVIDIA Card 1 MIG 1g"),
+        (2, "NVIDIA Card 1 MIG 2g"),
+        (3, "NVIDIA Card 1 MIG 3g"),
+        (4, "NVIDIA Card 2"),
+    ]
+    assert [device.used_bytes for device in devices] == [GB, GB, 2 * GB, 3 * GB, 3 * GB]
+    assert [device.total_bytes for device in devices[1:4]] == [6 * GB] * 3
+    assert [device.utilisation_percent for device in devices] == [98.0, None, None, None, 98.0]
+
+
+def test_instances_taken_apart_are_seen() -> None:
+    bench = Bench()
+    bench.driver.split = {0: [1, 2]}
+    assert len(bench.read().devices) == 2
+    bench.driver.split = {}
+    bench.driver.failing["nvmlDeviceGetMemoryInfo"] = 2  # What was an instance is no device now.
+    bench.read()
+    bench.driver.failing.clear()
+    seen = [bench.read(0.5) for _ in range(10)][-1]
+    assert [device.name for device in seen.devices] == ["NVIDIA Card 0"]
+
+
+def test_a_split_gpu_that_tells_nothing_shows_dashes() -> None:
+    bench = Bench()
+    bench.driver.split = {0: []}
+    bench.driver.failing = {"nvmlDeviceGetMemoryInfo": 4, "nvmlDeviceGetUtilizationRates": 3}
+    device = bench.read().devices[0]
+    assert (device.total_bytes, device.used_bytes, device.utilisation_percent) == (None,) * 3
+    assert device.temperature_celsius == 71.0
+
+
+@pytest.mark.parametrize("step", [-1e6, 1e6])
+def test_a_stepping_clock_leaves_nothing_standing(step: float) -> None:
+    bench = Bench()
+    before = bench.read()
+    bench.clock.now += step
+    temperatures = iter(range(20, 80))
+    bench.driver.nvmlDeviceGetTemperature = (  # type: ignore[method-assign]
+        lambda handle, sensor: next(temperatures)
+    )
+    readings = [bench.read(0.1) for _ in range(60)]
+    times = [before.at_seconds, *(reading.at_seconds for reading in readings)]
+    assert times == sorted(times)
+    assert len(set(times[1:])) == 60
+    seen = {reading.devices[0].temperature_celsius for reading in readings}
+    assert len(seen) >= 5
 
 
 def test_roles_names_and_processes_in_both_lists() -> None:
@@ -209,7 +385,9 @@ def test_roles_names_and_processes_in_both_lists() -> None:
         }
         assert found[child.pid].used_bytes == 3 * GB
         assert found[os.getpid()].used_bytes is None
-        assert found[child.pid].name == psutil.Process(child.pid).name()
+        assert found[child.pid].name == "Framedeck engine"
+        assert found[os.getpid()].name == "Framedeck"
+        assert found[os.getppid()].name == psutil.Process(os.getppid()).name()
         assert found[gone].name == f"process {gone}"
         assert reading.system.worker_rss_bytes > 1_000_000
     assert bench.read().system.worker_rss_bytes is None
@@ -277,3 +455,79 @@ def test_a_real_gpu_tells_its_memory() -> None:
     assert reading.devices
     assert reading.devices[0].total_bytes > GB
     assert 0 <= reading.devices[0].used_bytes <= reading.devices[0].total_bytes
+
+
+ALLOCATE = """
+import sys, torch
+torch.zeros(1, device="cuda")
+torch.cuda.synchronize()
+print("ready", flush=True)
+sys.stdin.readline()
+held = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
+torch.cuda.synchronize()
+print("holds", flush=True)
+sys.stdin.readline()
+"""
+NEAR = 32 * 2**20
+
+
+def smi(*fields: str) -> list[float]:
+    """What nvidia-smi says of the first GPU."""
+    command = ["nvidia-smi", "--id=0", f"--query-gpu={','.join(fields)}"]
+    told = subprocess.run(
+        [*command, "--format=csv,noheader,nounits"], capture_output=True, text=True, check=True
+    ).stdout
+    return [float(value) for value in told.strip().split(",")]
+
+
+def agreed() -> int:
+    """Compare with nvidia-smi and return bytes in use; what lies between two calls may differ."""
+    sampler = Sampler()
+    for _ in range(10):
+        device = sampler.read().devices[0]
+        used, reserved, total, temperature = smi(
+            "memory.used", "memory.reserved", "memory.total", "temperature.gpu"
+        )
+        if abs((device.used_bytes or 0) - used * 2**20) <= NEAR:
+            break
+        time.sleep(0.2)
+    assert device.used_bytes == pytest.approx(used * 2**20, abs=NEAR)
+    assert device.reserved_bytes == pytest.approx(reserved * 2**20, abs=NEAR)
+    assert device.total_bytes == pytest.approx(total * 2**20, abs=NEAR)
+    assert device.temperature_celsius == pytest.approx(temperature, abs=5)
+    return device.used_bytes
+
+
+@pytest.mark.gpu
+def test_figures_agree_with_nvidia_smi_at_rest_and_under_a_known_allocation() -> None:
+    agreed()
+    child = subprocess.Popen(
+        [sys.executable, "-c", ALLOCATE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        before = agreed()
+        child.stdin.write("\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == "holds\n"
+        assert agreed() - before == pytest.approx(2**30, abs=NEAR)
+        # In a container the driver tells ids of processes as they are outside of it.
+        held = Sampler().read().devices[0].processes
+        assert held is not None
+        mine = {item.pid: item.used_bytes for item in held}.get(child.pid)
+        assert mine is None or mine >= 2**30
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_tells_its_clocks_and_its_traffic() -> None:
+    sampler = Sampler()
+    sampler.read()
+    device = sampler.read().devices[0]
+    (core, memory) = smi("clocks.gr", "clocks.mem")
+    assert device.core_clock_mhz == pytest.approx(core, abs=600)
+    assert device.memory_clock_mhz == pytest.approx(memory, abs=600)
+    assert device.throttle is not None
+    assert device.pcie_receive_bytes_per_second is not None
+    assert device.pcie_send_bytes_per_second is not None

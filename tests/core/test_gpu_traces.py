@@ -67,6 +67,38 @@ def test_every_trace_that_ships_is_sound(name: str) -> None:
             assert held <= (at.values["used_mb"] or 0) + 1
 
 
+def story(name: str, at: float) -> tuple[dict[str, float | None], tuple[str, ...] | None]:
+    point = traces.load(traces.find(name)).gpus[0].at(at)
+    return dict(point.values), point.throttle
+
+
+@pytest.mark.parametrize("name", traces.shipped())
+def test_every_value_of_a_trace_that_ships_is_told(name: str) -> None:
+    for gpu in traces.load(traces.find(name)).gpus:
+        for at in gpu.points:
+            assert None not in at.values.values()
+            assert at.throttle is not None
+            assert at.processes
+
+
+def test_the_other_traces_tell_their_story() -> None:
+    leak = [story("leak-800mb-a-job", at)[0]["used_mb"] for at in range(0, 240, 30)]
+    assert leak == [2000 + 800 * job for job in range(8)]
+    held = traces.load(traces.find("llm-contention-16gb")).gpus[0].at(60).processes or {}
+    assert round((held["LM Studio"] or 0) / 1024, 1) == 5.2
+    spill, _ = story("spill-12gb", 60)
+    assert (spill["used_mb"] or 0) > 0.99 * 12288
+    assert (spill["pcie_receive_mb_s"] or 0) > 10_000
+    assert (spill["pcie_send_mb_s"] or 0) > 9_000
+    assert (spill["power"] or 0) < 80
+    stuck, _ = story("stuck-decode", 200)
+    assert (stuck["utilisation"], stuck["used_mb"]) == (0, 14180)
+    slow = [story("slow-decode", at) for at in range(52, 140)]
+    assert all("temperature" in (throttle or ()) for _, throttle in slow)
+    assert all((values["utilisation"] or 0) > 20 for values, _ in slow)
+    assert story("slow-decode", 40)[1] != ("temperature", "temperature (hardware)")
+
+
 def test_the_wan_trace_has_its_figures() -> None:
     clock = Clock()
     sampler = sampler_of(traces.find("wan-i2v-24gb"), clock)
@@ -114,12 +146,48 @@ def test_processes_have_names_and_the_worker_is_ours(tmp_path: Path) -> None:
     found = read(sampler_of(path, clock, os.getppid())).processes
     assert found is not None
     listed = {item.name: (item.role, item.used_bytes) for item in found if item.pid >= FIRST_PID}
-    assert listed == {"LM Studio": (Role.OTHER, 500 * MB), "game": (Role.OTHER, None)}
+    assert listed == {"LM Studio": (Role.LLM, 500 * MB), "game": (Role.OTHER, None)}
     (ours,) = (item for item in found if item.pid < FIRST_PID)
     assert (ours.pid, ours.role, ours.used_bytes) == (os.getppid(), Role.WORKER, 300 * MB)
     # Without a worker nobody holds its part.
     again = read(sampler_of(path, clock)).processes or ()
     assert {item.name for item in again} == {"LM Studio", "game"}
+
+
+def test_the_new_values_are_read_and_may_be_left_out(tmp_path: Path) -> None:
+    clock = Clock()
+    more = {
+        "reserved_mb": 320,
+        "core_clock": 1800,
+        "memory_clock": 9500,
+        "pcie_receive_mb_s": 12000,
+        "pcie_send_mb_s": 30,
+        "throttle": ["temperature", "power limit"],
+    }
+    held = {"ComfyUI :8189": 100, "LM Studio": 5, "Ollama": 6, "desktop": 7, "game": 8}
+    path = written(tmp_path, point(0, processes=held, **more), point(10), point(20, throttle=[]))
+    sampler = sampler_of(path, clock)
+    read(sampler)
+    found = read(sampler)
+    assert found.reserved_bytes == 320 * MB
+    assert (found.core_clock_mhz, found.memory_clock_mhz) == (1800.0, 9500.0)
+    assert found.throttle == ("power limit", "temperature")
+    assert found.pcie_receive_bytes_per_second == 12000 * MB
+    assert found.pcie_send_bytes_per_second == 30 * MB
+    assert {item.name: (item.role, item.port) for item in found.processes or ()} == {
+        "ComfyUI :8189": (Role.COMFYUI, 8189),
+        "LM Studio": (Role.LLM, 1234),
+        "Ollama": (Role.LLM, 11434),
+        "desktop": (Role.DESKTOP, None),
+        "game": (Role.OTHER, None),
+    }
+    clock.now += 10
+    read(sampler)
+    found = read(sampler)
+    assert (found.reserved_bytes, found.core_clock_mhz, found.throttle) == (None, None, None)
+    assert found.pcie_send_bytes_per_second is None
+    clock.now += 10
+    assert read(sampler).throttle == ()
 
 
 @pytest.mark.parametrize("count", [0, 16])
@@ -139,6 +207,14 @@ def test_any_number_of_gpus(tmp_path: Path, count: int) -> None:
         ([point(0, math.inf)], "points[0].used_mb must be a number"),
         ([point(0, -1)], "must not be negative"),
         ([point(0, 30000)], "more than the total"),
+        ([point(0), point(1, 24000, reserved_mb=600)], "points[1].reserved_mb leaves too little"),
+        ([point(0, core_clock=math.nan)], "points[0].core_clock must be a number"),
+        ([point(0, pcie_send_mb_s=-3)], "points[0].pcie_send_mb_s must not be negative"),
+        ([point(10**400)], "points[0].at must not be more than"),
+        ([{**point(0), "utilisation": 101}], "points[0].utilisation must not be more than 100"),
+        ([point(0, throttle="temperature")], "points[0].throttle must be a list of"),
+        ([point(0, throttle=["tired"])], "points[0].throttle must be a list of: clock setting"),
+        ([point(0), None, point(2)], "points[1] must be an object"),
         ([point(0, processes=[1])], "processes must be an object"),
         ([point(0, processes={"a": "b"})], "processes.a must be a number"),
         ([{"used_mb": 3}], "points[0].at"),
@@ -175,7 +251,7 @@ import app.gui
 plain = app.gui.Program._screenshot
 def shot(self):
     panels = self.window.panels
-    print("track:", panels.timeline._tracks.currentText(), flush=True)
+    print("track:", panels.timeline._head.tracks.currentText(), flush=True)
     print("notice:", panels.notice.text(), flush=True)
     plain(self)
 app.gui.Program._screenshot = shot

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from core.history import History
 
 CAPACITY = 512
-value = st.one_of(st.none(), st.floats(-1e12, 1e12))
+value = st.one_of(st.none(), st.floats(-(2.0**40), 2.0**40, width=32))
 script = st.lists(st.tuples(st.floats(1e-3, 50.0), value, value), max_size=1400)
 
 
@@ -123,6 +123,58 @@ def test_a_part_drawn_alone_stands_on_the_grid_of_the_whole() -> None:
     inside = np.isin(whole.at_seconds, part.at_seconds)
     assert np.count_nonzero(inside) >= 29
     np.testing.assert_array_equal(whole.high[inside][1:-1], part.high[1:-1][: inside.sum() - 2])
+
+
+def test_whole_pages_stay_exact() -> None:
+    history = History(1)
+    amounts = [4096 * pages for pages in (1, 3, 2**24 - 1, 2**24, 2**23 + 12345)]
+    for number, amount in enumerate(amounts):
+        history.append(float(number), (amount,))
+    assert history.samples(0, 9)[1][:, 0].tolist() == amounts
+
+
+@settings(deadline=None, max_examples=60)
+@given(script, script, st.integers(1, 60))
+def test_what_is_put_before_is_as_if_it_had_come_first(
+    early: list[tuple[float, float | None, float | None]],
+    late: list[tuple[float, float | None, float | None]],
+    columns: int,
+) -> None:
+    history, kept = filled(late)
+    first = kept[0, 0] if len(kept) else 0.0
+    rows = np.array([[math.nan if v is None else v for v in row] for row in early])
+    rows = rows.reshape(-1, 3)
+    times = first - 1.0 - np.cumsum(rows[::-1, 0])[::-1]
+    room = CAPACITY - len(kept) if len(late) <= CAPACITY else 0
+    wanted = rows[len(rows) - min(room, len(rows)) :, 1:]
+    assert history.prepend(times, rows[:, 1:]) == len(wanted)
+    all_times = np.concatenate([times[len(times) - len(wanted) :], kept[:, 0]])
+    all_rows = np.concatenate([wanted, kept[:, 1:]])
+    if not len(all_times):
+        return
+    found = history.samples(all_times[0], all_times[-1])
+    np.testing.assert_array_equal(found[0], all_times)
+    np.testing.assert_array_equal(found[1], all_rows)
+    drawn = history.query(all_times[0], all_times[-1], columns)
+    np.testing.assert_array_equal(np.fmin.reduce(drawn.low), np.fmin.reduce(all_rows))
+    np.testing.assert_array_equal(np.fmax.reduce(drawn.high), np.fmax.reduce(all_rows))
+    # And what comes afterwards goes round as ever.
+    for number in range(3 * CAPACITY // 2):
+        history.append(all_times[-1] + 1 + number, (float(number), None))
+    drawn = history.query(-1e9, 1e9, columns)
+    assert np.fmax.reduce(drawn.high)[0] == 3 * CAPACITY // 2 - 1
+    assert np.fmin.reduce(drawn.low)[0] == CAPACITY // 2
+
+
+def test_an_older_past_with_bad_times_keeps_what_is_usable() -> None:
+    history = History(1, 64)
+    history.append(10.0, (7.0,))
+    times = np.array([1.0, math.nan, 3.0, 2.0, 5.0, 10.0, 11.0, -math.inf])
+    assert history.prepend(times, np.arange(8.0).reshape(-1, 1)) == 3
+    found = history.samples(0.0, 20.0)
+    assert found[0].tolist() == [1.0, 3.0, 5.0, 10.0]
+    assert found[1][:, 0].tolist() == [0.0, 2.0, 4.0, 7.0]
+    assert history.prepend(np.empty(0), np.empty((0, 1))) == 0
 
 
 @pytest.mark.parametrize("later", [10.0, 9.0, math.nan, -math.inf])

@@ -17,6 +17,7 @@ import pytest
 from core.errors import Category, ProblemError
 from core.jobs import Job
 from core.ledger import Ledger
+from core.ledger.schema import VERSION
 from core.queue import Group
 
 
@@ -171,7 +172,7 @@ def test_a_newer_ledger_is_refused_and_left_byte_for_byte(tmp_path: Path, in_the
     path = tmp_path / "ledger.sqlite"
     filled(path, 10)
     newer = sqlite3.connect(path)
-    newer.execute("PRAGMA user_version = 2")
+    newer.execute(f"PRAGMA user_version = {VERSION + 1}")
     folder = path.parent
     if in_the_log:
         folder = tmp_path / "copy"

@@ -25,6 +25,7 @@ from core.errors import Category, Problem
 from tests.widgets.samples import recipe
 from widgets import theme
 from widgets.compose import ComposePanel
+from widgets.forecast import Gauge
 
 # Qt says so of every window on a display without a window manager.
 pytestmark = pytest.mark.qt_log_ignore("propagateSizeHints", extend=True)
@@ -290,10 +291,48 @@ def test_a_short_panel_scrolls_and_keeps_its_button(panel, qtbot) -> None:
 
 
 def test_the_estimate_box(panel) -> None:
-    panel.set_estimate("Fits this card", "success")
-    assert panel._estimate.isVisible()
-    panel.set_estimate("")
-    assert not panel._estimate.isVisible()
+    box = panel.forecast
+    assert not box.isVisible()
+    gauge = Gauge(14.4, 14.9, 15.6, 21.6)
+    box.show_forecast("Fits this card", "About 3:41", "", "success", gauge)
+    assert box.isVisible()
+    assert box.words() == "Fits this card\nAbout 3:41"
+    assert box._bar.isVisible()
+    box.show_forecast("", "About 3:41")
+    assert box.words() == "About 3:41"
+    assert not box._bar.isVisible()
+    box.show_forecast("")
+    assert not box.isVisible()
+
+
+@pytest.mark.parametrize(
+    ("gauge", "tone"),
+    [
+        (Gauge(4, 5, 6, 10), "success"),
+        (Gauge(4, 5, 6, 5.5), "warning"),
+        (Gauge(4, 5, 6, 3, measured=5.5), "danger"),
+    ],
+)
+def test_the_bar_shows_the_band_and_the_end_of_memory(panel, gauge: Gauge, tone: str) -> None:
+    panel.forecast.show_forecast("Words", "Source", "", tone, gauge)
+    QApplication.processEvents()
+    bar = panel.forecast._bar
+    colours = theme.of(bar)
+    picture = bar.grab().toImage()
+    full = max(gauge.high, gauge.room)
+
+    def at(share: float, y: int) -> str:
+        x = min(bar.width() - 1, round(share * bar.width()))
+        return picture.pixelColor(round(x * picture.devicePixelRatio()), y).name()
+
+    middle = picture.height() // 2
+    assert at(gauge.low / full / 2, middle) == colours.tone(tone)
+    if gauge.room < gauge.high:
+        assert at(gauge.room / full, 0) == colours.text
+    else:
+        assert at(0.95, middle) == colours.border
+    if gauge.measured:
+        assert at(gauge.measured / full, 0) == colours.link
 
 
 CUT = """
@@ -309,7 +348,12 @@ cut = []
 for width in (250, 315, 420):
     panel = ComposePanel([recipe()])
     panel.edit("job", "starter", {"prompt": "x", "width": 9})
-    panel.set_estimate("Fits this card, peak 14.9 of 21.6 GB", "success")
+    panel.forecast.show_forecast(
+        "Fits this card · peak 14.9 GB (14.4 – 15.6 GB) of 21.6 GB free",
+        "About 3:41 (3:30 – 3:55) · from 12 runs",
+        "Last run: peak 14.7 GB (forecast 14.9 GB) in 3:40 (3:41)",
+        "success",
+    )
     panel.resize(width, 700)
     panel.show()
     for _ in range(5):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from PySide6.QtWidgets import QApplication
 
@@ -83,3 +85,25 @@ def test_tiles_fit_any_width(tiles: TilesPanel, size: tuple[int, int]) -> None:
     for tile in seen:
         assert tiles.rect().contains(tile.geometry()), tile.name
         assert tile.width() >= 90
+
+
+def test_the_tip_of_the_load_says_what_holds_the_gpu_back(tiles: TilesPanel) -> None:
+    load = tiles.tiles[3]
+    slow = replace(
+        card(used=GB), core_clock_mhz=900.0, memory_clock_mhz=9751.0, throttle=("temperature",),
+        pcie_receive_bytes_per_second=10.4 * GB, pcie_send_bytes_per_second=0.0,
+        reserved_bytes=GB // 2,
+    )  # fmt: skip
+    tiles.update_reading(reading(START, slow))
+    assert load.toolTip().split("\n") == [
+        "GPU load: 98 %",
+        "Clock: 900 MHz, of its memory 9751 MHz",
+        "Held back by: temperature",
+        "From main memory: 10.4 GB a second, to it: 0.0 GB",
+    ]
+    assert tiles.tiles[0].toolTip().endswith("reserved by the driver: 0.50 GB")
+    tiles.update_reading(reading(START, replace(slow, throttle=())))
+    assert "Held back by: nothing" in load.toolTip()
+    tiles.update_reading(reading(START, card(used=GB)))
+    assert f"Held back by: {DASH}" in load.toolTip()
+    assert f"From main memory: {DASH} a second, to it: {DASH}" in load.toolTip()

@@ -17,9 +17,11 @@ from core.gpu.readings import Reading, SystemReading
 from core.jobs import Phase
 from tests.widgets.memory_samples import GB, card, reading
 from widgets import theme, timeline_view
-from widgets.timeline import RANGES, SHORTEST_SPAN, TimelinePanel
+from widgets.timeline import MARGIN, SHORTEST_SPAN, TimelinePanel
 from widgets.timeline_axes import BOTTOM, FUTURE, HEADROOM, LEFT, RIGHT, STRIP, time_ticks
-from widgets.timeline_data import SYSTEM, Bands, ago, gigabytes, nice_step
+from widgets.timeline_bands import Bands
+from widgets.timeline_data import SYSTEM, ago, gigabytes, nice_step
+from widgets.timeline_head import ALL, RANGES
 from widgets.timeline_paint import Curve
 from widgets.timeline_view import TimelineView
 
@@ -137,7 +139,7 @@ def test_areas_of_a_gpu(panel: TimelinePanel, tokens: theme.Tokens) -> None:
     assert nearest(look.colour(at, 4.0), tokens) == "series_panel"
     assert nearest(look.colour(at, 9.0), tokens) == "series_worker"
     assert nearest(look.colour(at, 15.0), tokens) == "panel"
-    assert panel._title.text() == "Memory, GB"
+    assert panel._head.title.text() == "Memory, GB"
 
 
 def test_areas_are_as_high_as_their_memory(panel: TimelinePanel, tokens: theme.Tokens) -> None:
@@ -243,8 +245,8 @@ def test_without_a_gpu_it_is_main_memory_and_says_so(
     assert nearest(look.colour(at, 5.0), tokens) == "series_panel"
     assert nearest(look.colour(at, 8.0), tokens) == "series_worker"
     assert nearest(look.colour(at, 11.0), tokens) == "panel"
-    assert panel._title.text() == "System memory (no NVIDIA GPU found)"
-    assert panel._tracks.isHidden()
+    assert panel._head.title.text() == "System memory (no NVIDIA GPU found)"
+    assert panel._head.tracks.isHidden()
 
 
 def test_memory_that_nobody_owns_is_not_shown_as_the_engines(
@@ -311,6 +313,8 @@ def test_the_readout_names_values_at_that_instant(panel: TimelinePanel) -> None:
         ("series_worker", "Engine: 6.0 GB"),
         ("series_panel", "Other programs: 4.0 GB"),
         ("series_other", "Rest: 2.0 GB"),
+        ("", "    python: 6.0 GB"),
+        ("", "    game: 4.0 GB"),
         ("", "load 98 % · 71 °C · 342 W"),
         ("phase_sample", "Scene 1 · sample"),
     ]
@@ -464,7 +468,7 @@ def test_a_drag_moves_the_time_along_with_the_mouse(panel: TimelinePanel) -> Non
     drag(panel.view, place, -400)
     assert panel.following
     drag(panel.view, place, 60)
-    panel._now.click()
+    panel._head.now.click()
     assert panel.following
     start = panel._times()[0]
     turn(panel.view, place, QPoint(120, 0))
@@ -475,22 +479,23 @@ def test_a_drag_moves_the_time_along_with_the_mouse(panel: TimelinePanel) -> Non
 
 def test_ranges(panel: TimelinePanel) -> None:
     fill(panel, lambda at: reading(at, card()))
-    for button, (_, seconds) in zip(panel._ranges, RANGES, strict=True):
+    for button, (_, seconds) in zip(panel._head.ranges, RANGES, strict=True):
         button.click()
-        assert panel._times()[0] == pytest.approx(START + 300 - seconds)
-        assert [other.isChecked() for other in panel._ranges].count(True) == 1
+        shown = 300 * MARGIN if seconds == ALL else seconds
+        assert panel._times()[0] == pytest.approx(START + 300 - shown)
+        assert [other.isChecked() for other in panel._head.ranges].count(True) == 1
         assert button.isChecked()
     panel.set_span(77.0)
-    assert not any(button.isChecked() for button in panel._ranges)
+    assert not any(button.isChecked() for button in panel._head.ranges)
 
 
 def test_several_gpus_can_be_chosen(panel: TimelinePanel, tokens: theme.Tokens) -> None:
     fill(panel, lambda at: reading(at, *(card(index) for index in range(16))), 60.0)
-    assert panel._tracks.isVisible()
-    assert panel._tracks.count() == 17
-    assert panel._tracks.itemText(3) == "GPU 3 · RTX 3"
-    panel._tracks.setCurrentIndex(16)
-    panel._tracks.activated.emit(16)
+    assert panel._head.tracks.isVisible()
+    assert panel._head.tracks.count() == 17
+    assert panel._head.tracks.itemText(3) == "GPU 3 · RTX 3"
+    panel._head.tracks.setCurrentIndex(16)
+    panel._head.tracks.activated.emit(16)
     assert nearest(Look(panel).colour(START + 50, 2.0), tokens) == "series_other"
     assert panel.view.track is panel._past.tracks[SYSTEM]
 

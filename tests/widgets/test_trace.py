@@ -134,13 +134,13 @@ def test_one_window_an_attempt(panel: TimelinePanel) -> None:
     assert [band.phase for band in second.trace.bands] == [Phase.LOAD]
     shut(window)
     assert opened(panel) == [second]
-    assert [w.trace.bands[0].start for w in panel._traces.values()] == [START + 41]
+    assert [w.trace.bands[0].start for w in panel._traces.windows.values()] == [START + 41]
 
 
 def test_a_window_that_was_closed_opens_anew(panel: TimelinePanel) -> None:
     shut(trace_of(panel))
     assert opened(panel) == []
-    assert panel._traces == {}
+    assert panel._traces.windows == {}
     assert trace_of(panel).isVisible()
 
 
@@ -213,8 +213,8 @@ def test_a_running_job_is_followed(panel: TimelinePanel) -> None:
 
 def test_a_past_that_is_forgotten_says_so(panel: TimelinePanel) -> None:
     track = panel._past.tracks[0]
-    track.history = History(6)
-    track.history.append(START + 500, (1.0,) * 6)
+    track.history = History(8)
+    track.history.append(START + 500, (1.0,) * 8)
     window = trace_of(panel)
     assert window._stack.currentWidget() is window._empty
     assert "no longer kept" in window._empty.text()
@@ -299,7 +299,7 @@ def test_memory_without_owners_is_saved_without_them(panel: TimelinePanel) -> No
     window = trace_of(panel)
     assert window.windowTitle() == "Memory of a job"
     lines = window.trace.csv().splitlines()
-    assert lines[1] == f"1.000,decode,{9 * GB},,,,98.0,71.0,"
+    assert lines[1] == f"1.000,decode,{9 * GB},,,,,,98.0,71.0,"
     assert not math.isnan(window.trace.peak[1])
 
 

@@ -1,1 +1,1 @@
-"""Driving ComfyUI servers: graphs in, verified files out."""
+"""ComfyUI: servers of the user's, driven over HTTP and WebSocket."""

@@ -1,0 +1,301 @@
+"""What a job will take, shown in Compose; what it took, beside that; and what is unusual."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+from PySide6.QtCore import QObject, Signal
+
+from app.controller import Controller
+from app.panels import Panels
+from core.events import Failed, Finished, Stopped
+from core.gpu.advice import Need
+from core.gpu.readings import DeviceReading, Reading, Role
+from core.jobs import Job, Value
+from core.statistics import baseline, forecast
+from core.statistics import formula as formulas
+from core.statistics.forecast import Forecast, Model, Verdict
+from core.statistics.formula import Family, Formula
+from core.statistics.runs import Asked, Run, asked_of, run_of
+from core.units import MEGABYTE
+from widgets.forecast import Gauge
+
+FIRST_ROWS = 100
+"""How many of the latest ended jobs are read at the start; later ones are added as they end."""
+COMPARED = 2 * baseline.MOST
+CHANGE_BYTES = 64 * MEGABYTE
+"""Free memory that changed by less than this changes nothing in the words."""
+
+_TONES = MappingProxyType(
+    {
+        Verdict.FITS: "success",
+        Verdict.TIGHT: "warning",
+        Verdict.NOT_NOW: "danger",
+        Verdict.NEVER: "danger",
+        Verdict.UNKNOWN: "",
+    }
+)
+
+Room = tuple[float | None, float | None]
+"""Free and total bytes."""
+
+
+class Forecasts(QObject):
+    """Shows a forecast for what the form holds, and learns from every run that ends.
+
+    Learning happens beside the window, once for each recipe and settings and
+    again after a run; asking what was learnt takes microseconds.
+
+    Signals:
+        need: A `core.gpu.advice.Need` of what the form holds; None when it is
+            not known, or takes no GPU.
+    """
+
+    need = Signal(object)
+
+    def __init__(self, controller: Controller, panels: Panels, parent: QObject) -> None:
+        super().__init__(parent)
+        self._controller = controller
+        self._compose, self._notice = panels.compose, panels.notice
+        self._runs: list[Run] | None = None
+        self._files: dict[str, str] = {}
+        self._models: dict[tuple[object, ...], Model] = {}
+        self._formula: Formula | None = None
+        self._families: dict[tuple[str, str], Family | None] = {}
+        self._learning: set[object] = set()
+        self._asked: Asked | None = None
+        self._begun = False
+        self._room: dict[bool, Room] = {True: (None, None), False: (None, None)}
+        self._expected: tuple[str, Forecast | None] = ("", None)
+        self._begun_with: Asked | None = None
+        self._measured: dict[tuple[object, ...], tuple[Run, Forecast | None]] = {}
+        self._compose.changed.connect(self._on_changed)
+        controller.reading.connect(self._on_reading)
+        controller.job_began.connect(self._on_began)
+        controller.job_ended.connect(self._on_ended)
+
+    # -- what comes in --------------------------------------------------------
+
+    def _on_changed(self, recipe_id: str, values: Mapping[str, Value]) -> None:
+        recipe = self._controller.recipes.get(recipe_id)
+        self._asked = None
+        if recipe is not None:
+            self._asked = asked_of(
+                recipe_id, recipe.family, recipe.model, values, self._controller.engine.name
+            )
+        self._show()
+
+    def _on_reading(self, reading: Reading) -> None:
+        if not self._begun:
+            # The form was filled before anybody listened.
+            self._begun = True
+            self._compose.announce()
+        room = {True: _card_room(reading), False: _main_room(reading)}
+        near = all(_near(room[key], self._room[key]) for key in room)
+        if not near:
+            self._room = room
+            self._show()
+
+    def _on_began(self, job: Job) -> None:
+        asked = asked_of(job.recipe, job.family, job.model, job.params, job.engine)
+        self._begun_with = asked
+        self._expected = job.id, self._forecast(asked) if asked is not None else None
+
+    def _on_ended(self, job: Job, ending: Finished | Stopped | Failed) -> None:
+        if isinstance(ending, Finished):
+            self._controller.guard(lambda: self._learn_from(job))
+
+    def _learn_from(self, job: Job) -> None:
+        row = self._controller.ledger.row(job.id)
+        run = run_of(row) if row is not None else None
+        if run is None or row is None:
+            return
+        earlier = [other for other in self._history() if other.job_id != job.id]
+        self._runs = [run, *earlier]
+        signature = run.asked.signature
+        # Also those that were learnt from this recipe's runs with other settings.
+        self._models = {k: v for k, v in self._models.items() if k[:-1] != signature[:-1]}
+        expected = self._expected[1] if self._expected[0] == job.id else None
+        self._begun_with = None
+        self._measured[signature] = run, expected
+        self._show()
+        if row.output is not None:
+            self._files[job.id] = row.output.recipe
+        mine = [o for o in self._runs if o.asked.recipe == run.asked.recipe][:COMPARED]
+        paths = [self._files.get(other.job_id, "") for other in mine]
+
+        def judge() -> Iterator[object]:
+            known = [with_facts(*pair) for pair in zip(mine, paths, strict=True)]
+            if known[0] is not None:
+                yield baseline.compare(known[0], [o for o in known[1:] if o is not None])
+
+        def tell(found: object) -> None:
+            assert isinstance(found, baseline.Comparison)
+            if found.slower is not None or found.higher is not None:
+                text = f"“{job.title}” was {baseline.in_words(found)}."
+                self._notice.show_text(text, kind="warning", key="baseline")
+
+        self._controller.run_aside(judge, "baseline", tell)
+
+    # -- what is known --------------------------------------------------------
+
+    def _history(self) -> list[Run]:
+        if self._runs is None:
+            rows = self._controller.ended_rows(FIRST_ROWS)
+            self._files = {r.job.id: r.output.recipe for r in rows if r.output is not None}
+            self._runs = [run for row in rows if (run := run_of(row)) is not None]
+        return self._runs
+
+    def _forecast(self, asked: Asked) -> Forecast | None:
+        """Return what is known now; what has to be learnt first is shown when it is."""
+        model = self._models.get(asked.signature)
+        if model is None:
+            runs = [run for run in self._history() if run.asked.recipe == asked.recipe]
+            if len(runs) >= forecast.RUNS_TO_FIT:
+                self._learn(asked)
+                return None
+            # A plain median of few: no work, and no numpy.
+            model = self._models[asked.signature] = forecast.model_of(runs, asked)
+        return model.forecast(asked) or self._cold_forecast(asked)
+
+    def _learn(self, asked: Asked) -> None:
+        signature = asked.signature
+        if signature in self._learning:
+            return
+        self._learning.add(signature)
+        runs = list(self._history())
+
+        def learn() -> Iterator[object]:
+            yield forecast.model_of(runs, asked)
+
+        def keep(model: object) -> None:
+            assert isinstance(model, Model)
+            self._learning.discard(signature)
+            if self._runs is not None and len(runs) != len(self._runs):
+                self._learn(asked)  # A run ended meanwhile.
+                return
+            self._models[signature] = model
+            begun = self._begun_with
+            if begun is not None and begun.signature == signature and self._expected[1] is None:
+                # The job began before this was learnt, and from what was known then.
+                self._expected = self._expected[0], model.forecast(begun)
+            self._show()
+
+        self._controller.run_aside(learn, "forecast", keep)
+
+    def _cold_forecast(self, asked: Asked) -> Forecast | None:
+        """Return what the formula says, where there is a GPU and the family is known."""
+        if self._room[True][1] is None:
+            return None
+        if self._formula is None:
+            self._formula = formulas.load()
+        key = asked.family, asked.model
+        if key not in self._families:
+            family = self._formula.family(asked.family, asked.model)
+            whole = family is not None and has_weights(asked.model, self._formula, family)
+            self._families[key] = family if whole else None
+        family = self._families[key]
+        return None if family is None else forecast.cold(self._formula, family, asked)
+
+    # -- what is shown --------------------------------------------------------
+
+    def _show(self) -> None:
+        asked, box = self._asked, self._compose.forecast
+        if asked is None:
+            box.show_forecast("")
+            self.need.emit(None)
+            return
+        found = self._forecast(asked)
+        self.need.emit(self._need_of(asked, found))
+        if found is None:
+            if asked.signature in self._models:
+                box.show_forecast("", forecast.NOTHING_KNOWN)
+            return
+        free, total = self._room[found.on_gpu]
+        judged = forecast.verdict(found.peak_bytes, free, total)
+        run, expected = self._measured.get(asked.signature, (None, None))
+        same = run is not None and _sizes(run.asked) == _sizes(asked)
+        gauge = None
+        if found.peak_bytes is not None:
+            band = found.peak_bytes
+            taken = run.peak_bytes if run is not None and same else None
+            room = total if judged is Verdict.NEVER else free
+            gauge = Gauge(band.low, band.median, band.high, room, taken)
+        box.show_forecast(
+            forecast.peak_words(found, judged, free, total),
+            forecast.source_words(found),
+            forecast.measured_words(run, expected) if run is not None and same else "",
+            _TONES[judged],
+            gauge,
+            forecast.tip_words(found),
+        )
+
+    def _need_of(self, asked: Asked, found: Forecast | None) -> Need | None:
+        recipe = self._controller.recipes.get(asked.recipe)
+        if found is None or recipe is None or found.peak_bytes is None or not found.on_gpu:
+            return None
+        band = found.peak_bytes
+        return Need(recipe.title, band.low, band.median, band.high)
+
+
+def _sizes(asked: Asked) -> tuple[int, ...]:
+    return asked.width, asked.height, asked.frames, asked.steps
+
+
+def _card_room(reading: Reading) -> Room:
+    """Return what is free for the engine on its card: what it holds itself counts as free."""
+    if not reading.devices:
+        return None, None
+    device = next((d for d in reading.devices if _held(d)), reading.devices[0])
+    if device.used_bytes is None or device.total_bytes is None:
+        return None, device.total_bytes
+    free = device.total_bytes - device.used_bytes - (device.reserved_bytes or 0) + _held(device)
+    return max(0, min(free, device.total_bytes)), device.total_bytes
+
+
+def _held(device: DeviceReading) -> int:
+    return sum(p.used_bytes or 0 for p in device.processes or () if p.role is Role.WORKER)
+
+
+def _main_room(reading: Reading) -> Room:
+    system = reading.system
+    free = system.total_bytes - system.used_bytes + (system.worker_rss_bytes or 0)
+    return min(free, system.total_bytes), system.total_bytes
+
+
+def _near(one: Room, other: Room) -> bool:
+    """Say whether two rooms read the same in words."""
+    for mine, theirs in zip(one, other, strict=True):
+        if (mine is None) is not (theirs is None):
+            return False
+        if mine is not None and theirs is not None and abs(mine - theirs) >= CHANGE_BYTES:
+            return False
+    return True
+
+
+def has_weights(model: str, formula: Formula, family: Family) -> bool:
+    """Say whether the folder `model` may hold weights of that family's size.
+
+    A small model of a large one's kind must not be taken for it, nor one that is
+    not there yet. A bare name cannot be looked at, and is believed.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        return bool(model) and not folder.is_absolute()
+    held = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    held += sum(path.stat().st_size for path in folder.rglob("*.bin"))
+    return held >= 0.4 * formula.weights_bytes(family)
+
+
+def with_facts(run: Run, path: str) -> Run | None:
+    """Return `run` with what made it, from the JSON beside its clip; None without that."""
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        made = {str(name): str(value) for name, value in data["made_with"].items()}
+        return replace(run, gpu=str(data["device"]), versions=made)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None

@@ -1,0 +1,125 @@
+"""One finished run as the statistics see it, and what sets two runs apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from core.jobs import JobState, Value
+from core.queue import JobRow
+
+SIZES = ("width", "height", "frames", "steps")
+_NOT_SETTINGS = frozenset({*SIZES, "prompt", "negative_prompt", "seed", "fps"})
+"""Parameters that no signature holds: sizes are features, the rest costs nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a run is asked for, as far as memory and time depend on it.
+
+    Attributes:
+        recipe: Id of the recipe.
+        family: Model family.
+        model: Folder or hash of the model.
+        instance: Which engine, such as "local" or "comfyui :8188".
+        options: Other settings by name, such as dtype, tiling, offload, guidance.
+    """
+
+    recipe: str
+    family: str
+    model: str
+    width: int
+    height: int
+    frames: int
+    steps: int
+    instance: str = "local"
+    options: Mapping[str, Value] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of one frame."""
+        return self.width * self.height
+
+    @property
+    def pixel_frames(self) -> int:
+        """Pixels of all frames."""
+        return self.pixels * self.frames
+
+    @property
+    def signature(self) -> tuple[object, ...]:
+        """Runs of one signature differ in size, frames and steps alone."""
+        options = tuple(sorted((name, str(value)) for name, value in self.options.items()))
+        return self.recipe, self.family, self.model, self.instance, options
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One finished run.
+
+    Attributes:
+        peak_bytes: Most memory it needed; None when nobody measured.
+        on_gpu: Whether `peak_bytes` is memory of a GPU, else main memory.
+        censored: The peak was read from outside on a server that keeps what it
+            once took: the need was at most that much.
+        spilled: It ran with a part of its memory in main memory, so its time says nothing.
+        versions: Of what ran it, by name, such as torch, driver, ComfyUI.
+    """
+
+    asked: Asked
+    seconds: float | None
+    peak_bytes: float | None
+    on_gpu: bool = True
+    censored: bool = False
+    spilled: bool = False
+    gpu: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    job_id: str = ""
+
+
+def asked_of(
+    recipe: str, family: str, model: str, values: Mapping[str, Value], instance: str = "local"
+) -> Asked | None:
+    """Return what complete `values` ask for; None where they have no size."""
+    sizes = [_whole(values.get(name, 1)) for name in SIZES]
+    if not values.get("width") or not values.get("height") or None in sizes:
+        return None
+    options = {name: value for name, value in values.items() if name not in _NOT_SETTINGS}
+    width, height, frames, steps = (size or 1 for size in sizes)
+    return Asked(recipe, family, model, width, height, frames, steps, instance, options)
+
+
+def _whole(value: Value) -> int | None:
+    try:
+        return max(1, int(value))
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def run_of(
+    row: JobRow,
+    *,
+    censored: bool = False,
+    gpu: str = "",
+    versions: Mapping[str, str] | None = None,
+) -> Run | None:
+    """Return a ledger's row as a run; None unless it is done and tells a size and a time."""
+    job = row.job
+    if row.state is not JobState.DONE or row.seconds is None:
+        return None
+    asked = asked_of(job.recipe, job.family, job.model, job.params, job.engine)
+    if asked is None:
+        return None
+    on_gpu = row.peak_vram_bytes is not None
+    peak = row.peak_vram_bytes if on_gpu else row.peak_rss_bytes
+    return Run(
+        asked, row.seconds, peak, on_gpu, censored and on_gpu, False, gpu, versions or {}, job.id
+    )
+
+
+def runs_of(rows: Iterable[JobRow]) -> list[Run]:
+    """Return the finished runs among `rows`."""
+    return [run for row in rows if (run := run_of(row)) is not None]

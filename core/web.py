@@ -1,0 +1,197 @@
+"""Ask a server for JSON, whatever it does: bounded in time and size, never sent elsewhere.
+
+The standard library's client is used because it follows no redirect, takes no
+proxy and no password from the environment, and lets every single wait for the
+network be cut to what is left of the time.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any, NoReturn
+from urllib.parse import SplitResult, urlsplit
+
+from core.errors import Category, Problem, ProblemError, invalid
+
+TIMEOUT_SECONDS = 5.0
+LARGEST_ANSWER = 4_000_000
+_CHUNK = 65_536
+
+
+def ask(
+    url: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    who: str = "The server",
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    largest: int = LARGEST_ANSWER,
+) -> Any:
+    """Return the JSON that a server answers with: GET, or POST when there is a body.
+
+    Args:
+        url: http or https.
+        body: What to POST, as JSON.
+        who: What a person calls the server; problems begin with it.
+        timeout_seconds: For all of it together.
+        largest: Most bytes that an answer may have.
+
+    Raises:
+        ProblemError: The server is not there, is too slow, refuses, sends
+            elsewhere, or answers with what is no JSON; or the URL is none.
+    """
+    # Not needed before there is a server to ask, and the window starts without it.
+    from http.client import HTTPException
+
+    place = parse(url)
+    where = f"{who} at {name_of(place)}"
+    try:
+        status, text = _exchange(place, body, monotonic() + timeout_seconds, largest)
+    except TimeoutError:
+        _fail(Category.TIMEOUT, f"{where} did not answer in time.")
+    except _TooLargeError:
+        _fail(Category.BAD_OUTPUT, f"{where} answers without end.")
+    except (OSError, HTTPException, UnicodeError) as error:
+        told = getattr(error, "verify_message", "") or getattr(error, "strerror", "")
+        words = told or str(error) or type(error).__name__
+        _fail(Category.NETWORK_ERROR, f"{where} cannot be asked: {words}.")
+    if 300 <= status < 400:
+        _fail(Category.NETWORK_ERROR, f"{where} sends elsewhere ({status}).")
+    if status != 200:
+        said = text[:200].decode("utf-8", "replace").strip()
+        raise RefusedError(status, where, said)
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        said = text[:200].decode("utf-8", "replace")
+        _fail(Category.BAD_OUTPUT, f"{where} answers with no JSON.", said)
+
+
+def parse(url: str) -> SplitResult:
+    """Return the parts of a server's address.
+
+    Raises:
+        ProblemError: It is no http or https address.
+    """
+    try:
+        place = urlsplit(url)
+        sound = place.scheme in ("http", "https") and place.hostname and place.port != 0
+    except ValueError:
+        sound = False
+    if not sound or not url.isascii() or any(sign <= " " for sign in url):
+        hint = "Write it like http://127.0.0.1:8188."
+        raise invalid("url", f"{url!r:.200} is no address of a server.", hint)
+    return place
+
+
+def name_of(place: SplitResult) -> str:
+    """Return host and port as a person reads them, without a password."""
+    return place.netloc.rpartition("@")[2]
+
+
+class RefusedError(ProblemError):
+    """A server answered with a status that is no success.
+
+    Attributes:
+        status: The HTTP status.
+    """
+
+    def __init__(self, status: int, where: str, said: str) -> None:
+        hint = "Check that the address is right and the server is up to date."
+        if status in (401, 403):
+            hint = "It wants a password or a token, which Framedeck does not have."
+        message = f"{where} refuses ({status})."
+        super().__init__(Problem(Category.NETWORK_ERROR, message, hint, said))
+        self.status = status
+
+
+class _TooLargeError(Exception):
+    pass
+
+
+class _Hurried(socket.socket):
+    """A socket on which no wait goes on after its deadline."""
+
+    def __init__(self, family: int, kind: int, proto: int, fileno: int, deadline: float) -> None:
+        super().__init__(family, kind, proto, fileno)
+        self._deadline = deadline
+
+    def recv_into(self, *args: Any, **more: Any) -> int:
+        self.settimeout(_left(self._deadline))
+        return super().recv_into(*args, **more)
+
+
+def _left(deadline: float) -> float:
+    left = deadline - monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _connect(place: SplitResult, deadline: float) -> socket.socket:
+    host = place.hostname or ""
+    port = place.port or (443 if place.scheme == "https" else 80)
+    plain = socket.create_connection((host, port), timeout=_left(deadline))
+    hurried: socket.socket
+    if place.scheme == "https":
+        hurried = _over_tls(plain, host, deadline)
+    else:
+        hurried = _Hurried(plain.family, plain.type, plain.proto, plain.detach(), deadline)
+    hurried.settimeout(max(0.01, deadline - monotonic()))
+    return hurried
+
+
+def _over_tls(plain: socket.socket, host: str, deadline: float) -> Any:
+    # Costs 4 MB, which is for those who have such a server.
+    import ssl
+
+    class HurriedTls(ssl.SSLSocket):
+        def recv_into(self, *args: Any, **more: Any) -> int:
+            self.settimeout(_left(deadline))
+            return super().recv_into(*args, **more)
+
+    context = ssl.create_default_context()
+    context.sslsocket_class = HurriedTls
+    try:
+        return context.wrap_socket(plain, server_hostname=host)
+    except BaseException:
+        plain.close()
+        raise
+
+
+def _exchange(
+    place: SplitResult, body: Mapping[str, Any] | None, deadline: float, largest: int
+) -> tuple[int, bytes]:
+    from http.client import HTTPConnection
+
+    connection = HTTPConnection(place.hostname or "", place.port)
+    connection.sock = _connect(place, deadline)
+    try:
+        path = (place.path or "/") + (f"?{place.query}" if place.query else "")
+        sent = None if body is None else json.dumps(body).encode()
+        headers = {"Accept": "application/json", "Host": name_of(place)}
+        if sent is not None:
+            headers["Content-Type"] = "application/json"
+        connection.request("GET" if sent is None else "POST", path, sent, headers)
+        with connection.getresponse() as response:
+            parts, size = [], 0
+            while part := response.read1(_CHUNK):
+                size += len(part)
+                if size > largest:
+                    raise _TooLargeError
+                parts.append(part)
+                _left(deadline)
+            return response.status, b"".join(parts)
+    finally:
+        connection.close()
+
+
+def _refuse(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number")
+
+
+def _fail(category: Category, message: str, details: str = "") -> NoReturn:
+    hint = "Check that it runs and that the address is right."
+    raise ProblemError(Problem(category, message, hint, details)) from None
