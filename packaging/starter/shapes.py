@@ -23,8 +23,8 @@ from pool import Pool
 READER_STEPS, READER_BATCH = 700, 128
 CHUNKS = 40
 
-DRAWN = 24
-"""Pictures drawn in each step."""
+DRAWN, DRAWN_CLIPS = 24, 5
+"""Pictures, or clips, drawn in each step."""
 
 TIMES = (999, 920, 840, 760, 680, 600, 520, 440)
 """Times at which a picture is drawn without learning, down to one chosen by chance."""
@@ -117,21 +117,23 @@ class Shown:
         self._reader.eval().requires_grad_(False).to(runs.device())
         self._signal, self._noise = signal, noise
 
-    def loss(self, unet: Any, text: Any, tokens: Any, draw: int) -> Any:
-        """Return the cross entropy of shapes in freshly drawn pictures.
+    def loss(self, unet: Any, text: Any, tokens: Any, draw: int, frames: int = 0) -> Any:
+        """Return the cross entropy of shapes in what is freshly drawn.
 
         Args:
-            unet: The image UNet, which learns.
+            unet: The UNet for images, or for clips, which learns.
             text: The text encoder, which learns.
             tokens: Turns texts into numbers.
             draw: Decides the captions.
+            frames: Draw clips of so many frames; 0 for single pictures.
         """
         import torch
         from torch.nn import functional
 
-        texts, wanted = _asked(draw)
-        states = text(tokens(texts))[0]
-        latents = torch.randn(DRAWN, parts.LATENT, 8, 8, device=states.device)
+        texts, wanted = _asked(draw, DRAWN_CLIPS if frames else DRAWN, clip=frames > 0)
+        states = text(tokens(texts))[0].repeat_interleave(frames or 1, 0)
+        length = (frames,) if frames else ()
+        latents = torch.randn(len(texts), parts.LATENT, *length, 8, 8, device=states.device)
         until = int(torch.randint(LATEST, EARLIEST, (1,)))
         times = [time for time in TIMES if time > until] + [until]
         for time, after in itertools.pairwise(times):
@@ -139,8 +141,11 @@ class Shown:
                 clean, noise = self._parted(latents, unet(latents, time, states).sample, time)
                 latents = self._signal[after] * clean + self._noise[after] * noise
         clean, _ = self._parted(latents, unet(latents, until, states).sample, until)
+        if frames:
+            clean = clean.transpose(1, 2).flatten(0, 1)
         seen = self._reader(clean + BLUR * torch.randn_like(clean))
-        return functional.cross_entropy(seen, torch.tensor(wanted, device=seen.device))
+        asked = torch.tensor(wanted, device=seen.device).repeat_interleave(frames or 1)
+        return functional.cross_entropy(seen, asked)
 
     def _parted(self, latents: Any, velocity: Any, time: int) -> tuple[Any, Any]:
         """Return the picture and the noise in `latents`, as foretold."""
@@ -148,13 +153,13 @@ class Shown:
         return signal * latents - noise * velocity, noise * latents + signal * velocity
 
 
-def _asked(draw: int) -> tuple[list[str], list[int]]:
+def _asked(draw: int, count: int, *, clip: bool) -> tuple[list[str], list[int]]:
     rng = np.random.default_rng((13, draw))
     texts: list[str] = []
     shapes: list[int] = []
-    while len(texts) < DRAWN:
+    while len(texts) < count:
         scene = scenes.draw(rng, pairs=0.0)
-        text = words.caption(scene, rng, clip=False)
+        text = words.caption(scene, rng, clip=clip)
         if text:
             texts.append(text)
             shapes.append(scenes.SHAPES.index(scene.things[0].shape))

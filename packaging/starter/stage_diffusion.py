@@ -17,7 +17,7 @@ from pool import USUAL, Pool
 from core.engines.local.starter import vocabulary_of
 
 IMAGE_STEPS, IMAGES = 1000, 32
-CLIP_STEPS, CLIPS, BESIDE = 8300, 4, 16
+CLIP_STEPS, CLIPS, BESIDE = 8900, 4, 16
 SHORT_STEPS, SHORT, WIDE = 8000, 6, 2.5
 """Motion is first learned from a few frames out of each clip, and more clips at once."""
 
@@ -26,6 +26,9 @@ EARLY_STEPS = 5500
 
 SHAPES_FROM, SHAPES_SHARE = 7000, 0.1
 """From this step on it counts too whether drawn pictures show the shape asked for."""
+
+FINISH_FROM, FINISH_SHARE, FINISH_CLIPS, FINISH_BESIDE = 8300, 0.15, 2, 8
+"""From this step on shapes are read in drawn clips; in pictures they are right by then."""
 
 ENDS_STEPS, ENDS = 1300, 32
 """The stage for clips begins with single pictures, most of them the last of a clip.
@@ -170,21 +173,26 @@ def train_clips(work: Path, steps: int = CLIP_STEPS, members: int = 1) -> None:
         if step < ENDS_STEPS:
             clean, texts = lesson.images(draw, ENDS, CHUNKS, ends=0.8)
             return lesson.loss(image, text, clean, texts, power=0.3)
-        clean, texts = lesson.images(draw, BESIDE, CHUNKS, ends=0.7 if early else 0.0)
-        beside = lesson.loss(image, text, clean, texts, power=0.4 if early else 1.0)
-        short = step < SHORT_STEPS and step % 4 > 0
-        clean, texts = lesson.clips(draw, CLIPS, CHUNKS, short=short)
+        finish = step >= FINISH_FROM
+        beside = FINISH_BESIDE if finish else BESIDE
+        clean, texts = lesson.images(draw, beside, CHUNKS, ends=0.7 if early else 0.0)
+        loss = 0.4 * lesson.loss(image, text, clean, texts, power=0.4 if early else 1.0)
+        short = finish or (step < SHORT_STEPS and step % 4 > 0)
+        clips = FINISH_CLIPS if finish else CLIPS
+        clean, texts = lesson.clips(draw, clips, CHUNKS, short=short)
         between = np.random.default_rng((4, draw)).choice(USUAL - 2, SHORT - 2, replace=False)
         seen = [0, *sorted(int(n) + 1 for n in between), USUAL - 1] if short else None
         with numbered(unet, seen):
             clean = clean[:, :, seen] if seen else clean
-            loss = lesson.loss(unet, text, clean, texts, power=0.25 if early else 0.6)
+            loss = loss + lesson.loss(unet, text, clean, texts, power=0.25 if early else 0.6)
+            if finish:
+                return loss + FINISH_SHARE * shown.loss(unet, text, lesson.tokens, draw, SHORT)
         if step >= SHAPES_FROM:
             loss = loss + SHAPES_SHARE * shown.loss(image, text, lesson.tokens, draw)
-        return loss + 0.4 * beside
+        return loss
 
     models = {"unet": unet, "text": text}
-    runs.Run("clip", work, models, loss_of, steps, 1.5e-3, 0.997, members).train()
+    runs.Run("clip", work, models, loss_of, steps, 1.5e-3, 0.99, members).train()
 
 
 @contextlib.contextmanager
