@@ -120,7 +120,11 @@ class MainWindow(QMainWindow):
         app = QApplication.instance()
         assert isinstance(app, QApplication)
         apply(app, mode)
-        self.settings = replace(self.settings, theme=mode)
+        self.keep(theme=mode)
+
+    def keep(self, **changed: object) -> None:
+        """Take new values of settings; they are written soon."""
+        self.settings = replace(self.settings, **changed)  # type: ignore[arg-type]
         self._touch()
 
     def _touch(self, *_: object) -> None:

@@ -14,10 +14,11 @@ from app.advice import AdviceDesk
 from app.controller import Controller
 from app.forecasts import Forecasts
 from app.models import OwnModels
+from app.timeline_wiring import TimelineDesk
 from app.window import MainWindow
 from core.engines.base import Released
 from core.errors import Category, Problem, ProblemError
-from core.events import Event, Failed, Finished, Noted, PhaseStarted, Stopped
+from core.events import Event, Failed, Finished, Noted, Stopped
 from core.gpu.readings import Reading, Role
 from core.jobs import Job, JobState
 from core.places import Places
@@ -42,11 +43,17 @@ class Wiring(QObject):
         self._places = places
         self._looking_back = False
         self._advice = AdviceDesk(self._panels.notice, controller.run_aside, self)
+        self._timeline = TimelineDesk(controller, self._panels.timeline, self)
+        self._timeline.restore(window.settings.timeline)
+        self._panels.timeline.choices_changed.connect(
+            lambda _: window.keep(timeline=self._timeline.choices())
+        )
         self._connect_requests()
         self._connect_facts()
         self._connect_menus()
         self._forecasts = Forecasts(controller, self._panels, self)
         self._forecasts.need.connect(self._advice.set_need)
+        self._forecasts.expected.connect(self._timeline.set_expected)
 
     # -- requests -----------------------------------------------------------
 
@@ -265,15 +272,10 @@ class Wiring(QObject):
         self._panels.stage.apply(event, self._controller.engine.ring)
         self._panels.queue.apply(event)
         match event:
-            case PhaseStarted(job_id=job_id, phase=phase, at_seconds=at):
-                running = self._controller.running
-                self._panels.timeline.phase(job_id, running.title if running else "", phase, at)
             case Noted(text=text):
                 self._panels.notice.show_text(text, key="note")
 
     def _on_job_ended(self, job: Job, ending: Finished | Stopped | Failed) -> None:
-        outcome = type(ending).__name__.lower()
-        self._panels.timeline.job_ended(job.id, ending.at_seconds, outcome)
         self._panels.tiles.job_ended(job.id)
         on_stage = self._panels.stage.job_id() == job.id
         match ending:
@@ -311,7 +313,6 @@ class Wiring(QObject):
         self._panels.notice.show_text(freed_text(released), kind="success", key="freed")
 
     def _on_reading(self, reading: Reading) -> None:
-        self._panels.timeline.append(reading)
         self._panels.top.set_free_text("Free VRAM" if reading.devices else "Free memory")
         self._panels.tiles.update_reading(reading)
         self._panels.status.set_memory(panel_text(reading))
