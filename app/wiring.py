@@ -15,6 +15,7 @@ from app.controller import Controller
 from app.forecasts import Forecasts
 from app.models import OwnModels
 from app.timeline_wiring import TimelineDesk
+from app.traces import TraceDesk
 from app.window import MainWindow
 from core.engines.base import Released
 from core.errors import Category, Problem, ProblemError
@@ -51,6 +52,7 @@ class Wiring(QObject):
         self._connect_requests()
         self._connect_facts()
         self._connect_menus()
+        self._traces = TraceDesk(controller, window, self)
         self._forecasts = Forecasts(controller, self._panels, self)
         self._forecasts.need.connect(self._advice.set_need)
         self._forecasts.expected.connect(self._timeline.set_expected)

@@ -338,6 +338,13 @@ class TimelinePanel(QWidget):
         key = self._key
         self._traces.open(band, self._past.tracks.get(key) if key is not None else None)
 
+    def open_job(self, job_id: str) -> bool:
+        """Show the newest trace of a job of this session; say whether there is one."""
+        band = self._past.bands.newest_of(job_id)
+        if band is not None:
+            self.open_trace(band)
+        return band is not None
+
     def _open_some_trace(self) -> None:
         """Show the trace of the band at the mouse's time, or else of the newest band."""
         band, now = None, self._past.now

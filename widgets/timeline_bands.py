@@ -60,6 +60,11 @@ class Bands:
         """The band that began last."""
         return self._bands[-1] if self._bands else None
 
+    def newest_of(self, job_id: str) -> Band | None:
+        """Return the newest band of a job of this session."""
+        mine = (band for band in reversed(self._bands) if band.job_id == job_id)
+        return next((band for band in mine if not band.attempt), None)
+
     def of_run(self, run: int) -> list[Band]:
         """Return the phases of one attempt at a job, oldest first."""
         return [band for band in self._bands if band.run == run]
