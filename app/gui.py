@@ -176,7 +176,9 @@ class Program(QObject):
 
         controller = self._controller
         assert controller is not None
-        sampler, trace = sampler_for(self._options.gpu_trace, lambda: controller.engine.pid)
+        sampler, trace = sampler_for(
+            self._options.gpu_trace, lambda: controller.engine.pid, by_jobs=True
+        )
         if trace is not None:
             self.window.panels.notice.show_text(
                 f"GPU readings are simulated: {trace.title}. {trace.about}", key="simulated"

@@ -13,6 +13,7 @@ from PySide6.QtWidgets import QFileDialog
 from app.advice import AdviceDesk
 from app.controller import Controller
 from app.forecasts import Forecasts
+from app.leaks import LeakDesk
 from app.models import OwnModels
 from app.timeline_wiring import TimelineDesk
 from app.traces import TraceDesk
@@ -44,6 +45,7 @@ class Wiring(QObject):
         self._places = places
         self._looking_back = False
         self._advice = AdviceDesk(self._panels.notice, controller.run_aside, self)
+        self._leaks = LeakDesk(controller, self._panels, self._on_free, self)
         self._timeline = TimelineDesk(controller, self._panels.timeline, self)
         self._timeline.restore(window.settings.timeline)
         self._panels.timeline.choices_changed.connect(
@@ -284,7 +286,7 @@ class Wiring(QObject):
             case Finished(output=output):
                 if on_stage:
                     self._panels.stage.show_output(job, output)
-                self._panels.status.set_health("Healthy", "success")
+                self._panels.status.set_health(*self._leaks.health)
             case Failed(problem=problem):
                 if on_stage:
                     self._panels.stage.show_problem(job, problem)
