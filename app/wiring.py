@@ -17,6 +17,7 @@ from app.leaks import LeakDesk
 from app.models import OwnModels
 from app.timeline_wiring import TimelineDesk
 from app.traces import TraceDesk
+from app.watching import StateDesk
 from app.window import MainWindow
 from core.engines.base import Released
 from core.errors import Category, Problem, ProblemError
@@ -45,6 +46,7 @@ class Wiring(QObject):
         self._places = places
         self._looking_back = False
         self._advice = AdviceDesk(self._panels.notice, controller.run_aside, self)
+        self._state = StateDesk(controller, self._panels, self)
         self._leaks = LeakDesk(controller, self._panels, self._on_free, self)
         self._timeline = TimelineDesk(controller, self._panels.timeline, self)
         self._timeline.restore(window.settings.timeline)

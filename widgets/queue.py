@@ -103,6 +103,10 @@ class QueuePanel(QWidget):
         """Show the progress of the running job."""
         self.model.apply(event)
 
+    def set_doing(self, job_id: str, word: str, tone: str, reason: str) -> None:
+        """Say how a running job goes, with a word and why; "" takes it back."""
+        self.model.set_doing(job_id, word, tone, reason)
+
     def set_paused(self, paused: bool) -> None:
         """Show whether the queue is held."""
         self._paused = paused
