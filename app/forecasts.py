@@ -315,6 +315,6 @@ def with_facts(run: Run, path: str) -> Run | None:
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
         made = {str(name): str(value) for name, value in data["made_with"].items()}
-        return replace(run, gpu=str(data["device"]), versions=made)
+        return replace(run, gpu=str(data.get("gpu") or data["device"]), versions=made)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None

@@ -153,7 +153,10 @@ class Program(QObject):
         controller, window = self._controller, self.window
         models = OwnModels(controller, window, self._problems)
         wiring = Wiring(controller, window, models, self._places)
-        controller.watch(self._sampler(), None if self._options.screenshot else self._recorder())
+        recorder = None if self._options.screenshot else self._recorder()
+        if recorder is not None:
+            wiring.limits_chosen.connect(recorder.set_limits)
+        controller.watch(self._sampler(), recorder)
         if self._options.screenshot:
             wiring.refresh()
             QTimer.singleShot(SCREENSHOT_AFTER_MS, self, self._screenshot)

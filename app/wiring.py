@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from PySide6.QtCore import QObject, QUrl
+from PySide6.QtCore import QObject, QUrl, Signal
 from PySide6.QtGui import QDesktopServices, QImage
 from PySide6.QtWidgets import QFileDialog
 
@@ -33,7 +33,13 @@ CLIP_BYTES = 256_000_000
 
 
 class Wiring(QObject):
-    """Connects one controller and one window."""
+    """Connects one controller and one window.
+
+    Signals:
+        limits_chosen: A `core.recorder.keep.Limits`: how much of the readings is kept.
+    """
+
+    limits_chosen = Signal(object)
 
     def __init__(
         self, controller: Controller, window: MainWindow, models: OwnModels, places: Places
@@ -344,6 +350,7 @@ class Wiring(QObject):
         menus.reject.triggered.connect(lambda: self._with_running(controller.reject))
         menus.open_recipe.triggered.connect(self._choose_recipe)
         menus.open_outputs.triggered.connect(lambda: _open_folder(controller.outputs))
+        menus.readings.triggered.connect(self._on_readings)
         menus.guide.triggered.connect(self._on_guide)
         menus.about.triggered.connect(self._on_about)
         menus.open_log.triggered.connect(lambda: _open_folder(self._places.log))
@@ -352,6 +359,11 @@ class Wiring(QObject):
         from app.dialogs import show_guide
 
         show_guide(self._window)
+
+    def _on_readings(self) -> None:
+        from app.dialogs import show_readings
+
+        show_readings(self._window, self._controller, self.limits_chosen.emit)
 
     def _on_about(self) -> None:
         from app.dialogs import show_about
