@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import localtime, strftime
 
 from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QIcon
 from PySide6.QtWidgets import (
     QDialog,
     QDialogButtonBox,
@@ -15,7 +16,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from core.units import memory
+from core.units import MEGABYTE, memory
 from widgets.parts import label
 
 DAYS, GIGABYTES = 30.0, 2.0
@@ -56,6 +57,8 @@ class ReadingsDialog(QDialog):
         form.addRow("Now", self.told)
         kinds = QDialogButtonBox.StandardButton
         buttons = QDialogButtonBox(kinds.Ok | kinds.Cancel | kinds.RestoreDefaults)
+        for button in buttons.buttons():
+            button.setIcon(QIcon())
         buttons.accepted.connect(self.accept)
         buttons.rejected.connect(self.reject)
         buttons.button(kinds.RestoreDefaults).clicked.connect(self._restore)
@@ -71,7 +74,8 @@ class ReadingsDialog(QDialog):
             self.told.setText("nothing yet")
             return
         since = strftime("%Y-%m-%d %H:%M", localtime(oldest_unix))
-        self.told.setText(f"{memory(size_bytes)} since {since}")
+        size = memory(size_bytes) if size_bytes >= MEGABYTE else "less than 1 MB"
+        self.told.setText(f"{size} since {since}")
 
     def accept(self) -> None:
         """Hand the numbers over."""
@@ -88,6 +92,7 @@ class ReadingsDialog(QDialog):
         field.setRange(low, high)
         field.setDecimals(1)
         field.setSuffix(unit)
+        field.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
         field.setValue(value)
         field.setAccessibleName(name)
         return field

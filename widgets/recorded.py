@@ -9,7 +9,7 @@ from PySide6.QtGui import QKeySequence, QShortcut
 from PySide6.QtWidgets import QComboBox, QPushButton, QWidget
 
 from core.jobs import Phase
-from core.recorder.trace import PHASE, JobTrace
+from core.recorder.trace import PHASE, ROUNDING_SECONDS, JobTrace
 from core.units import memory
 from widgets.timeline_bands import Band
 from widgets.timeline_data import Past, Track
@@ -62,7 +62,11 @@ class RecordedWindow(TraceWindow):
 
     def _take(self) -> Trace:
         shown = self.shown
-        return Trace(_bands(shown), 0.0, shown.seconds, shown.times, shown.rows)
+        # What lies before and after is told in words: a peak out there is none of the job's.
+        inside = (shown.times >= -ROUNDING_SECONDS) & (
+            shown.times <= shown.seconds + ROUNDING_SECONDS
+        )
+        return Trace(_bands(shown), 0.0, shown.seconds, shown.times[inside], shown.rows[inside])
 
     def _summary(self) -> str:
         return summary(self.shown)

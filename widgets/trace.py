@@ -197,9 +197,17 @@ class TraceWindow(QDialog):
                 line.setPen(pg.mkPen(tokens.phase(band.phase), width=1))
             region.setZValue(-20)
             self._add(region)
+            if not self._has_room(band.phase.value, span):
+                continue
             name = pg.TextItem(band.phase.value, color=QColor(tokens.text), anchor=(0, 0))
             name.setPos(span[0], top * 1.14)
             self._add(name)
+
+    def _has_room(self, text: str, span: tuple[float, float]) -> bool:
+        """Say whether a name fits into the stretch that it is the name of."""
+        length = max(self.trace.end - self.trace.start, 0.1)
+        room = (span[1] - span[0]) / length * self._plot.width()
+        return room >= self._plot.fontMetrics().horizontalAdvance(text) + 12
 
     def _draw_areas(self, tokens: theme.Tokens) -> None:
         import numpy as np
