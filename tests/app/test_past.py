@@ -19,7 +19,7 @@ MB = 2**20
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import json, sys
-from PySide6.QtCore import QTimer
+from PySide6.QtCore import Qt, QTimer
 import app.gui, app.main
 wanted, home = sys.argv[1], sys.argv[2]
 began = app.gui.Program._begin
@@ -28,11 +28,18 @@ def begin(program):
     window, controller = program.window, program._controller
     panel = window.panels.timeline
     print(json.dumps({"choices": panel.choices()}))
+    def docks():
+        shown = window.panels.docks.items()
+        return {name: [dock.width(), dock.height()] for name, dock in shown}
     window.confirm = lambda *_: True
     if wanted == "run":
         values = {"width": 64, "height": 64, "frames": 8, "steps": 8, "step_seconds": 0.1}
         controller.add("test-pattern", values)
-        controller.recorded.connect(lambda _: QTimer.singleShot(0, window.close))
+        def end():
+            print(json.dumps({"docks": docks()}))
+            window.close()
+        controller.recorded.connect(lambda _: QTimer.singleShot(0, end))
+        window.resizeDocks([window.panels.docks["compose"]], [401], Qt.Orientation.Horizontal)
         panel.set_span(1800.0)
         return
     def look():
@@ -46,14 +53,14 @@ def begin(program):
         print(json.dumps({
             "phases": [[b.job_id, b.phase.value, b.end - b.start, b.outcome] for b in bands],
             "peak": float(rows[:, 4].max()), "count": len(times),
-            "first": track.history.first_seconds, "start": bands[0].start,
+            "docks": docks(), "first": track.history.first_seconds, "start": bands[0].start,
         }))
         window.close()
     timer = QTimer(window, interval=50)
     timer.timeout.connect(look)
     timer.start()
 app.gui.Program._begin = begin
-sys.exit(app.main.main(["--home", home, "--gpu-trace", "wan-i2v-24gb"]))
+sys.exit(app.main.main(["--home", home, "--gpu-trace", "wan-i2v-24gb", "--size", "1600x1000"]))
 """
 
 
@@ -71,10 +78,12 @@ def run(wanted: str, home: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_a_second_start_shows_the_first_ones_memory_and_bands(tmp_path: Path) -> None:
-    (first,) = run("run", tmp_path)
+    first, ended = run("run", tmp_path)
     assert first["choices"]["span"] == 60.0
     second, seen = run("look", tmp_path)
     assert second["choices"]["span"] == 1800.0
+    assert ended["docks"]["compose"][0] == 401
+    assert seen["docks"] == ended["docks"]
     ledger = Ledger.open(Places.find(tmp_path).ledger)
     try:
         (job_id,) = ledger.job_ids(ledger.ids(Group.FINISHED))
