@@ -206,7 +206,8 @@ class TraceWindow(QDialog):
     def _has_room(self, text: str, span: tuple[float, float]) -> bool:
         """Say whether a name fits into the stretch that it is the name of."""
         length = max(self.trace.end - self.trace.start, 0.1)
-        room = (span[1] - span[0]) / length * self._plot.width()
+        # The plot itself has no size before the window shows.
+        room = (span[1] - span[0]) / length * (self.width() - 80)
         return room >= self._plot.fontMetrics().horizontalAdvance(text) + 12
 
     def _draw_areas(self, tokens: theme.Tokens) -> None:
