@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable, Iterator
 from importlib import metadata
+from typing import TYPE_CHECKING, Any
 
+import shiboken6
 from PySide6 import __version__ as pyside_version
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import (
@@ -17,6 +20,12 @@ from PySide6.QtWidgets import (
 )
 
 from core import resources
+
+if TYPE_CHECKING:
+    from app.controller import Controller
+    from app.window import MainWindow
+    from core.recorder.keep import Limits
+    from widgets.readings import ReadingsDialog
 
 
 def show_guide(parent: QWidget) -> QDialog:
@@ -34,6 +43,33 @@ def show_guide(parent: QWidget) -> QDialog:
     column.addWidget(buttons)
     dialog.resize(720, 640)
     dialog.show()
+    return dialog
+
+
+def show_readings(
+    window: MainWindow, controller: Controller, apply: Callable[[Limits], None]
+) -> ReadingsDialog:
+    """Ask how long readings are kept, and how much of the disk they may take."""
+    from core.recorder.keep import Limits, kept
+    from widgets.readings import ReadingsDialog
+
+    settings, ledger = window.settings, controller.ledger.store.path
+    dialog = ReadingsDialog(settings.readings_days, settings.readings_gigabytes, window)
+
+    def take(days: float, gigabytes: float) -> None:
+        window.keep(readings_days=days, readings_gigabytes=gigabytes)
+        apply(Limits(days, gigabytes))
+
+    def look() -> Iterator[object]:
+        yield kept(ledger)
+
+    def show(found: Any) -> None:
+        if shiboken6.isValid(dialog):
+            dialog.show_kept(*found)
+
+    dialog.chosen.connect(take)
+    dialog.open()
+    controller.run_aside(look, "kept", show)
     return dialog
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from types import MappingProxyType
 
 from PySide6.QtCore import QObject, Signal
@@ -53,9 +54,12 @@ class Forecasts(QObject):
     Signals:
         need: A `core.gpu.advice.Need` of what the form holds; None when it is
             not known, or takes no GPU.
+        expected: The running job, when it began, and a Forecast or None for it; again
+            when more was learnt.
     """
 
     need = Signal(object)
+    expected = Signal(object, float, object)
 
     def __init__(self, controller: Controller, panels: Panels, parent: QObject) -> None:
         super().__init__(parent)
@@ -72,6 +76,7 @@ class Forecasts(QObject):
         self._room: dict[bool, Room] = {True: (None, None), False: (None, None)}
         self._expected: tuple[str, Forecast | None] = ("", None)
         self._begun_with: Asked | None = None
+        self._running: tuple[Job, float] | None = None
         self._measured: dict[tuple[object, ...], tuple[Run, Forecast | None]] = {}
         self._compose.changed.connect(self._on_changed)
         controller.reading.connect(self._on_reading)
@@ -104,8 +109,11 @@ class Forecasts(QObject):
         asked = asked_of(job.recipe, job.family, job.model, job.params, job.engine)
         self._begun_with = asked
         self._expected = job.id, self._forecast(asked) if asked is not None else None
+        self._running = job, monotonic()
+        self.expected.emit(*self._running, self._expected[1])
 
     def _on_ended(self, job: Job, ending: Finished | Stopped | Failed) -> None:
+        self._running = None
         if isinstance(ending, Finished):
             self._controller.guard(lambda: self._learn_from(job))
 
@@ -183,6 +191,8 @@ class Forecasts(QObject):
             if begun is not None and begun.signature == signature and self._expected[1] is None:
                 # The job began before this was learnt, and from what was known then.
                 self._expected = self._expected[0], model.forecast(begun)
+                if self._running is not None:
+                    self.expected.emit(*self._running, self._expected[1])
             self._show()
 
         self._controller.run_aside(learn, "forecast", keep)
@@ -248,16 +258,25 @@ def _sizes(asked: Asked) -> tuple[int, ...]:
 
 def _card_room(reading: Reading) -> Room:
     """Return what is free for the engine on its card: what it holds itself counts as free."""
-    if not reading.devices:
+    device = card_of(reading)
+    if device is None:
         return None, None
-    device = next((d for d in reading.devices if _held(d)), reading.devices[0])
     if device.used_bytes is None or device.total_bytes is None:
         return None, device.total_bytes
-    free = device.total_bytes - device.used_bytes - (device.reserved_bytes or 0) + _held(device)
+    free = (
+        device.total_bytes - device.used_bytes - (device.reserved_bytes or 0) + held_bytes(device)
+    )
     return max(0, min(free, device.total_bytes)), device.total_bytes
 
 
-def _held(device: DeviceReading) -> int:
+def card_of(reading: Reading) -> DeviceReading | None:
+    """Return the GPU that our own engine holds memory of, else the first; None without any."""
+    first = reading.devices[0] if reading.devices else None
+    return next((device for device in reading.devices if held_bytes(device)), first)
+
+
+def held_bytes(device: DeviceReading) -> int:
+    """Return what our own engine holds of a GPU."""
     return sum(p.used_bytes or 0 for p in device.processes or () if p.role is Role.WORKER)
 
 
@@ -296,6 +315,6 @@ def with_facts(run: Run, path: str) -> Run | None:
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
         made = {str(name): str(value) for name, value in data["made_with"].items()}
-        return replace(run, gpu=str(data["device"]), versions=made)
+        return replace(run, gpu=str(data.get("gpu") or data["device"]), versions=made)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None

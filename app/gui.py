@@ -153,7 +153,10 @@ class Program(QObject):
         controller, window = self._controller, self.window
         models = OwnModels(controller, window, self._problems)
         wiring = Wiring(controller, window, models, self._places)
-        controller.watch(self._sampler(), None if self._options.screenshot else self._recorder())
+        recorder = None if self._options.screenshot else self._recorder()
+        if recorder is not None:
+            wiring.limits_chosen.connect(recorder.set_limits)
+        controller.watch(self._sampler(), recorder)
         if self._options.screenshot:
             wiring.refresh()
             QTimer.singleShot(SCREENSHOT_AFTER_MS, self, self._screenshot)
@@ -176,7 +179,9 @@ class Program(QObject):
 
         controller = self._controller
         assert controller is not None
-        sampler, trace = sampler_for(self._options.gpu_trace, lambda: controller.engine.pid)
+        sampler, trace = sampler_for(
+            self._options.gpu_trace, lambda: controller.engine.pid, by_jobs=True
+        )
         if trace is not None:
             self.window.panels.notice.show_text(
                 f"GPU readings are simulated: {trace.title}. {trace.about}", key="simulated"

@@ -25,6 +25,8 @@ class Menus:
         self.add_model = self._add(self.file, "Add &model folder…", "Ctrl+M")
         self.forget_model = self._add(self.file, "&Forget this model", "")
         self.file.addSeparator()
+        self.readings = self._add(self.file, "&Readings kept…", "")
+        self.file.addSeparator()
         self.quit = self._add(self.file, "&Quit", "Ctrl+Q", window.close)
         self.queue = bar.addMenu("&Queue")
         self.add_job = self._add(self.queue, "&Add to queue", "")

@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
         traces = _traces(Places.find(options.home), options.job, options.attempt)
         for path, text in ((options.html, as_html), (options.csv, as_csv)):
             if path is not None:
-                _save(path, text(traces))
+                save_text(path, text(traces))
     except ProblemError as error:
         return _complain(error.problem, options.json)
     except OSError as error:
@@ -108,7 +108,8 @@ def _bad(message: str, hint: str, field: str | None = None) -> ProblemError:
     return ProblemError(Problem(Category.INVALID_PARAMS, message, hint, field=field))
 
 
-def _save(path: Path, text: str) -> None:
+def save_text(path: Path, text: str) -> None:
+    """Write all of `text`, or leave what is there. Raises OSError."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_text(text, encoding="utf-8")

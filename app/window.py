@@ -84,11 +84,17 @@ class MainWindow(QMainWindow):
         self.fit_docks()
         self._default_layout = self.saveState(LAYOUT_VERSION)
         if self.settings.layout and self.settings.layout_version == LAYOUT_VERSION:
-            self.restoreState(_bytes(self.settings.layout), LAYOUT_VERSION)
+            # Not before the new parts have a place: sizes would be shared out anew.
+            QTimer.singleShot(0, self, self._restore_layout)
+        else:
+            self.setUpdatesEnabled(True)
         for dock in self.panels.docks.values():
             dock.dockLocationChanged.connect(self._touch)
             dock.visibilityChanged.connect(self._touch)
             dock.topLevelChanged.connect(self._touch)
+
+    def _restore_layout(self) -> None:
+        self.restoreState(_bytes(self.settings.layout), LAYOUT_VERSION)
         self.setUpdatesEnabled(True)
 
     def fit_docks(self) -> None:
@@ -120,7 +126,11 @@ class MainWindow(QMainWindow):
         app = QApplication.instance()
         assert isinstance(app, QApplication)
         apply(app, mode)
-        self.settings = replace(self.settings, theme=mode)
+        self.keep(theme=mode)
+
+    def keep(self, **changed: object) -> None:
+        """Take new values of settings; they are written soon."""
+        self.settings = replace(self.settings, **changed)  # type: ignore[arg-type]
         self._touch()
 
     def _touch(self, *_: object) -> None:

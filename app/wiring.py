@@ -6,18 +6,22 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from PySide6.QtCore import QObject, QUrl
+from PySide6.QtCore import QObject, QUrl, Signal
 from PySide6.QtGui import QDesktopServices, QImage
 from PySide6.QtWidgets import QFileDialog
 
 from app.advice import AdviceDesk
 from app.controller import Controller
 from app.forecasts import Forecasts
+from app.leaks import LeakDesk
 from app.models import OwnModels
+from app.timeline_wiring import TimelineDesk
+from app.traces import TraceDesk
+from app.watching import StateDesk
 from app.window import MainWindow
 from core.engines.base import Released
 from core.errors import Category, Problem, ProblemError
-from core.events import Event, Failed, Finished, Noted, PhaseStarted, Stopped
+from core.events import Event, Failed, Finished, Noted, Stopped
 from core.gpu.readings import Reading, Role
 from core.jobs import Job, JobState
 from core.places import Places
@@ -29,7 +33,13 @@ CLIP_BYTES = 256_000_000
 
 
 class Wiring(QObject):
-    """Connects one controller and one window."""
+    """Connects one controller and one window.
+
+    Signals:
+        limits_chosen: A `core.recorder.keep.Limits`: how much of the readings is kept.
+    """
+
+    limits_chosen = Signal(object)
 
     def __init__(
         self, controller: Controller, window: MainWindow, models: OwnModels, places: Places
@@ -42,11 +52,20 @@ class Wiring(QObject):
         self._places = places
         self._looking_back = False
         self._advice = AdviceDesk(self._panels.notice, controller.run_aside, self)
+        self._state = StateDesk(controller, self._panels, self)
+        self._leaks = LeakDesk(controller, self._panels, self._on_free, self)
+        self._timeline = TimelineDesk(controller, self._panels.timeline, self)
+        self._timeline.restore(window.settings.timeline)
+        self._panels.timeline.choices_changed.connect(
+            lambda _: window.keep(timeline=self._timeline.choices())
+        )
         self._connect_requests()
         self._connect_facts()
         self._connect_menus()
+        self._traces = TraceDesk(controller, window, self)
         self._forecasts = Forecasts(controller, self._panels, self)
         self._forecasts.need.connect(self._advice.set_need)
+        self._forecasts.expected.connect(self._timeline.set_expected)
 
     # -- requests -----------------------------------------------------------
 
@@ -265,22 +284,17 @@ class Wiring(QObject):
         self._panels.stage.apply(event, self._controller.engine.ring)
         self._panels.queue.apply(event)
         match event:
-            case PhaseStarted(job_id=job_id, phase=phase, at_seconds=at):
-                running = self._controller.running
-                self._panels.timeline.phase(job_id, running.title if running else "", phase, at)
             case Noted(text=text):
                 self._panels.notice.show_text(text, key="note")
 
     def _on_job_ended(self, job: Job, ending: Finished | Stopped | Failed) -> None:
-        outcome = type(ending).__name__.lower()
-        self._panels.timeline.job_ended(job.id, ending.at_seconds, outcome)
         self._panels.tiles.job_ended(job.id)
         on_stage = self._panels.stage.job_id() == job.id
         match ending:
             case Finished(output=output):
                 if on_stage:
                     self._panels.stage.show_output(job, output)
-                self._panels.status.set_health("Healthy", "success")
+                self._panels.status.set_health(*self._leaks.health)
             case Failed(problem=problem):
                 if on_stage:
                     self._panels.stage.show_problem(job, problem)
@@ -311,7 +325,6 @@ class Wiring(QObject):
         self._panels.notice.show_text(freed_text(released), kind="success", key="freed")
 
     def _on_reading(self, reading: Reading) -> None:
-        self._panels.timeline.append(reading)
         self._panels.top.set_free_text("Free VRAM" if reading.devices else "Free memory")
         self._panels.tiles.update_reading(reading)
         self._panels.status.set_memory(panel_text(reading))
@@ -337,6 +350,7 @@ class Wiring(QObject):
         menus.reject.triggered.connect(lambda: self._with_running(controller.reject))
         menus.open_recipe.triggered.connect(self._choose_recipe)
         menus.open_outputs.triggered.connect(lambda: _open_folder(controller.outputs))
+        menus.readings.triggered.connect(self._on_readings)
         menus.guide.triggered.connect(self._on_guide)
         menus.about.triggered.connect(self._on_about)
         menus.open_log.triggered.connect(lambda: _open_folder(self._places.log))
@@ -345,6 +359,11 @@ class Wiring(QObject):
         from app.dialogs import show_guide
 
         show_guide(self._window)
+
+    def _on_readings(self) -> None:
+        from app.dialogs import show_readings
+
+        show_readings(self._window, self._controller, self.limits_chosen.emit)
 
     def _on_about(self) -> None:
         from app.dialogs import show_about

@@ -31,6 +31,7 @@ class Settings:
         layout_version: Version of the layout; another one is ignored.
         model_folders: Folders of models that the person added.
         compose: What the compose form held, by recipe.
+        timeline: What the memory timeline shows, with the version of these choices.
         loop: Whether finished clips play in a loop.
         readings_days: How long readings of memory are kept.
         readings_gigabytes: How much of the disk they may take; the oldest go first.
@@ -46,6 +47,7 @@ class Settings:
     layout_version: int = 1
     model_folders: list[str] = field(default_factory=list)
     compose: dict[str, Any] = field(default_factory=dict)
+    timeline: dict[str, Any] = field(default_factory=dict)
     loop: bool = True
     readings_days: float = 30.0
     readings_gigabytes: float = 2.0

@@ -44,6 +44,8 @@ _SPECS = (
     _Spec("up", "Move up", "", "Ctrl+Up", "Begin the selected jobs sooner", bar=False),
     _Spec("down", "Move down", "", "Ctrl+Down", "Begin the selected jobs later", bar=False),
     _Spec("reveal", "Show in folder", "folder", "", "Open the clip's folder", bar=False),
+    _Spec("trace", "Open trace", "", "Ctrl+T", "Show what the job did to memory", bar=False),
+    _Spec("report", "Save report…", "", "Ctrl+Shift+T", "Save that as one page", bar=False),
 )
 
 
@@ -63,6 +65,8 @@ class QueuePanel(QWidget):
     open_requested = Signal(str)
     reveal_requested = Signal(str)
     """The job's id; its row's output tells the path."""
+    trace_requested = Signal(str)
+    report_requested = Signal(str)
 
     def __init__(self, source: QueueSource, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -98,6 +102,10 @@ class QueuePanel(QWidget):
     def apply(self, event: Event) -> None:
         """Show the progress of the running job."""
         self.model.apply(event)
+
+    def set_doing(self, job_id: str, word: str, tone: str, reason: str) -> None:
+        """Say how a running job goes, with a word and why; "" takes it back."""
+        self.model.set_doing(job_id, word, tone, reason)
 
     def set_paused(self, paused: bool) -> None:
         """Show whether the queue is held."""
@@ -181,6 +189,8 @@ class QueuePanel(QWidget):
             "up": self.on_up,
             "down": self.on_down,
             "reveal": self.on_reveal,
+            "trace": self.on_trace,
+            "report": self.on_report,
         }
         for name, handler in handlers.items():
             self.actions_by_name[name].triggered.connect(handler)
@@ -240,6 +250,8 @@ class QueuePanel(QWidget):
             "up": bool(waiting) and waiting != list(queue[: len(waiting)]),
             "down": bool(waiting) and waiting != list(queue[len(queue) - len(waiting) :]),
             "reveal": single is not None and single.output is not None,
+            "trace": single is not None and single.attempt > 0,
+            "report": single is not None and single.attempt > 0,
         }
         for name, value in enabled.items():
             self.actions_by_name[name].setEnabled(value)
@@ -287,6 +299,14 @@ class QueuePanel(QWidget):
         """Ask to show the selected job's clip in its folder."""
         self._request_single(self.reveal_requested)
 
+    def on_trace(self) -> None:
+        """Ask to show what the selected job did to memory."""
+        self._request_single(self.trace_requested)
+
+    def on_report(self) -> None:
+        """Ask to save a report on what the selected job did to memory."""
+        self._request_single(self.report_requested)
+
     def _request_single(self, signal: Signal) -> None:
         single = self._single()
         if single is not None:
@@ -323,7 +343,7 @@ class QueuePanel(QWidget):
         menu = QMenu(self)
         menu.setToolTipsVisible(True)
         groups = (
-            ("open", "reveal"),
+            ("open", "reveal", "trace", "report"),
             ("edit", "duplicate", "retry", "cancel"),
             ("top", "up", "down"),
             ("remove", "undo"),

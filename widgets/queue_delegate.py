@@ -245,12 +245,22 @@ class QueueDelegate(QStyledItemDelegate):
         rest = area.adjusted(chip.width() + 6, 0, 0, 0)
         if rest.width() < metrics.horizontalAdvance("…") * 2:
             return
+        if progress is not None and progress.doing:
+            word = metrics.elidedText(progress.doing, Qt.TextElideMode.ElideRight, rest.width())
+            painter.setPen(QColor(colours.tone(progress.tone or "muted")))
+            painter.drawText(rest, Qt.AlignmentFlag.AlignVCenter, word)
+            rest.adjust(metrics.horizontalAdvance(f"{word} "), 0, 0, 0)
+            if rest.width() < metrics.horizontalAdvance("…") * 2:
+                return
         failed = row.state in (JobState.FAILED, JobState.LOST)
         painter.setPen(QColor(colours.text if failed else colours.muted))
         # The offer to retry stands at the end and must stay in sight.
         lost = row.state is JobState.LOST
         mode = Qt.TextElideMode.ElideMiddle if lost else Qt.TextElideMode.ElideRight
-        line = metrics.elidedText(words.line(row), mode, rest.width())
+        told = words.line(row)
+        if progress is not None and progress.doing:
+            told = f"· {told}"
+        line = metrics.elidedText(told, mode, rest.width())
         painter.drawText(rest, Qt.AlignmentFlag.AlignVCenter, line)
 
     def _right(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from enum import IntEnum
 
 from PySide6.QtCore import (
@@ -53,6 +54,7 @@ class QueueModel(QAbstractListModel):
         self._paused = False
         self._pages: OrderedDict[int, dict[int, JobRow]] = OrderedDict()
         self._progress: dict[str, words.Progress] = {}
+        self._doing: dict[str, tuple[str, str, str]] = {}
         self._running: dict[str, int] = {}
         self._flat: Flat = []
         self._rows: dict[Group, range] = {}
@@ -143,7 +145,7 @@ class QueueModel(QAbstractListModel):
             case Qt.ItemDataRole.DisplayRole:
                 return row.job.title
             case Qt.ItemDataRole.ToolTipRole:
-                return words.tooltip(row)
+                return words.tooltip(row, self._progress.get(row.job.id))
             case _:
                 return words.spoken(row, self._progress.get(row.job.id))
 
@@ -170,9 +172,24 @@ class QueueModel(QAbstractListModel):
         """Show the progress of a running job; anything else is left alone."""
         row = self._running.get(event.job_id)
         progress = words.progress_after(event)
-        if row is None or progress is None or self._progress.get(event.job_id) == progress:
+        if row is None or progress is None:
             return
-        self._progress[event.job_id] = progress
+        self._set_progress(event.job_id, row, progress)
+
+    def set_doing(self, job_id: str, word: str, tone: str, reason: str) -> None:
+        """Say how a running job goes, with a word; "" takes it back."""
+        row = self._running.get(job_id)
+        self._doing = {job_id: (word, tone, reason)} if word else {}
+        if row is not None:
+            now = self._progress.get(job_id) or words.Progress("")
+            self._set_progress(job_id, row, now)
+
+    def _set_progress(self, job_id: str, row: int, progress: words.Progress) -> None:
+        word, tone, reason = self._doing.get(job_id, ("", "", ""))
+        progress = replace(progress, doing=word, tone=tone, reason=reason)
+        if self._progress.get(job_id) == progress:
+            return
+        self._progress[job_id] = progress
         spot = self.index(row)
         self.dataChanged.emit(spot, spot, [Role.PROGRESS, Qt.ItemDataRole.AccessibleTextRole])
 

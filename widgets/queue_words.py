@@ -35,11 +35,17 @@ class Progress:
         text: What it does, such as "sampling 13/20".
         fraction: Part of this phase that is done, 0 to 1; None when unknown.
         seconds_left: Time to the end of sampling; None when unknown.
+        doing: A word on how it goes, such as "slow"; "" when nothing is known.
+        tone: Of that word.
+        reason: Why that is thought.
     """
 
     text: str
     fraction: float | None = None
     seconds_left: float | None = None
+    doing: str = ""
+    tone: str = ""
+    reason: str = ""
 
 
 def progress_after(event: Event) -> Progress | None:
@@ -74,7 +80,7 @@ def header(group: Group, count: int, *, paused: bool) -> str:
 def chip(row: JobRow, progress: Progress | None) -> tuple[str, str]:
     """Return the text of the state chip and its tone."""
     text = row.state.value
-    if row.state is JobState.RUNNING and progress is not None:
+    if row.state is JobState.RUNNING and progress is not None and progress.text:
         text = progress.text
     return text, _TONES.get(row.state, "muted")
 
@@ -120,11 +126,13 @@ def right(row: JobRow, progress: Progress | None) -> str:
     return "" if progress.fraction is None else f"{progress.fraction:.0%}"
 
 
-def tooltip(row: JobRow) -> str:
+def tooltip(row: JobRow, progress: Progress | None = None) -> str:
     """Return everything about the job as rich text, for hovering."""
     job = row.job
     prompt = str(job.params.get("prompt", "")) or job.title
     facts = [what(job)]
+    if progress is not None and progress.doing:
+        facts.append(f"{progress.doing.capitalize()}: {progress.reason}")
     if "seed" in job.params:
         facts.append(f"Seed {job.params['seed']}")
     if row.problem is not None:
@@ -144,7 +152,8 @@ def spoken(row: JobRow, progress: Progress | None) -> str:
     left = ""
     if progress is not None and progress.seconds_left is not None:
         left = f"{duration(progress.seconds_left)} left"
-    return ", ".join(part for part in (row.job.title, doing, line(row), left) if part)
+    word = progress.doing if progress is not None else ""
+    return ", ".join(part for part in (row.job.title, doing, word, line(row), left) if part)
 
 
 def _joined(*parts: str) -> str:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QSize, Qt, QTimer, Signal, SignalInstance
 from PySide6.QtGui import (
+    QContextMenuEvent,
     QHideEvent,
     QImage,
     QKeyEvent,
     QResizeEvent,
     QShowEvent,
 )
-from PySide6.QtWidgets import QVBoxLayout, QWidget
+from PySide6.QtWidgets import QMenu, QVBoxLayout, QWidget
 
 from core.errors import Problem
 from core.events import (
@@ -63,6 +64,8 @@ class StagePanel(QWidget):
     clip_wanted = Signal(str)
     save_as_requested = Signal(str)
     reveal_requested = Signal(str)
+    trace_requested = Signal(str)
+    report_requested = Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
@@ -202,7 +205,7 @@ class StagePanel(QWidget):
     # -- Qt ---------------------------------------------------------------
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Space plays, arrows step, Home and End jump, L loops, R rejects, Ctrl+. stops."""
+        """Space plays, arrows step, Home and End jump, L loops, R rejects, T shows memory."""
         player, key = self.player, Qt.Key
         plain = event.modifiers() in (
             Qt.KeyboardModifier.NoModifier,
@@ -217,6 +220,7 @@ class StagePanel(QWidget):
             key.Key_End: lambda: player.seek(player.total - 1),
             key.Key_L: self.transport.loop.toggle,
             key.Key_R: self.request_reject,
+            key.Key_T: lambda: self._name(self.trace_requested),
         }
         action = actions.get(key(event.key())) if plain else None
         if control and event.key() == key.Key_Period:
@@ -225,6 +229,25 @@ class StagePanel(QWidget):
             super().keyPressEvent(event)
         else:
             action()
+
+    def menu(self) -> QMenu:
+        """Return what can be seen of the job on stage."""
+        menu = QMenu(self)
+        menu.addAction("Open trace\tT", lambda: self._name(self.trace_requested))
+        menu.addAction("Save report…", lambda: self._name(self.report_requested))
+        for action in menu.actions():
+            action.setEnabled(self._job is not None)
+        return menu
+
+    def contextMenuEvent(self, event: QContextMenuEvent) -> None:
+        """Show the menu of the job on stage."""
+        menu = self.menu()
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        menu.popup(event.globalPos())
+
+    def _name(self, request: SignalInstance) -> None:
+        if self._job is not None:
+            request.emit(self._job.id)
 
     def showEvent(self, event: QShowEvent) -> None:
         """Let time go on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QEvent, Qt, Signal
@@ -20,6 +21,8 @@ from widgets.timeline_view import TimelineView
 
 if TYPE_CHECKING:
     from PySide6.QtGui import QKeyEvent
+
+    from core.recorder.trace import Doing
 
 DEFAULT_SPAN = 60.0
 SHORTEST_SPAN, LONGEST_SPAN = 10.0, 60 * 86_400.0
@@ -41,11 +44,13 @@ class TimelinePanel(QWidget):
         past_wanted: (track's key, time of its oldest sample): somebody looks further back;
             `add_past` answers.
         choices_changed: What `choices` returns, to be remembered.
+        trace_wanted: (job's id, number of its attempt): the trace of an earlier session's job.
     """
 
     problem = Signal(object)
     past_wanted = Signal(int, float)
     choices_changed = Signal(dict)
+    trace_wanted = Signal(str, int)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -170,6 +175,18 @@ class TimelinePanel(QWidget):
             self._fit_whole()
             self._draw()
         return added
+
+    def add_doings(self, doings: Iterable[Doing], unix_offset: float) -> int:
+        """Add bands of earlier sessions' jobs; `unix_offset` makes Unix time of this clock."""
+        added = self._past.bands.add_past(doings, unix_offset)
+        if added:
+            self._draw()
+        return added
+
+    def clear_forecast(self) -> None:
+        """Nothing is expected of the running job, or none runs."""
+        self._past.forecast = None
+        self._draw()
 
     def set_axis(self, axis: Axis | None) -> None:
         """Show a second axis, or none."""
@@ -315,8 +332,18 @@ class TimelinePanel(QWidget):
 
     def open_trace(self, band: Band) -> None:
         """Show the trace of the band's job, each attempt at it in a window of its own."""
+        if band.attempt:
+            self.trace_wanted.emit(band.job_id, band.attempt)
+            return
         key = self._key
         self._traces.open(band, self._past.tracks.get(key) if key is not None else None)
+
+    def open_job(self, job_id: str) -> bool:
+        """Show the newest trace of a job of this session; say whether there is one."""
+        band = self._past.bands.newest_of(job_id)
+        if band is not None:
+            self.open_trace(band)
+        return band is not None
 
     def _open_some_trace(self) -> None:
         """Show the trace of the band at the mouse's time, or else of the newest band."""

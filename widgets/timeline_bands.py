@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from core.jobs import Phase
+from core.recorder.trace import NODE, Doing
 
 BANDS_KEPT = 4096
 NODES_KEPT = 20_000
+_PHASES = frozenset(Phase)
 
 
 @dataclass(slots=True)
 class Band:
-    """One phase of one job; it goes on while `end` is None. An attempt's bands share `run`."""
+    """One phase of one job; it goes on while `end` is None. An attempt's bands share `run`.
+
+    `attempt` is the number of an attempt of an earlier session, 0 for this one's.
+    """
 
     job_id: str
     title: str
@@ -22,6 +28,7 @@ class Band:
     run: int = 0
     end: float | None = None
     outcome: str = ""
+    attempt: int = 0
 
 
 @dataclass(slots=True)
@@ -44,6 +51,7 @@ class Bands:
         self._node: dict[str, Node] = {}
         self._runs = 0
         self._longest = 0.0
+        self._past: set[tuple[str, int]] = set()
         self.changes = 0
         """Goes up whenever a band begins or ends."""
 
@@ -51,6 +59,11 @@ class Bands:
     def newest(self) -> Band | None:
         """The band that began last."""
         return self._bands[-1] if self._bands else None
+
+    def newest_of(self, job_id: str) -> Band | None:
+        """Return the newest band of a job of this session."""
+        mine = (band for band in reversed(self._bands) if band.job_id == job_id)
+        return next((band for band in mine if not band.attempt), None)
 
     def of_run(self, run: int) -> list[Band]:
         """Return the phases of one attempt at a job, oldest first."""
@@ -73,6 +86,40 @@ class Bands:
         self._open[job_id] = band
         self._bands.append(band)
         self.changes += 1
+
+    def add_past(self, doings: Iterable[Doing], unix_offset: float) -> int:
+        """Add what ended before this session, each attempt once; returns how many were new.
+
+        Args:
+            doings: Attempts at jobs.
+            unix_offset: What makes Unix time of the bands' clock.
+        """
+        bands, nodes, added = list(self._bands), list(self._nodes), 0
+        for doing in doings:
+            mark = doing.job_id, doing.attempt
+            if mark in self._past:
+                continue
+            self._past.add(mark)
+            self._runs += 1
+            added += 1
+            for item in doing.stretches:
+                start = item.started_seconds - unix_offset
+                end = max(start, item.ended_seconds - unix_offset)
+                if item.kind == NODE:
+                    nodes.append(Node(doing.job_id, item.name, start, end))
+                elif item.name in _PHASES:
+                    phase, job = Phase(item.name), (doing.job_id, doing.title)
+                    band = Band(*job, phase, start, self._runs, end, doing.outcome, doing.attempt)
+                    bands.append(band)
+                    self._longest = max(self._longest, end - start)
+        if added:
+            # The newest are kept where there is not room for all.
+            bands.sort(key=lambda band: band.start)
+            nodes.sort(key=lambda node: node.start)
+            self._bands = deque(bands, BANDS_KEPT)
+            self._nodes = deque(nodes, NODES_KEPT)
+            self.changes += 1
+        return added
 
     @property
     def has_nodes(self) -> bool:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from core.recorder.trace import JobTrace
     from widgets.compare import CompareWindow
 
+Take = Callable[["list[JobTrace]", "Callable[[JobTrace], str] | None"], object]
+Loader = Callable[[int, Take], None]
+"""Given a track's key and whom to hand the traces to."""
+
 DATA = {".csv": "CSV table", ".json": "JSON"}
 PICTURE = {".png": "PNG picture", ".svg": "SVG drawing"}
 
@@ -37,6 +41,7 @@ class Files(QObject):
         self._past, self._view, self._panel = past, view, parent
         self._traces: Callable[[], list[JobTrace]] | None = None
         self._recipe_of: Callable[[JobTrace], str] | None = None
+        self._loader: Loader | None = None
         self._saver = saving.Saver(self)
         self._saver.saved.connect(self.saved)
         self._saver.failed.connect(self.problem)
@@ -48,6 +53,15 @@ class Files(QObject):
     ) -> None:
         """Take recorded traces from `source`, the newest first, instead of the timeline's own."""
         self._traces, self._recipe_of = source, recipe_of
+
+    def set_loader(self, loader: Loader) -> None:
+        """Ask `loader` for recorded traces when a comparison is wanted, and open it when they come.
+
+        Args:
+            loader: Is given the track's key and whom to hand the traces to, the
+                newest first, with the name of what each is a run of.
+        """
+        self._loader = loader
 
     def fill(self, menu: QMenu) -> None:
         """Add what can be done to a menu."""
@@ -101,18 +115,32 @@ class Files(QObject):
             self.save(path)
 
     def compare(self) -> CompareWindow | None:
-        """Open a comparison of recorded traces, or of those that the timeline holds."""
+        """Open a comparison of recorded traces, or of those that the timeline holds.
+
+        Returns:
+            The window; None while the traces are loaded, and without any reading.
+        """
         track = self._view.track
         if track is None:
             return None
-        from widgets.compare import CompareWindow
+        if self._loader is not None:
+            self._loader(track.key, self.open_comparison)
+            return None
         from widgets.compare_data import kept_traces
 
         if self._traces is not None:
             traces = self._traces()
         else:
             traces = kept_traces(self._past, track, time() - monotonic())
-        window = CompareWindow(traces, self._recipe_of, self._panel.window())
+        return self.open_comparison(traces, self._recipe_of)
+
+    def open_comparison(
+        self, traces: list[JobTrace], recipe_of: Callable[[JobTrace], str] | None
+    ) -> CompareWindow:
+        """Open a comparison of these traces, the newest first."""
+        from widgets.compare import CompareWindow
+
+        window = CompareWindow(traces, recipe_of, self._panel.window())
         window.problem.connect(self.problem)
         window.show()
         return window

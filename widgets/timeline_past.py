@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-STRETCHES = (86_400.0, 7 * 86_400.0, 60 * 86_400.0, 800 * 86_400.0)
+STRETCHES = (3600.0, 86_400.0, 7 * 86_400.0, 60 * 86_400.0, 800 * 86_400.0)
 """Seconds to look back, one after the other until something is found."""
 MOST_COLUMNS = 100_000
 """Samples of a stretch; more are folded, no peak is lost."""

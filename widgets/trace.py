@@ -48,7 +48,7 @@ class TraceWindow(QDialog):
         self._plot: Any = None
         self._items: list[Any] = []
         self._dressed: theme.Tokens | None = None
-        self.trace: Trace = trace_of(band, track, past)
+        self.trace: Trace = self._take()
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.setWindowFlags(Qt.WindowType.Window)
         self.setWindowTitle(f"Memory of {band.title or 'a job'}")
@@ -63,7 +63,7 @@ class TraceWindow(QDialog):
 
     def refresh(self) -> None:
         """Take what is known by now and draw it."""
-        self.trace = trace_of(self._band, self._track, self._past)
+        self.trace = self._take()
         self._drawn_at = self._past.now or self.trace.end
         empty = not len(self.trace.times)
         for button in (self.save_csv_button, self.save_png_button):
@@ -76,6 +76,10 @@ class TraceWindow(QDialog):
             self._build()
         self._stack.setCurrentWidget(self._plot)
         self._draw()
+
+    def _take(self) -> Trace:
+        """Return what is known by now."""
+        return trace_of(self._band, self._track, self._past)
 
     # Layout and words
 
@@ -105,7 +109,7 @@ class TraceWindow(QDialog):
         for button, keys in ((self.save_csv_button, "Ctrl+S"), (self.save_png_button, "Ctrl+E")):
             button.setAutoDefault(False)
             QShortcut(QKeySequence(keys), self).activated.connect(button.click)
-        foot = QHBoxLayout()
+        foot = self._foot = QHBoxLayout()
         foot.addWidget(self._told, 1)
         foot.addWidget(self.save_csv_button)
         foot.addWidget(self.save_png_button)
@@ -193,9 +197,18 @@ class TraceWindow(QDialog):
                 line.setPen(pg.mkPen(tokens.phase(band.phase), width=1))
             region.setZValue(-20)
             self._add(region)
+            if not self._has_room(band.phase.value, span):
+                continue
             name = pg.TextItem(band.phase.value, color=QColor(tokens.text), anchor=(0, 0))
             name.setPos(span[0], top * 1.14)
             self._add(name)
+
+    def _has_room(self, text: str, span: tuple[float, float]) -> bool:
+        """Say whether a name fits into the stretch that it is the name of."""
+        length = max(self.trace.end - self.trace.start, 0.1)
+        # The plot itself has no size before the window shows.
+        room = (span[1] - span[0]) / length * (self.width() - 80)
+        return room >= self._plot.fontMetrics().horizontalAdvance(text) + 12
 
     def _draw_areas(self, tokens: theme.Tokens) -> None:
         import numpy as np

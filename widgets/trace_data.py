@@ -40,7 +40,7 @@ class Trace:
     """One attempt's readings and phases.
 
     Attributes:
-        bands: The phases, oldest first; at least one.
+        bands: The phases, oldest first.
         start: When the first phase began.
         end: When the last one ended, or now.
         times: Seconds on the bands' clock, shape (n,); empty when no longer kept.
@@ -56,7 +56,7 @@ class Trace:
     @property
     def running(self) -> bool:
         """Whether the attempt goes on."""
-        return self.bands[-1].end is None
+        return bool(self.bands) and self.bands[-1].end is None
 
     @property
     def peak(self) -> tuple[int, float] | None:

@@ -57,6 +57,7 @@ class Sampler:
         nvml: The driver's readings; NVIDIA's library when left out.
         process_name: Names of processes that only a trace knows, None for the real ones.
         clock: Monotonic seconds, the clock that events carry too.
+        on_busy: Told of `set_busy`, before a reading comes.
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class Sampler:
         nvml: Nvml | None = None,
         process_name: Callable[[int], str | None] = lambda _: None,
         clock: Callable[[], float] = monotonic,
+        on_busy: Callable[[bool], None] = lambda _: None,
     ) -> None:
+        self._on_busy = on_busy
         self._intervals = {
             True: max(interval_seconds, SHORTEST_SECONDS),
             False: max(idle_interval_seconds, SHORTEST_SECONDS),
@@ -93,6 +96,7 @@ class Sampler:
 
     def set_busy(self, busy: bool) -> None:
         """Choose the rate; a reading comes at once when it rises."""
+        self._on_busy(busy)
         with self._changed:
             self._busy = busy
             self._changed.notify_all()

@@ -16,6 +16,8 @@ FIRST_PID = 2**22 + 1
 
 NOT_SUPPORTED = 3
 MEMORY_CLOCK = 2
+STARTING_SECONDS = 0.5
+"""After a job began, until a trace that follows jobs goes on."""
 
 
 class NotRead(Exception):  # noqa: N818 - told apart by its value, as the library's own
@@ -59,6 +61,7 @@ class SimulatedDriver:
         worker_pid: Process id of the engine's worker, which a process named
             "worker" stands for.
         clock: Monotonic seconds.
+        by_jobs: Whether a trace that can follow jobs does so; `set_busy` tells of them.
     """
 
     def __init__(
@@ -66,11 +69,17 @@ class SimulatedDriver:
         trace: Trace,
         worker_pid: Callable[[], int | None] = lambda: None,
         clock: Callable[[], float] = monotonic,
+        *,
+        by_jobs: bool = False,
     ) -> None:
         self._trace = trace
         self._worker_pid = worker_pid
         self._clock = clock
         self._began: float | None = None
+        self._jobs = trace.jobs if by_jobs else None
+        # Replaced whole, as another thread reads it: busy, job's number, since when.
+        self._job: tuple[bool, int, float] | None = None
+        self._worker: int | None = None
         names = {
             name for gpu in trace.gpus for point in gpu.points for name in point.processes or ()
         }
@@ -80,7 +89,28 @@ class SimulatedDriver:
         """Return the name of a process of the trace, None for a real one."""
         return next((name for name, known in self._pids.items() if known == pid), None)
 
+    def set_busy(self, busy: bool) -> None:
+        """Tell that a job began or ended, for a trace that follows them."""
+        number = self._job[1] if self._job is not None else -1
+        if busy:
+            # What an engine held goes with it.
+            number = number + 1 if self._worker == self._worker_pid() is not None else 0
+        else:
+            self._worker = self._worker_pid()
+        self._job = busy, max(0, number), self._clock()
+
     def _now(self, gpu: GpuTrace) -> Point:
+        if self._jobs is not None:
+            if self._job is None or (not self._job[0] and self._worker_pid() is None):
+                return gpu.at(0.0)
+            busy, number, since = self._job
+            elapsed = self._clock() - since - (STARTING_SECONDS if busy else 0.0)
+            if elapsed < 0:
+                # Jobs may follow each other at once: what the one before left shows a while.
+                busy, number, elapsed = False, number - 1, 0.0
+            if number < 0:
+                return gpu.at(0.0)
+            return gpu.at(self._trace.moment(self._jobs.moment(number, elapsed, busy=busy)))
         began = self._clock() if self._began is None else self._began
         return gpu.at(self._trace.moment(self._clock() - began))
 

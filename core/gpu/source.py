@@ -15,6 +15,8 @@ def sampler_for(
     worker_pid: Callable[[], int | None],
     interval_seconds: float = BUSY_SECONDS,
     idle_interval_seconds: float = IDLE_SECONDS,
+    *,
+    by_jobs: bool = False,
 ) -> tuple[Sampler, Trace | None]:
     """Return a sampler, and the trace that it replays.
 
@@ -23,6 +25,7 @@ def sampler_for(
         worker_pid: Process id of the engine's worker, None while there is none.
         interval_seconds: Between two readings while busy.
         idle_interval_seconds: Between two readings while idle.
+        by_jobs: Whether a trace that can follow jobs does so.
 
     Raises:
         ProblemError: The trace cannot be used.
@@ -31,7 +34,14 @@ def sampler_for(
     if trace is None:
         return Sampler(*intervals, worker_pid=worker_pid), None
     replayed = load(find(trace))
-    driver = SimulatedDriver(replayed, worker_pid)
+    driver = SimulatedDriver(replayed, worker_pid, by_jobs=by_jobs)
     nvml = Nvml(lambda: driver)
     name = driver.process_name
-    return Sampler(*intervals, worker_pid=worker_pid, nvml=nvml, process_name=name), replayed
+    sampler = Sampler(
+        *intervals,
+        worker_pid=worker_pid,
+        nvml=nvml,
+        process_name=name,
+        on_busy=driver.set_busy,
+    )
+    return sampler, replayed

@@ -9,7 +9,10 @@ A trace is a JSON file::
 
 A point may also hold reserved_mb, core_clock and memory_clock in MHz,
 pcie_receive_mb_s and pcie_send_mb_s, and throttle, a list of words of
-`core.gpu.nvml.THROTTLE`. Processes named ComfyUI (or "ComfyUI :8188"),
+`core.gpu.nvml.THROTTLE`. The trace may hold jobs,
+{"every": 30, "begin": 4.5, "hold": 20, "rest": 23}: each job of the window then plays the
+next so many seconds, from begin on and at most up to hold, and goes to rest when it ends.
+Processes named ComfyUI (or "ComfyUI :8188"),
 LM Studio, Ollama, desktop and worker have the roles of these.
 
 Between two points values change evenly. A value that is null, or left out,
@@ -97,10 +100,34 @@ class GpuTrace:
 
 
 @dataclass(frozen=True, slots=True)
+class Jobs:
+    """Where jobs lie in a trace that follows them, all in seconds.
+
+    Attributes:
+        every: From one job to the next.
+        begin: Where a job begins, of those.
+        hold: Where one that lasts longer waits.
+        rest: Where it goes when it ends.
+    """
+
+    every: float
+    begin: float
+    hold: float
+    rest: float
+
+    def moment(self, number: int, elapsed: float, *, busy: bool) -> float:
+        """Return the place in the trace `elapsed` seconds after job `number` began, or ended."""
+        if busy:
+            return number * self.every + min(self.begin + elapsed, self.hold)
+        return number * self.every + min(self.rest + elapsed, self.every)
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """GPUs of one machine.
 
     Attributes:
+        jobs: How it follows the jobs of who replays it, None for not at all.
         repeat: Whether it begins again at its end.
     """
 
@@ -108,6 +135,7 @@ class Trace:
     about: str
     repeat: bool
     gpus: tuple[GpuTrace, ...]
+    jobs: Jobs | None = None
 
     @property
     def seconds(self) -> float:
@@ -154,7 +182,23 @@ def load(path: Path) -> Trace:
         about=str(data.get("about", "")),
         repeat=bool(data.get("repeat", False)),
         gpus=tuple(_gpu(gpu, f"gpus[{number}]") for number, gpu in enumerate(gpus)),
+        jobs=_jobs(data.get("jobs")),
     )
+
+
+def _jobs(data: Any) -> Jobs | None:
+    if data is None:
+        return None
+    if not isinstance(data, dict):
+        raise _problem("jobs must be an object.")
+    places = [
+        _number(data.get(name), f"jobs.{name}") for name in ("begin", "hold", "rest", "every")
+    ]
+    known = [place for place in places if place is not None]
+    if len(known) < len(places) or known != sorted(known) or not known[3]:
+        raise _problem("jobs must hold begin, hold, rest and every, rising seconds.")
+    begin, hold, rest, every = known
+    return Jobs(every, begin, hold, rest)
 
 
 def _gpu(data: Any, place: str) -> GpuTrace:

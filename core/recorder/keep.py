@@ -10,7 +10,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.ledger.store import Store
+from core.ledger.store import Store, join_store
 from core.units import GIGABYTE
 
 STEP = 50
@@ -25,6 +25,21 @@ class Limits:
 
     days: float = 30.0
     gigabytes: float = 2.0
+
+
+def kept(path: Path) -> tuple[int, float | None]:
+    """Return how many bytes readings take, and the Unix time of the oldest, None without any.
+
+    Raises:
+        ProblemError: The ledger cannot be read.
+    """
+    store = join_store(path)
+    try:
+        sql = "SELECT ifnull(sum(bytes), 0), min(end_unix) FROM readings"
+        size, oldest = store.read(sql)[0]
+        return int(size), oldest
+    finally:
+        store.close()
 
 
 def forget(store: Store, limits: Limits, unix: float) -> int:

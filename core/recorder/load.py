@@ -96,6 +96,29 @@ def load_trace(
         return trace_attempt(store, AttemptRow.of(found[0])) if found else []
 
 
+def load_latest(path: Path, job_ids: Sequence[str], device: int) -> list[JobTrace]:
+    """Return the latest attempt's trace of each job on one GPU, or of main memory.
+
+    Jobs without samples there are left out. Blocks as `load_trace` does for each.
+
+    Args:
+        path: The ledger, open already.
+        job_ids: The jobs; the traces come in their order.
+        device: The GPU's index, -1 for main memory.
+
+    Raises:
+        ProblemError: The ledger cannot be read.
+    """
+    found = []
+    with _reading(path) as store:
+        for job_id in job_ids:
+            which = "j.id = ? AND a.outcome IS NOT NULL ORDER BY a.number DESC LIMIT 1"
+            for attempt in attempts(store, which, (job_id,)):
+                traces = trace_attempt(store, attempt, every=True)
+                found += [t for t in traces if t.device == device and len(t.times)]
+    return found
+
+
 @contextmanager
 def _reading(source: Ledger | Path | Store) -> Iterator[Store]:
     if isinstance(source, Path):
@@ -113,8 +136,8 @@ def attempts(store: Store, where: str, values: Sequence[object]) -> list[Attempt
     return [AttemptRow.of(row) for row in store.read(_ATTEMPT + where, values)]
 
 
-def trace_attempt(store: Store, attempt: AttemptRow) -> list[JobTrace]:
-    """Return the traces of one attempt, as `load_trace` does."""
+def trace_attempt(store: Store, attempt: AttemptRow, *, every: bool = False) -> list[JobTrace]:
+    """Return the traces of one attempt, as `load_trace` does; `every` with main memory too."""
     kept = noted.of_attempt(store, attempt.key)
     own, others = _recordings(store, attempt)
     end = _ended(store, attempt, own or others)
@@ -139,7 +162,14 @@ def trace_attempt(store: Store, attempt: AttemptRow) -> list[JobTrace]:
             )
         )  # fmt: skip
     gpus = [trace for trace in traces if trace.device != SYSTEM]
-    return gpus or traces
+    return traces if every else gpus or traces
+
+
+def stretches_of(store: Store, attempt: AttemptRow) -> tuple[float, tuple[Stretch, ...]]:
+    """Return when an attempt ended, on its own clock, and its phases and nodes."""
+    recordings = [] if attempt.ended_seconds is not None else _recordings(store, attempt)[0]
+    end = _ended(store, attempt, recordings)
+    return end, tuple(_stretches(store, attempt, end))
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,13 @@ class Recorder:
             self._busy = busy
             self._changed.notify_all()
 
+    def set_limits(self, limits: keep.Limits) -> None:
+        """Keep so much from now on; what is beyond goes soon."""
+        with self._changed:
+            self._limits = limits
+            self._keep_at = self._clock()
+            self._changed.notify_all()
+
     def stop(self) -> None:
         """End the iterator, after everything is written."""
         with self._changed:

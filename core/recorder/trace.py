@@ -41,6 +41,24 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
+class Doing:
+    """One attempt at a job on the wall clock, without its readings.
+
+    Attributes:
+        outcome: "finished", "stopped", "failed" or "lost".
+        stretches: Phases and nodes in order of their start, in Unix time.
+    """
+
+    job_id: str
+    title: str
+    attempt: int
+    began_unix: float
+    ended_unix: float
+    outcome: str
+    stretches: tuple[Stretch, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Peak:
     """The most memory in use, when, and what the job did then.
 

@@ -88,9 +88,11 @@ def in_words(leak: Leak, what: str = "Memory") -> str:
     """Say a leak in one sentence or two; "" where there is none."""
     if not leak.found:
         return ""
+    low, high = memory(leak.low_bytes), memory(leak.high_bytes)
+    band = "" if low == high else f"{low} – {high}, "
     text = (
         f"{what} grows by {memory(leak.slope_bytes)} with every job "
-        f"({memory(leak.low_bytes)} – {memory(leak.high_bytes)}, seen over {leak.jobs} jobs)."
+        f"({band}seen over {leak.jobs} jobs)."
     )
     if leak.jobs_left is None:
         return text

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+# Its pool's threads, which stay, bear the name of the thread that loads it first.
+import numpy  # noqa: F401
 import pytest
 
 from app.controller import Controller

@@ -86,7 +86,7 @@ def test_the_loop_stays_free_while_a_minute_is_written(
     from tests.core.recording import reading
 
     keeper = Recorder(controller.ledger.store.path)
-    controller._launch(keeper.records, "recorder", lambda _: None)
+    controller.run_aside(keeper.records, "recorder", lambda _: None)
     timer = QTimer(interval=1)
     timer.timeout.connect(beat)
     qtbot.wait(700)  # numpy is loaded, the first look is over.

@@ -78,7 +78,7 @@ def test_threads_that_hang_share_one_limit(
         yield from ()
 
     for number in range(5):
-        controller._launch(hang, f"hung {number}", lambda _: None)
+        controller.run_aside(hang, f"hung {number}", lambda _: None)
     began = time.monotonic()
     assert not controller.close(), "it says that not all ended"
     assert 0.5 < time.monotonic() - began < 1.5
@@ -110,7 +110,7 @@ HANG = """
             os.mkfifo(sys.argv[1] + "/clip.mp4")
             # Opening it waits for somebody who writes into it, and nobody does.
             controller.read_clip(sys.argv[1] + "/clip.mp4", 1 << 20)
-            controller._launch(lambda: iter(open(sys.argv[1] + "/clip.mp4", "rb")), "hung", print)
+            controller.run_aside(lambda: iter(open(sys.argv[1] + "/clip.mp4", "rb")), "hung", print)
 """
 QUIT = """
             self.window.confirm = lambda *_: True

@@ -156,7 +156,7 @@ QT_IN_THREAD = (
     "import threading; from PySide6.QtCore import qCritical; "
     "threading.Thread(target=qCritical, args=('division by zero',)).start()"
 )
-PUMP = "self._controller._launch(lambda: (1 / 0 for _ in [0]), 'sums', print)"
+PUMP = "self._controller.run_aside(lambda: (1 / 0 for _ in [0]), 'sums', print)"
 
 
 @pytest.mark.parametrize("fault", [SLOT, THREAD, QT, QT_IN_THREAD, PUMP])

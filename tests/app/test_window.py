@@ -98,7 +98,7 @@ def test_layout_and_form_are_remembered(qtbot: Any, window: MainWindow, tmp_path
     again.fill(controller_of(window))
     qtbot.addWidget(again)
     again.show()
-    assert again.panels.docks["queue"].isHidden()
+    qtbot.waitUntil(again.panels.docks["queue"].isHidden, timeout=2_000)
     assert not again.panels.docks["compose"].isHidden()
     again.reset_layout()
     assert not again.panels.docks["queue"].isHidden()

@@ -130,8 +130,8 @@ def test_keys_that_do_not_apply_ask_for_nothing(panel, qtbot, chosen, key, modif
         ([2], {"pause", "down", "edit", "duplicate", "remove", "open"}),
         ([6], {"pause", "top", "up", "edit", "duplicate", "remove", "open"}),
         ([3, 4], {"pause", "top", "up", "down", "remove"}),
-        ([7], {"pause", "retry", "duplicate", "remove", "open"}),
-        ([8], {"pause", "duplicate", "remove", "open", "reveal"}),
+        ([7], {"pause", "retry", "duplicate", "remove", "open", "trace", "report"}),
+        ([8], {"pause", "duplicate", "remove", "open", "reveal", "trace", "report"}),
         ([1, 9], {"pause", "cancel", "retry", "remove"}),
     ],
 )

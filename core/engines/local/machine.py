@@ -104,6 +104,45 @@ def peak_vram_bytes() -> int | None:
     return None if cuda is None else int(cuda.max_memory_allocated())
 
 
+def gpu_name() -> str:
+    """Return the product that a job has computed on, "" without a GPU."""
+    cuda = _cuda()
+    if cuda is None:
+        return ""
+    try:
+        return str(cuda.get_device_name(cuda.current_device()))
+    except RuntimeError:
+        return ""
+
+
+@cache
+def driver() -> str:
+    """Return the version of NVIDIA's driver, "" without one."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        try:
+            found = pynvml.nvmlSystemGetDriverVersion()
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return ""
+    return found.decode() if isinstance(found, bytes) else str(found)
+
+
+def facts() -> dict[str, object]:
+    """Return what a clip was made with, to be kept beside it."""
+    name, made_with = gpu_name(), versions()
+    told: dict[str, object] = {"device": likely_device(), "made_with": made_with}
+    if name:
+        # Two cards may both be "cuda:0", one after the other.
+        told["gpu"] = name
+        if driver():
+            made_with["driver"] = driver()
+    return told
+
+
 def versions() -> dict[str, str]:
     """Return the versions of what made a clip, as far as it is loaded."""
     found = {"python": platform.python_version()}

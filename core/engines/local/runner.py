@@ -81,9 +81,7 @@ def _make(context: Context, family: Family) -> Output:
         with ClipWriter(job, _VerifyReport(context)) as writer:
             _encode(context, frames, writer)
             context.phase(Phase.ENCODE)
-            return writer.finish(
-                {"device": machine.likely_device(), "made_with": machine.versions()}
-            )
+            return writer.finish(machine.facts())
     finally:
         close = getattr(frames, "close", None)
         if close is not None:
