@@ -17,7 +17,7 @@ from pool import USUAL, Pool
 from core.engines.local.starter import vocabulary_of
 
 IMAGE_STEPS, IMAGES = 1000, 32
-CLIP_STEPS, CLIPS, BESIDE = 8900, 4, 16
+CLIP_STEPS, CLIPS, BESIDE = 9100, 4, 16
 SHORT_STEPS, SHORT, WIDE = 8000, 6, 2.5
 """Motion is first learned from a few frames out of each clip, and more clips at once."""
 
@@ -29,6 +29,9 @@ SHAPES_FROM, SHAPES_SHARE = 7000, 0.1
 
 FINISH_FROM, FINISH_SHARE, FINISH_CLIPS, FINISH_BESIDE = 8300, 0.15, 2, 8
 """From this step on shapes are read in drawn clips; in pictures they are right by then."""
+
+TAME_FROM, TAME_SHARE = 8600, 0.03
+"""At last the reader counts little, so that shapes become plain again and not all too clear."""
 
 ENDS_STEPS, ENDS = 1300, 32
 """The stage for clips begins with single pictures, most of them the last of a clip.
@@ -178,7 +181,8 @@ def train_clips(work: Path, steps: int = CLIP_STEPS, members: int = 1) -> None:
         clean, texts = lesson.images(draw, beside, CHUNKS, ends=0.7 if early else 0.0)
         loss = 0.4 * lesson.loss(image, text, clean, texts, power=0.4 if early else 1.0)
         short = finish or (step < SHORT_STEPS and step % 4 > 0)
-        clips = FINISH_CLIPS if finish else CLIPS
+        tame = step >= TAME_FROM
+        clips = FINISH_CLIPS if finish and not tame else CLIPS
         clean, texts = lesson.clips(draw, clips, CHUNKS, short=short)
         between = np.random.default_rng((4, draw)).choice(USUAL - 2, SHORT - 2, replace=False)
         seen = [0, *sorted(int(n) + 1 for n in between), USUAL - 1] if short else None
@@ -186,7 +190,8 @@ def train_clips(work: Path, steps: int = CLIP_STEPS, members: int = 1) -> None:
             clean = clean[:, :, seen] if seen else clean
             loss = loss + lesson.loss(unet, text, clean, texts, power=0.25 if early else 0.6)
             if finish:
-                return loss + FINISH_SHARE * shown.loss(unet, text, lesson.tokens, draw, SHORT)
+                share = TAME_SHARE if tame else FINISH_SHARE
+                return loss + share * shown.loss(unet, text, lesson.tokens, draw, SHORT)
         if step >= SHAPES_FROM:
             loss = loss + SHAPES_SHARE * shown.loss(image, text, lesson.tokens, draw)
         return loss
