@@ -37,7 +37,14 @@ class _OutOfMemoryError(RuntimeError):
     """The GPU is full."""
 
 
-_NAMES: Mapping[type[Exception], str] = {_OutOfMemoryError: "torch.OutOfMemoryError"}
+class _NoPictureError(Exception):
+    """A file is no picture."""
+
+
+_NAMES: Mapping[type[Exception], str] = {
+    _OutOfMemoryError: "torch.OutOfMemoryError",
+    _NoPictureError: "PIL.UnidentifiedImageError",
+}
 
 
 @dataclass(slots=True)
@@ -314,6 +321,8 @@ class Executor:
         if kind == "VHS_VideoCombine":
             for number in range(picture.count):
                 self._progress(run, name, number + 1, picture.count)
+        if kind == "SaveVideo" and inputs.get("format") not in ("auto", "mp4"):
+            raise ValueError(f"{inputs.get('format')!r} is not a valid VideoContainer")
         for key in ("images", "video", "samples"):
             if key in inputs and not isinstance(inputs[key], list):
                 what = type(inputs[key]).__name__
@@ -381,7 +390,7 @@ class Executor:
         return media.jpeg(next(iter(media.frames(small))))
 
     async def _sleep(self, run: _Run, name: str, inputs: Mapping[str, Any]) -> None:
-        steps, seconds = int(inputs["steps"]), float(inputs["seconds"])
+        steps, seconds = int(inputs["steps"]), float(inputs["seconds"]) * self._script.pace
         if not steps:
             await asyncio.sleep(seconds)
             return
@@ -423,6 +432,12 @@ class Executor:
                     value = numbers[each]
                     changes[key] = float(value) if key == "fps" else int(value) % 2**63
                     break
+        if self._catalogue.kind(node["class_type"]) in ("LoadImage", "LoadImageMask"):
+            path = self._shelf.place("input") / str(inputs["image"])
+            size = media.size_of(path.read_bytes())
+            if size is None:
+                raise _NoPictureError(f"cannot identify image file '{path}'")
+            changes |= {"width": size[0], "height": size[1]}
         return replace(picture, **changes)
 
     # What is said about it.

@@ -108,6 +108,18 @@ _CLIPS: Mapping[str, tuple[str, str, str, dict[str, str]]] = {
 """By suffix: container, codec, layout of pixels, options."""
 
 
+def size_of(data: bytes) -> tuple[int, int] | None:
+    """Return width and height of a picture, None when it is none."""
+    import av
+
+    try:
+        with av.open(io.BytesIO(data)) as container:
+            frame = next(iter(container.decode(video=0)))
+            return frame.width, frame.height
+    except (av.FFmpegError, StopIteration, ValueError, IndexError):
+        return None
+
+
 def clip(picture: Picture, suffix: str, fps: float, texts: Mapping[str, Any]) -> bytes:
     """Return a whole file of the kind `suffix` names, with `texts` as JSON inside.
 

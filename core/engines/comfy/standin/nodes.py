@@ -53,6 +53,9 @@ CHECKED_BY_THEMSELVES: Mapping[str, tuple[str, str]] = {
 }
 """Nodes that look for their file in `input` instead of in their list: input, kind of file."""
 
+_NO_FILE = "pixel_space"
+"""What a loader offers besides files."""
+
 _SUFFIXES = {
     "image": (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"),
     "video": (".mp4", ".webm", ".mkv", ".mov", ".gif"),
@@ -83,6 +86,15 @@ _OWN: tuple[Info, ...] = (
         {"samples": ["LATENT"], "filename_prefix": ["STRING", {"default": "latents/ComfyUI"}]},
         [],
         output_node=True,
+    ),
+    _node(
+        "LatentUpscaleBy",
+        {
+            "samples": ["LATENT"],
+            "upscale_method": [["nearest-exact", "bilinear", "area", "bicubic", "bislerp"]],
+            "scale_by": ["FLOAT", {"default": 1.5, "min": 0.01, "max": 8.0, "step": 0.01}],
+        },
+        ["LATENT"],
     ),
     _node("LoadLatent", {"latent": [[], {}]}, ["LATENT"]),
     _node(
@@ -134,7 +146,7 @@ class Catalogue:
         for (name, key), folder in LOADERS.items():
             offered = self._spec(name, key)
             if offered is not None and not self.models[folder]:
-                self.models[folder] = [str(each) for each in offered[0]]
+                self.models[folder] = [str(each) for each in offered[0] if each != _NO_FILE]
         for folder, files in script.models.items():
             self.models[folder] = list(files)
 
@@ -160,8 +172,10 @@ class Catalogue:
         for group in ("required", "optional"):
             for key, spec in info["input"].get(group, {}).items():
                 offered = self._offered(name, key)
-                if offered is not None:
+                if offered is not None and isinstance(spec[0], list):
                     spec[0] = offered
+                elif offered is not None:  # The newer notation.
+                    spec[1]["options"] = offered
         return info
 
     def inputs(self, name: str) -> dict[str, tuple[bool, Any, dict[str, Any]]]:
@@ -222,7 +236,8 @@ class Catalogue:
     def _offered(self, name: str, key: str) -> list[str] | None:
         folder = LOADERS.get((name, key))
         if folder is not None and self._spec(name, key) is not None:
-            return list(self.models[folder])
+            more = [_NO_FILE] if name == "VAELoader" else []
+            return [*self.models[folder], *more]
         own = CHECKED_BY_THEMSELVES.get(name)
         if own is not None and own[0] == key:
             return self.files(own[1])

@@ -20,6 +20,7 @@ class Script:
         seconds: Duration by class of node, where it is not `node_seconds`.
         node_seconds: Duration of every other node.
         step_seconds: Duration of a sampling step.
+        pace: Multiplies the seconds that a graph itself asks a node to sleep.
         previews: Whether samplers send pictures, as after `--preview-method latent2rgb`.
         preview_pixels: Longer side of such a picture.
         history_lag_seconds: Between `execution_success` and its entry in the history.
@@ -39,6 +40,7 @@ class Script:
     seconds: Mapping[str, float] = field(default_factory=lambda: _NOTHING)
     node_seconds: float = 0.0
     step_seconds: float = 0.0
+    pace: float = 1.0
     previews: bool = True
     preview_pixels: int = 64
     history_lag_seconds: float = 0.0
