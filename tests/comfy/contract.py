@@ -5,8 +5,9 @@ What is made equal before comparing, and why:
 - ids of prompts, and their numbers where the server chose them: by order of appearance;
 - timestamps, the random part of temporary names: left out; counters in file names: counted
   from the first one of their prefix in the recording, whose server had older files;
-- the steps of one node: one line that says what a step consists of, because how many had
-  passed when a request came is chance (the last value is in the line that ends the node);
+- the steps of one node: one line that says what most of them consist of, in which order,
+  because how many had passed when a request came, or a socket closed, is chance (the last
+  value is in the line that ends the node);
 - `status`: compared apart from the rest and without repetitions, because a prompt that is
   queued while another runs changes the number at any place;
 - the order of lists that are sets on the server: `executed`, `dependent_outputs`, outputs;
@@ -21,6 +22,7 @@ import base64
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -95,33 +97,48 @@ def compact(messages: Iterable[Any], names: Names) -> tuple[list[Any], list[Any]
     """Return all messages but `status`, with steps drawn together; and the statuses."""
     lines: list[Any] = []
     statuses: list[Any] = []
-    steps: tuple[str, set[str]] | None = None
-
-    def flush() -> None:
-        nonlocal steps
-        if steps is not None:
-            lines.append(["steps", steps[0], sorted(steps[1])])
-        steps = None
-
+    steps = Steps()
     for message in messages:
-        kind, step = _kind_and_step(message)
+        kind, node = _kind_and_step(message)
         if kind == "status":
             data = names.plain(message["data"])
             if not statuses or statuses[-1] != data:
                 statuses.append(data)
-        elif step is not None or (kind.startswith("frame") and steps is not None):
-            steps = steps or (step or "", set())
-            if step is not None and steps[0] != step:
-                flush()
-                steps = (step, set())
-            steps[1].add(kind)
+        elif node is not None or (kind.startswith("frame") and steps.node is not None):
+            if steps.node is not None and node is not None and steps.node != node:
+                lines.append(steps.line())
+                steps = Steps()
+            steps.add(kind, node)
         else:
-            flush()
+            if steps.node is not None:
+                lines.append(steps.line())
+                steps = Steps()
             line = _line(kind, message, names)
             if not (lines and line == lines[-1] and kind.startswith("frame")):
                 lines.append(line)
-    flush()
+    if steps.node is not None:
+        lines.append(steps.line())
     return lines, statuses
+
+
+class Steps:
+    """Consecutive steps of one node."""
+
+    def __init__(self) -> None:
+        self.node: str | None = None
+        self._seen: list[list[str]] = [[]]
+
+    def add(self, kind: str, node: str | None) -> None:
+        self.node = self.node or node
+        if kind == "progress_state":
+            self._seen.append([])
+        if "moving" not in kind:
+            self._seen[-1].append(kind)
+
+    def line(self) -> Any:
+        """Return the node and what, in which order, most of its steps consist of."""
+        whole = Counter(tuple(step) for step in self._seen if step)
+        return ["steps", self.node, list(whole.most_common(1)[0][0])]
 
 
 def _kind_and_step(message: Any) -> tuple[str, str | None]:
@@ -287,24 +304,21 @@ class Player:
 
     def _wait_for(self, at: float) -> None:
         for conn, socket in self._open.items():
-            before = [m for when, m in self._told.heard[conn] if when < at]
-            cue = next((m for m in reversed(before) if _is_cue(m)), None)
-            if cue is not None:
-                self._until(socket, self._mark(cue, self._theirs))
+            self._until(socket, [m for when, m in self._told.heard[conn] if when < at])
 
     def _drain(self, conn: str) -> None:
-        socket = self._open[conn]
-        told = [message for _, message in self._told.heard[conn]]
-        cue = next((m for m in reversed(told) if _is_cue(m)), None)
-        after = self._told.actions[-1][0]
-        last = max((when for when, m in self._told.heard[conn] if _is_cue(m)), default=0.0)
-        if cue is not None and last <= after:
-            self._until(socket, self._mark(cue, self._theirs))
-        socket.quiet(0.15)
+        self._until(self._open[conn], [m for _, m in self._told.heard[conn]])
+        self._open[conn].quiet(0.15)
 
-    def _until(self, socket: Socket, mark: str) -> None:
-        deadline = time.monotonic() + 30
-        while not any(self._mark(m, self._ours) == mark for m in socket.heard if _is_cue(m)):
+    def _until(self, socket: Socket, told: list[Any]) -> None:
+        """Read until the last of what was told there was heard here, as often as there."""
+        marks = [self._mark(m, self._theirs) for m in told if _is_cue(m)]
+        if not marks:
+            return
+        mark, deadline = marks[-1], time.monotonic() + 30
+        while marks.count(mark) > [
+            self._mark(m, self._ours) for m in socket.heard if _is_cue(m)
+        ].count(mark):
             assert time.monotonic() < deadline, f"never heard {mark}"
             socket.read(30)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from core.engines.comfy.standin.nodes import RAISE, SLEEP
@@ -37,8 +35,7 @@ def test_recordings_are_repeated(chain, tmp_path):
     with running(tmp_path, SCRIPT) as server:
         for name in chain:
             transcript = Transcript(name)
-            order = transcript.output_order()
-            server.server.executor._script = replace(SCRIPT, output_order=order)
+            server.server.executor.output_order = transcript.output_order()
             player = Player(server.url, transcript, delete_before_58)
             try:
                 player.play()

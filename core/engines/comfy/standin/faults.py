@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
@@ -159,6 +160,7 @@ class Faults:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._armed: list[_Armed] = []
+        self._disarmed: Counter[Kind] = Counter()
 
     def arm(self, kind: Kind | str, value: float = 0.0, **more: Any) -> Fault:
         """Let something go wrong from now on; see `Fault` for the arguments."""
@@ -175,6 +177,12 @@ class Faults:
         """Let nothing of this kind go wrong any more, or nothing at all."""
         with self._lock:
             self._armed = [each for each in self._armed if kind and each.fault.kind != kind]
+            self._disarmed.update([Kind(kind)] if kind else list(Kind))
+
+    def disarmed(self, kind: Kind) -> int:
+        """Return how often a kind was disarmed, for whoever waits for that."""
+        with self._lock:
+            return self._disarmed[kind]
 
     def armed(self) -> list[Fault]:
         """Return what may still go wrong."""
