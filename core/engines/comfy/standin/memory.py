@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from core.engines.comfy.standin.script import Script
+from core.engines.comfy.standin.script import MB, Script
+from core.gpu.simulated import SimulatedDriver
+from core.gpu.traces import VALUES, WORKER, GpuTrace, Point, Trace
 
 RAM_TOTAL_BYTES = 64 * 2**30
 
@@ -105,86 +106,38 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
-class _Info:
-    total: int
-    used: int
+class LiveGpu(GpuTrace):
+    """A GPU whose memory a stand-in counts.
 
-
-@dataclass(frozen=True, slots=True)
-class _Rates:
-    gpu: int
-    memory: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Process:
-    pid: int
-    usedGpuMemory: int  # noqa: N815 - the library's name
-
-
-class MemoryDriver:
-    """A GPU whose memory a stand-in counts, with the functions of `pynvml`.
-
-    Args:
-        used: Asked for the used and the total bytes, each time.
-        busy: Whether a node is at work.
-        pid: Process that the memory belongs to; this one by default.
+    Attributes:
+        read: Asked for the used bytes, and whether a node is at work.
     """
 
-    def __init__(
-        self,
-        used: Callable[[], tuple[int, int]],
-        busy: Callable[[], bool] = lambda: False,
-        pid: Callable[[], int | None] = os.getpid,
-    ) -> None:
-        self._used = used
-        self._busy = busy
-        self._pid = pid
+    read: Callable[[], tuple[int, bool]]
 
-    def nvmlInit(self) -> None:  # noqa: N802
-        """Do nothing."""
+    def at(self, seconds: float) -> Point:
+        """Return what is held now; there is no past."""
+        used, busy = self.read()
+        known: dict[str, float | None] = {
+            "used_mb": used / MB,
+            "utilisation": 97.0 if busy else 0.0,
+            "temperature": 70.0 if busy else 40.0,
+            "power": 300.0 if busy else 30.0,
+        }
+        values = dict.fromkeys(VALUES) | known
+        return Point(seconds, values, {WORKER: used / MB})
 
-    def nvmlShutdown(self) -> None:  # noqa: N802
-        """Do nothing."""
 
-    def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
-        """Say that this is none."""
-        return "simulated"
+def driver_of(
+    read: Callable[[], tuple[int, bool]], total_bytes: int, pid: Callable[[], int | None]
+) -> SimulatedDriver:
+    """Return a driver with the functions of `pynvml` that tells of a stand-in's memory.
 
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
-        """Return one."""
-        return 1
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
-        """Return the GPU, which its number stands for."""
-        return index
-
-    def nvmlDeviceGetName(self, handle: int) -> str:  # noqa: ARG002, N802
-        """Return the product's name, marked."""
-        return "Simulated GPU (simulated)"
-
-    def nvmlDeviceGetMemoryInfo(self, handle: int, version: int | None = None) -> _Info:  # noqa: ARG002, N802
-        """Return total and used memory."""
-        used, total = self._used()
-        return _Info(total, used)
-
-    def nvmlDeviceGetUtilizationRates(self, handle: int) -> _Rates:  # noqa: ARG002, N802
-        """Return how busy it is."""
-        return _Rates(97 if self._busy() else 0, 0)
-
-    def nvmlDeviceGetTemperature(self, handle: int, sensor: int) -> int:  # noqa: ARG002, N802
-        """Return degrees Celsius."""
-        return 70 if self._busy() else 40
-
-    def nvmlDeviceGetPowerUsage(self, handle: int) -> int:  # noqa: ARG002, N802
-        """Return milliwatts."""
-        return 300_000 if self._busy() else 30_000
-
-    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[_Process]:  # noqa: ARG002, N802
-        """Return who holds how much."""
-        pid = self._pid()
-        return [] if pid is None else [_Process(pid, self._used()[0])]
-
-    def nvmlDeviceGetGraphicsRunningProcesses(self, handle: int) -> list[_Process]:  # noqa: ARG002, N802
-        """Return nothing: all stand in the other list."""
-        return []
+    Args:
+        read: Asked for the used bytes, and whether a node is at work, each time.
+        total_bytes: Size of the GPU.
+        pid: Process that the memory belongs to.
+    """
+    first = Point(0.0, dict.fromkeys(VALUES), {WORKER: None})
+    gpu = LiveGpu("Simulated GPU", total_bytes / MB, (first,), read)
+    return SimulatedDriver(Trace("A stand-in", "", False, (gpu,)), pid)

@@ -205,7 +205,7 @@ class StandIn:
 
     async def post_prompt(self, request: web.Request) -> web.Response:
         status, answer = self.submit(await request.json())
-        if status == 200 and self.faults.find(Kind.DUPLICATE_500) is not None:
+        if status == 200 and self.faults.find(Kind.DUPLICATE_500, path="/prompt") is not None:
             raise TypeError("'<' not supported between instances of 'dict' and 'dict'")
         return web.json_response(answer, status=status)
 
