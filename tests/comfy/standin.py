@@ -5,24 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import requests
 import websocket
 
-from core.engines.comfy.standin.control import HEADER
-from core.engines.comfy.standin.faults import Fault, Kind
+from core.engines.comfy.standin.process import StandInProcess
 from core.engines.comfy.standin.script import Script
 from core.engines.comfy.standin.server import StandIn
 
 T = TypeVar("T")
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Running:
@@ -98,68 +93,11 @@ def running(folder: Path, script: Script | None = None) -> Iterator[Running]:
         server.close()
 
 
-class Process:
-    """A stand-in as a process: can be killed, and started again on the same port."""
-
-    def __init__(self, folder: Path, script: Path | None = None, port: int = 0) -> None:
-        self.folder, self.port = folder, port
-        self._script = script
-        self._process: subprocess.Popen[bytes] | None = None
-        self.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        words = ["--port", str(self.port), "--folder", str(self.folder), "--token", "t"]
-        words += ["--script", str(self._script)] if self._script else []
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "core.engines.comfy.standin", *words],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-        )
-        line = self._process.stdout.readline()
-        assert line, "the stand-in did not start"
-        self.port = json.loads(line)["port"]
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def kill(self) -> None:
-        """End it at once, as the machine would."""
-        self._process.kill()
-        self._gone()
-
-    def close(self) -> None:
-        """End it as a person would: its input ends."""
-        if self._process is not None:
-            self._process.stdin.close()
-            self._gone()
-
-    def _gone(self) -> None:
-        self._process.wait(20)
-        self._process.stdout.close()
-        self._process.stdin.close()
-        self._process = None
-
-    def arm(self, kind: Kind | str, value: float = 0.0, **more: Any) -> None:
-        fault = Fault(Kind(kind), value, **more)
-        where = f"{self.url}/standin/faults"
-        answer = requests.post(where, json=fault.to_json(), headers={HEADER: "t"}, timeout=10)
-        answer.raise_for_status()
-
-
 @contextlib.contextmanager
-def process(folder: Path, script: Path | None = None) -> Iterator[Process]:
+def process(folder: Path, script: Path | None = None) -> Iterator[StandInProcess]:
     """Run a stand-in as a process until the block ends."""
-    server = Process(folder, script)
-    try:
+    with StandInProcess(folder, script) as server:
         yield server
-    finally:
-        server.close()
 
 
 class Socket:

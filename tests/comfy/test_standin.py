@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import requests
 
 from tests.comfy.standin import Socket, process, running, trivial
@@ -36,3 +38,25 @@ def test_the_process_serves_and_ends_with_its_input(tmp_path):
             "queue_running": [],
             "queue_pending": [],
         }
+
+
+def test_messages_can_come_before_the_reply_to_the_post(tmp_path):
+    with running(tmp_path) as server:
+        server.faults.arm("late_reply", 0.3, path="/prompt", times=1)
+        socket = Socket(server.url, "me")
+        answers = []
+        poster = threading.Thread(
+            target=lambda: answers.append(
+                requests.post(
+                    f"{server.url}/prompt",
+                    json={"prompt": trivial(), "client_id": "me", "prompt_id": "early"},
+                    timeout=10,
+                )
+            )
+        )
+        poster.start()
+        socket.until_end("early")
+        assert answers == []
+        poster.join()
+        assert answers[0].json()["prompt_id"] == "early"
+        socket.close()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -15,54 +16,80 @@ if TYPE_CHECKING:
 
 PATH = "/standin/"
 HEADER = "X-Standin-Token"
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def add(app: web.Application, server: StandIn) -> None:
-    """Give a server its back door.
+    """Give a server its back door."""
+    door = Door(server)
+    for method, path, handler in (
+        ("POST", "faults", door.arm),
+        ("DELETE", "faults", door.disarm),
+        ("GET", "faults", door.armed),
+        ("GET", "memory", door.memory),
+        ("GET", "posted", door.posted),
+        ("POST", "submit", door.submit),
+        ("PUT", "models", door.models),
+    ):
+        app.router.add_route(method, PATH + path, door.guarded(handler))
 
-    POST /standin/faults arms a fault, DELETE disarms one kind (`?kind=`) or all, GET lists
-    them. GET /standin/memory tells who holds how much. PUT /standin/models sets the files
-    of folders.
+
+class Door:
+    """What can be asked and done from outside.
+
+    Args:
+        server: Whose door this is; without a token it never opens.
     """
 
-    def guarded(handler: Any) -> Any:
+    def __init__(self, server: StandIn) -> None:
+        self._server = server
+
+    def guarded(self, handler: _Handler) -> _Handler:
+        """Return `handler` behind the token."""
+
         async def inner(request: web.Request) -> web.StreamResponse:
-            given = request.headers.get(HEADER, "")
-            if not server.token or not hmac.compare_digest(given.encode(), server.token.encode()):
+            given, token = request.headers.get(HEADER, ""), self._server.token
+            if not token or not hmac.compare_digest(given.encode(), token.encode()):
                 return web.Response(status=403)
-            answer: web.StreamResponse = await handler(request)
-            return answer
+            return await handler(request)
 
         return inner
 
-    async def arm(request: web.Request) -> web.Response:
+    async def arm(self, request: web.Request) -> web.Response:
+        """Let something go wrong."""
         try:
             fault = Fault.from_json(await request.json())
         except (TypeError, ValueError) as error:
             return web.Response(status=400, text=str(error))
-        server.faults.add(fault)
+        self._server.faults.add(fault)
         return web.json_response(fault.to_json())
 
-    async def disarm(request: web.Request) -> web.Response:
+    async def disarm(self, request: web.Request) -> web.Response:
+        """Let nothing of a kind, `?kind=`, go wrong any more, or nothing at all."""
         kind = request.rel_url.query.get("kind")
-        server.faults.disarm(Kind(kind) if kind else None)
+        self._server.faults.disarm(Kind(kind) if kind else None)
         return web.Response()
 
-    async def listed(request: web.Request) -> web.Response:  # noqa: ARG001
-        return web.json_response([fault.to_json() for fault in server.faults.armed()])
+    async def armed(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        """List what may go wrong."""
+        return web.json_response([fault.to_json() for fault in self._server.faults.armed()])
 
-    async def memory(request: web.Request) -> web.Response:  # noqa: ARG001
-        usage = server.memory.usage()
-        used = {**asdict(usage), "used_bytes": usage.used_bytes, "busy": server.executor.busy}
-        return web.json_response(used)
+    async def memory(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        """Tell who holds how much, bytes."""
+        usage, busy = self._server.memory.usage(), self._server.executor.busy
+        return web.json_response({**asdict(usage), "used_bytes": usage.used_bytes, "busy": busy})
 
-    async def models(request: web.Request) -> web.Response:
+    async def posted(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        """Tell how often each prompt was sent."""
+        return web.json_response(dict(self._server.posted))
+
+    async def submit(self, request: web.Request) -> web.Response:
+        """Queue a prompt, past all faults of requests."""
+        status, answer = self._server.submit(await request.json())
+        return web.json_response(answer, status=status)
+
+    async def models(self, request: web.Request) -> web.Response:
+        """Set the files of folders."""
         for folder, names in (await request.json()).items():
-            server.catalogue.models[str(folder)] = [str(name) for name in names]
+            self._server.catalogue.models[str(folder)] = [str(name) for name in names]
         return web.Response()
-
-    app.router.add_post(PATH + "faults", guarded(arm))
-    app.router.add_delete(PATH + "faults", guarded(disarm))
-    app.router.add_get(PATH + "faults", guarded(listed))
-    app.router.add_get(PATH + "memory", guarded(memory))
-    app.router.add_put(PATH + "models", guarded(models))

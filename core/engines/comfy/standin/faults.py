@@ -49,6 +49,8 @@ class Kind(StrEnum):
     """The status `value`, with an empty body."""
     LOST_REPLY = "lost_reply"
     """The request is carried out, the connection breaks off before the answer."""
+    LATE_REPLY = "late_reply"
+    """The request is carried out, the answer comes `value` seconds later."""
     DUPLICATE_500 = "duplicate_500"
     """A prompt is queued, the answer is 500."""
 

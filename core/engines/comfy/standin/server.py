@@ -8,6 +8,7 @@ import json
 import shutil
 import traceback
 import uuid
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ class StandIn:
         self.port = port
         self.token = token
         self.faults = Faults()
+        self.posted: Counter[str] = Counter()
+        """How often each prompt was sent, by its id; not forgotten by a restart."""
         self._tasks: list[asyncio.Task[None]] = []
         self._runner: web.AppRunner | None = None
         self._again: asyncio.Task[None] | None = None
@@ -194,6 +197,7 @@ class StandIn:
             return 400, {"error": error, "node_errors": {}}
         graph = data["prompt"]
         name = str(data.get("prompt_id", uuid.uuid4()))
+        self.posted[name] += 1
         verdict = validate(graph, self.catalogue, data.get("partial_execution_targets"))
         extra = data.get("extra_data", {})
         if "client_id" in data:

@@ -36,6 +36,9 @@ async def spoiled(
     while faults.find(Kind.SILENT_PROXY, path=path, step=wires.step) is not None:
         await asyncio.sleep(_TICK_SECONDS)
     answer: web.StreamResponse = await handler(request)
+    late = faults.find(Kind.LATE_REPLY, path=path) if path != "/ws" else None
+    if late is not None:
+        await asyncio.sleep(late.value)
     if path != "/ws" and faults.find(Kind.LOST_REPLY, path=path) is not None:
         if request.transport is not None:
             request.transport.abort()
