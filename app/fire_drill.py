@@ -9,7 +9,9 @@ user's is touched: all of it happens in a folder that is deleted afterwards.
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 import tempfile
 import threading
 import time
@@ -20,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app.drills import DRILLS, Drill
+from app.drills import DRILLS, Drill, chosen
 from core.engines.base import Engine
 from core.engines.comfy.standin.process import StandInProcess
 from core.events import Ending, Event, Failed, Finished, Sampled
@@ -309,3 +311,30 @@ def _decodes(path: Path) -> bool:
             return any(True for _ in container.decode(video=0))
     except (av.FFmpegError, ValueError, IndexError):
         return False
+
+
+def main(argv: Sequence[str], connect: Connect) -> int:
+    """Run the command; returns 0 when all was survived, 1 when not, 2 for bad arguments."""
+    parser = argparse.ArgumentParser(
+        prog="framedeck fire-drill",
+        description="Lets servers fail in twenty ways, for a minute, and says what was survived. "
+        "It uses a server of its own and touches nothing of yours.",
+    )
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="see --list")
+    parser.add_argument("--list", action="store_true", help="list the drills")
+    parser.add_argument("--json", action="store_true", help="print the report as one JSON line")
+    options = parser.parse_args(argv)
+    try:
+        drills = chosen(options.only)
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    if options.list:
+        sys.stdout.writelines(f"{drill.name:<12}{drill.title}\n" for drill in drills)
+        return 0
+    quiet = options.json or not sys.stderr.isatty()
+    report = run(
+        connect, drills, tell=str if quiet else lambda words: sys.stderr.write(words + "\n")
+    )
+    sys.stdout.write((json.dumps(report.to_json()) if options.json else report.text()) + "\n")
+    return 0 if report.survived else 1

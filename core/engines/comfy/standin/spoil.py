@@ -17,7 +17,7 @@ _INSTEAD = (
     *(Kind.HTML, Kind.NAN, Kind.DEEP_JSON, Kind.ENDLESS_BODY),
     *(Kind.WRONG_LENGTH, Kind.REDIRECT, Kind.STATUS),
 )
-ELSEWHERE = "http://elsewhere.invalid/"
+ELSEWHERE = "http://elsewhere.invalid"
 
 
 async def spoiled(
