@@ -53,7 +53,10 @@ class PollingEngine:
             if entry is None:
                 queue = requests.get(f"{self._url}/queue", timeout=5).json()
                 if job.id not in json.dumps(queue):
-                    raise ValueError("the job is lost")
+                    # It may have ended between the two questions.
+                    entry = requests.get(f"{self._url}/history/{job.id}", timeout=5).json()
+                    if job.id not in entry:
+                        raise ValueError("the job is lost")
                 time.sleep(0.02)
                 continue
             if not entry["status"]["completed"]:

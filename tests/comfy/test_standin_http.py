@@ -102,6 +102,12 @@ def test_nodes_and_models_are_those_that_were_recorded(tmp_path):
                 assert get(server, f"/models/{folder}").json() == files, folder
 
 
+def test_a_server_can_have_as_many_nodes_as_the_recorded_one_has_bytes(tmp_path):
+    with running(tmp_path, Script(fillers=200)) as server:
+        size = len(get(server, "/object_info").content)
+    assert abs(size / recorded.object_info_summary()["bytes"] - 1) < 0.1
+
+
 def test_memory_is_told_under_the_recorded_names(tmp_path):
     told = recorded.http("system_stats")["json"]
     with running(tmp_path) as server:

@@ -140,6 +140,9 @@ class Catalogue:
         self._nodes = recorded() | {info["name"]: info for info in _OWN}
         for name in script.absent:
             self._nodes.pop(name, None)
+        for number in range(script.fillers):
+            name = f"StandinFiller{number:03}"
+            self._nodes[name] = {**self._nodes["KSampler"], "name": name}
         for alias, name in script.aliases.items():
             self._nodes[alias] = copy.deepcopy(self._nodes[name]) | {"name": alias}
         self.models: dict[str, list[str]] = {folder: [] for folder in FOLDERS}

@@ -33,6 +33,8 @@ class Script:
         load_seconds: Duration of loading a model that is not in memory.
         models: File names by folder; the recorded ones where a folder is left out.
         absent: Classes of nodes that this server has not.
+        fillers: Further nodes that only make GET /object_info longer, 2.7 kB each;
+            200 give the length of a server with two packs.
         aliases: Further names of nodes, each with the class that it stands for.
         output_order: Order in which outputs are begun; a real server's is by chance.
     """
@@ -53,6 +55,7 @@ class Script:
     load_seconds: float = 0.0
     models: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _NOTHING)
     absent: tuple[str, ...] = ()
+    fillers: int = 0
     aliases: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     output_order: tuple[str, ...] = ()
 
