@@ -94,6 +94,16 @@ class Report:
         return {**asdict(self), "survived": self.survived}
 
 
+def own_engine(url: str, pid: Callable[[], int | None]) -> Engine:
+    """Return Framedeck's own engine, with less patience than it has in earnest."""
+    from core.engines.comfy.client import ComfyEngine, Options, Patience
+    from core.engines.comfy.outputs import Checks
+
+    patience = Patience(video=30.0, image=30.0, away=5.0, stuck=3.0, deaf=3.0)
+    checks = Checks(window_seconds=0.2)
+    return ComfyEngine(url, options=Options(process=pid, patience=patience, checks=checks))
+
+
 def run(
     connect: Connect,
     drills: Sequence[Drill] = DRILLS,
@@ -313,7 +323,7 @@ def _decodes(path: Path) -> bool:
         return False
 
 
-def main(argv: Sequence[str], connect: Connect) -> int:
+def main(argv: Sequence[str], connect: Connect = own_engine) -> int:
     """Run the command; returns 0 when all was survived, 1 when not, 2 for bad arguments."""
     parser = argparse.ArgumentParser(
         prog="framedeck fire-drill",

@@ -238,3 +238,10 @@ def test_the_command_says_it_and_returns_it(capsys: pytest.CaptureFixture[str]) 
     assert json.loads(capsys.readouterr().out)["verdicts"][0]["survived"] is True
     assert fire_drill.main(["--only", "tiny"], PollingEngine) == 1
     assert "NOT SURVIVED" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_our_own_engine_survives_all_within_the_minute() -> None:
+    report = fire_drill.run(fire_drill.own_engine)
+    assert report.survived, report.text()
+    assert report.left_out == (), report.text()
