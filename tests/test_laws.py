@@ -110,6 +110,7 @@ def test_threads_are_made_in_the_pump_alone() -> None:
         ROOT / "core/engines/comfy/socket.py",
         ROOT / "app/cli.py",
         ROOT / "app/bootstrap.py",
+        ROOT / "core/engines/comfy/standin/__main__.py",
     }
     found = []
     for path in sources("app", "widgets", "core"):

@@ -14,6 +14,7 @@ import pytest
 
 from core.engines.comfy.graphs import Graph
 from core.errors import Problem, ProblemError
+from tests.comfy import recorded
 
 FOLDER = Path(__file__).parent / "recordings"
 
@@ -25,7 +26,7 @@ def _read(name: str) -> str:
 @functools.cache
 def object_info() -> dict[str, Any]:
     """85 nodes as GET /object_info describes them."""
-    return json.loads(_read("object_info/selected.json.gz"))
+    return recorded.object_info()
 
 
 @functools.cache
