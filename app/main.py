@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from argparse import Namespace
 
-COMMANDS = ("generate", "recipes", "monitor", "report", "desktop-entry")
+COMMANDS = ("generate", "recipes", "monitor", "report", "fire-drill", "desktop-entry")
 
 
 def main(argv: list[str]) -> int:
@@ -37,6 +37,10 @@ def _command(argv: list[str]) -> int:
         from app.monitor import main as monitor
 
         return monitor(argv[1:])
+    if argv[0] == "fire-drill":
+        from app.fire_drill import main as drill
+
+        return drill(argv[1:])
     if argv[0] == "report":
         from app.report import main as report
 
@@ -54,7 +58,8 @@ def _options(argv: list[str]) -> Namespace:
         description="A control panel for local AI video generation.",
         epilog="Without a command the window opens. Commands: generate (make a clip without a "
         "window), recipes (list what can be made), monitor (memory of the GPUs in a terminal), "
-        "report (what a job did to memory), desktop-entry (start by double-click).",
+        "report (what a job did to memory), fire-drill (let a make-believe ComfyUI server fail in "
+        "twenty ways), desktop-entry (start by double-click).",
     )
     parser.add_argument("--home", type=Path, help="keep everything below this folder")
     parser.add_argument("--theme", choices=("system", "light", "dark"), help="for this start only")
