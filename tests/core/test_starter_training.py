@@ -16,7 +16,7 @@ from core.judge import asked
 PLACE = Path(__file__).resolve().parents[2] / "packaging" / "starter"
 NAMES = (
     *("scenes", "words", "parts", "team", "runs", "pool"),
-    *("stage_vae", "stage_diffusion", "card", "export"),
+    *("shapes", "stage_vae", "stage_diffusion", "card", "export"),
 )
 
 
@@ -104,6 +104,14 @@ def small(kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> SimpleNamesp
         (kit.stage_diffusion, "BESIDE", 2),
         (kit.stage_diffusion, "CHUNKS", 2),
         (kit.stage_diffusion, "ENDS_STEPS", 0),
+        (kit.stage_diffusion, "SHAPES_FROM", 0),
+        (kit.stage_diffusion, "FINISH_FROM", 1),
+        (kit.stage_diffusion, "FINISH_CLIPS", 1),
+        (kit.stage_diffusion, "FINISH_BESIDE", 2),
+        (kit.shapes, "DRAWN_CLIPS", 2),
+        (kit.shapes, "CHUNKS", 2),
+        (kit.shapes, "READER_STEPS", 2),
+        (kit.shapes, "DRAWN", 2),
         (kit.pool, "CLIPS", 3),
     ):
         monkeypatch.setattr(module, name, value)
@@ -122,6 +130,7 @@ def test_it_trains_goes_on_and_writes_a_model_that_runs(
     work.mkdir()
     small.stage_vae.train(work)
     small.stage_diffusion.train_images(work, 2)
+    small.shapes.train_reader(work)
     small.stage_diffusion.train_clips(work, 1)
     first = small.runs.average_of(work / "clip.pt", "unet")
     small.stage_diffusion.train_clips(work, 2)
@@ -157,6 +166,39 @@ def test_latents_are_centred_and_pictures_stay(small: SimpleNamespace) -> None:
     assert means.mean((0, 2, 3)).abs().max() < 1e-3
     assert (means.std((0, 2, 3)) - 1).abs().max() < 1e-3
     assert (before - after).abs().max() < 1e-2
+
+
+def test_the_reader_of_shapes_teaches_words_and_pictures(
+    kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import torch
+
+    monkeypatch.setattr(kit.shapes, "DRAWN", 4)
+    torch.manual_seed(0)
+    torch.save(kit.shapes.make_reader().state_dict(), tmp_path / "shapes.pt")
+    signal, noise = torch.linspace(1, 0, 1000), torch.linspace(0, 1, 1000)
+    shown = kit.shapes.Shown(tmp_path, signal, noise)
+    known, merges = kit.stage_diffusion.vocabulary()
+    numbers = kit.words.Tokens(known, merges, kit.parts.TOKENS)
+    unet, text = kit.parts.make_unet(), kit.parts.make_text(len(known))
+
+    def tokens(texts):
+        return torch.tensor([numbers(one) for one in texts])
+
+    moving = kit.parts.with_motion(unet, kit.parts.make_motion())
+    for drawn in (
+        shown.loss(moving, text, tokens, draw=1, frames=3),
+        shown.loss(unet, text, tokens, draw=1),
+    ):
+        drawn.backward()
+        assert 0.1 < float(drawn.detach()) < 10
+    words = text.get_input_embeddings().weight.grad
+    assert float(words.abs().sum()) > 0
+    assert float(unet.conv_out.weight.grad.abs().sum()) > 0
+    texts, wanted = kit.shapes._asked(1, 6, clip=False)
+    for one, shape in zip(texts, wanted, strict=True):
+        ways = kit.words.SHAPE_WORDS[kit.scenes.SHAPES[shape]]
+        assert any(way in one for way in ways), one
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="members are forked")
