@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # import-linter has no `python -m`, and its script need not be on the PATH.
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+WAITING = "tests/comfy"
+"""Tests that talk to servers and wait for them; a second core's worth of work at most."""
+
 CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ruff check", ("-m", "ruff", "check")),
     ("ruff format", ("-m", "ruff", "format", "--check")),
@@ -56,8 +60,34 @@ def run_tests(arguments: Sequence[str]) -> int:
     if not any(argument.startswith("-m") for argument in arguments):
         print("Left out: benchmarks (python3 -m tests bench) and what needs a GPU (… -m gpu).")
     # The last -m counts, so one given by hand wins.
-    code, _ = stage("pytest", ["-m", "pytest", "-m", "not bench and not gpu", *arguments])
-    return code or next((code for _, code, _ in rows if code), 0)
+    command = ["-m", "pytest", "-m", "not bench and not gpu"]
+    if arguments:
+        codes = [stage("pytest", [*command, *arguments])[0]]
+    else:
+        codes = pytest_in_two(command)
+    return next((code for code in [*codes, *(code for _, code, _ in rows)] if code), 0)
+
+
+def pytest_in_two(command: Sequence[str]) -> list[int]:
+    """Run what mostly waits for servers beside the rest; returns both exit codes."""
+    with tempfile.TemporaryFile() as told:
+        beside = subprocess.Popen(
+            [sys.executable, *command, WAITING],
+            cwd=ROOT,
+            env=environment(),
+            stdout=told,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            code, _ = stage("pytest", [*command, f"--ignore={WAITING}"])
+            print(f"\n== pytest {WAITING}, which ran beside it", flush=True)
+            second = beside.wait()
+        finally:
+            beside.kill()
+            beside.wait()
+        told.seek(0)
+        print(told.read().decode("utf-8", "replace"), flush=True)
+    return [code, second]
 
 
 def run_benchmarks(names: Sequence[str]) -> int:
