@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import parts
 import runs
+import scenes
 import shapes
 import words
 from pool import USUAL, Pool
@@ -17,7 +18,7 @@ from pool import USUAL, Pool
 from core.engines.local.starter import vocabulary_of
 
 IMAGE_STEPS, IMAGES = 1000, 32
-CLIP_STEPS, CLIPS, BESIDE = 9100, 4, 16
+CLIP_STEPS, CLIPS, BESIDE = 12000, 4, 16
 SHORT_STEPS, SHORT, WIDE = 8000, 6, 2.5
 """Motion is first learned from a few frames out of each clip, and more clips at once."""
 
@@ -31,7 +32,14 @@ FINISH_FROM, FINISH_SHARE, FINISH_CLIPS, FINISH_BESIDE = 8300, 0.15, 2, 8
 """From this step on shapes are read in drawn clips; in pictures they are right by then."""
 
 TAME_FROM, TAME_SHARE = 8600, 0.03
-"""At last the reader counts little, so that shapes become plain again and not all too clear."""
+"""Then the reader counts little, so that shapes become plain again and not all too clear."""
+
+EDGES_FROM, EDGES = 9100, 6.0
+"""At last the reader counts nothing, and errors at the edges of objects count so much more.
+
+The reader's answer makes shapes clear, but clearer than any picture: balls got
+corners. Edges are where shapes differ, and there the usual loss says what is right.
+"""
 
 ENDS_STEPS, ENDS = 1300, 32
 """The stage for clips begins with single pictures, most of them the last of a clip.
@@ -72,13 +80,13 @@ class Lesson:
 
     def images(
         self, draw: int, count: int, chunks: int, *, ends: float = 0.0
-    ) -> tuple[Any, list[str]]:
-        """Return latents (count, c, 8, 8) of single frames, and words for them.
+    ) -> tuple[Any, list[str], Any]:
+        """Return latents (count, c, 8, 8) of single frames, words and `edges` for them.
 
         The share `ends` of them are last frames.
         """
         rng = np.random.default_rng((2, draw))
-        latents, texts = [], []
+        latents, texts, borders = [], [], []
         for _ in range(count):
             chunk = self.pool[_share(rng, draw, chunks)]
             which = int(rng.integers(len(chunk.scenes)))
@@ -86,12 +94,14 @@ class Lesson:
             frame = last if rng.random() < ends else int(rng.integers(last + 1))
             latents.append(chunk.latents[which, frame])
             texts.append(words.caption(chunk.scenes[which], rng, clip=False))
-        return self._torch.stack(latents).float().to(runs.device()), texts
+            borders.append(edges(chunk.scenes[which], last + 1, [frame])[0])
+        found = self._torch.stack(latents).float().to(runs.device())
+        return found, texts, self._torch.from_numpy(np.stack(borders))[:, None].to(found.device)
 
     def clips(
         self, draw: int, count: int, chunks: int, *, short: bool = False
-    ) -> tuple[Any, list[str]]:
-        """Return latents (count, c, frames, 8, 8) of one length, and words for them.
+    ) -> tuple[Any, list[str], Any]:
+        """Return latents (count, c, frames, 8, 8) of one length, words and `edges` for them.
 
         With `short`, there are `WIDE` times as many clips of the usual length,
         and all their frames.
@@ -103,14 +113,25 @@ class Lesson:
         count = int(count * WIDE) if short else count
         which = rng.choice(len(chunk.scenes), count).tolist()
         texts = [words.caption(chunk.scenes[i], rng) for i in which]
-        return chunk.latents[which].float().transpose(1, 2).to(runs.device()), texts
+        clean = chunk.latents[which].float().transpose(1, 2).to(runs.device())
+        frames = clean.shape[2]
+        borders = np.stack([edges(chunk.scenes[i], frames, list(range(frames))) for i in which])
+        return clean, texts, self._torch.from_numpy(borders)[:, None].to(clean.device)
 
     def loss(
-        self, unet: Any, text: Any, clean: Any, texts: list[str], *, power: float = 1.0
+        self,
+        unet: Any,
+        text: Any,
+        clean: Any,
+        texts: list[str],
+        *,
+        power: float = 1.0,
+        weight: Any = 1.0,
     ) -> Any:
         """Return how far `unet` is from foretelling the velocity.
 
-        The lower `power`, the more of the noise is high.
+        The lower `power`, the more of the noise is high; `weight` says how
+        much each place counts.
         """
         torch = self._torch
         count = len(clean)
@@ -125,7 +146,14 @@ class Lesson:
         if clean.ndim == 5:
             states = states.repeat_interleave(clean.shape[2], 0)
         found = unet(signal * clean + much * noise, time, states).sample
-        return (found - (signal * noise - much * clean)).square().mean()
+        return (weight * (found - (signal * noise - much * clean)).square()).mean()
+
+
+def edges(scene: scenes.Scene, frames: int, only: list[int]) -> Any:
+    """Return how far each latent cell lies on the edge of an object, 0 to 1: (frames, 8, 8)."""
+    cover = scenes.covered(scene, frames, only)
+    share = cover.reshape(len(only), 8, 8, 8, 8).mean((2, 4))
+    return 4 * share * (1 - share)
 
 
 def _share(rng: np.random.Generator, draw: int, chunks: int) -> int:
@@ -149,7 +177,7 @@ def train_images(work: Path, steps: int = IMAGE_STEPS, members: int = 1) -> None
     models = {key: model.to(runs.device()) for key, model in models.items()}
 
     def loss_of(step: int, draw: int) -> Any:
-        clean, texts = lesson.images(draw, IMAGES, chunks_at(step))
+        clean, texts, _ = lesson.images(draw, IMAGES, chunks_at(step))
         return lesson.loss(models["unet"], models["text"], clean, texts)
 
     runs.Run("image", work, models, loss_of, steps, 1.5e-3, 0.995, members).train()
@@ -174,25 +202,31 @@ def train_clips(work: Path, steps: int = CLIP_STEPS, members: int = 1) -> None:
     def loss_of(step: int, draw: int) -> Any:
         early = step < EARLY_STEPS
         if step < ENDS_STEPS:
-            clean, texts = lesson.images(draw, ENDS, CHUNKS, ends=0.8)
+            clean, texts, _ = lesson.images(draw, ENDS, CHUNKS, ends=0.8)
             return lesson.loss(image, text, clean, texts, power=0.3)
-        finish = step >= FINISH_FROM
+        finish, tame, last = (step >= start for start in (FINISH_FROM, TAME_FROM, EDGES_FROM))
+        more = EDGES if last else 0.0
         beside = FINISH_BESIDE if finish else BESIDE
-        clean, texts = lesson.images(draw, beside, CHUNKS, ends=0.7 if early else 0.0)
-        loss = 0.4 * lesson.loss(image, text, clean, texts, power=0.4 if early else 1.0)
-        short = finish or (step < SHORT_STEPS and step % 4 > 0)
-        tame = step >= TAME_FROM
+        clean, texts, borders = lesson.images(draw, beside, CHUNKS, ends=0.7 if early else 0.0)
+        loss = 0.4 * lesson.loss(
+            image, text, clean, texts, power=0.4 if early else 1.0, weight=1 + more * borders
+        )
+        short = step % 4 > 0 if step < SHORT_STEPS or last else finish
         clips = FINISH_CLIPS if finish and not tame else CLIPS
-        clean, texts = lesson.clips(draw, clips, CHUNKS, short=short)
+        clean, texts, borders = lesson.clips(draw, clips, CHUNKS, short=short)
         between = np.random.default_rng((4, draw)).choice(USUAL - 2, SHORT - 2, replace=False)
         seen = [0, *sorted(int(n) + 1 for n in between), USUAL - 1] if short else None
         with numbered(unet, seen):
-            clean = clean[:, :, seen] if seen else clean
-            loss = loss + lesson.loss(unet, text, clean, texts, power=0.25 if early else 0.6)
-            if finish:
+            if seen:
+                clean, borders = clean[:, :, seen], borders[:, :, seen]
+            power = 0.25 if early else 0.6
+            loss = loss + lesson.loss(
+                unet, text, clean, texts, power=power, weight=1 + more * borders
+            )
+            if finish and not last:
                 share = TAME_SHARE if tame else FINISH_SHARE
                 return loss + share * shown.loss(unet, text, lesson.tokens, draw, SHORT)
-        if step >= SHAPES_FROM:
+        if SHAPES_FROM <= step < FINISH_FROM:
             loss = loss + SHAPES_SHARE * shown.loss(image, text, lesson.tokens, draw)
         return loss
 
