@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import QObject
+from PySide6.QtCore import QObject, QTimer
 
 from app.controller import Controller
 from core.events import Event, Failed, Finished, NodeStarted, PhaseStarted, Stopped
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from core.recorder.trace import JobTrace
 
 CHOICES_VERSION = 1
+SOON_MS = 7
 COMPARED = 40
 """How many of the latest ended jobs a comparison offers."""
 
@@ -37,6 +38,10 @@ class TimelineDesk(QObject):
         # Both clocks at once: what was recorded is told by the wall, what is drawn by the other.
         self._began_unix = time.time()
         self._reading: Reading | None = None
+        self._fresh: list[Reading] = []
+        # Not in the turn of the event loop in which the other panels take a reading.
+        self._soon = QTimer(self, singleShot=True, interval=SOON_MS)
+        self._soon.timeout.connect(self._append)
         self._expected: tuple[Job, float, Forecast | None] | None = None
         self._shown: Forecast | None = None
         panel.past_wanted.connect(self._on_past_wanted)
@@ -83,7 +88,13 @@ class TimelineDesk(QObject):
 
     def _on_reading(self, reading: Reading) -> None:
         self._reading = reading
-        self._panel.append(reading)
+        self._fresh.append(reading)
+        self._soon.start()
+
+    def _append(self) -> None:
+        fresh, self._fresh = self._fresh, []
+        for reading in fresh:
+            self._panel.append(reading)
         self._show_expected()
 
     # -- what the person chose --------------------------------------------------

@@ -27,6 +27,7 @@ from core.jobs import Job, JobState
 from core.places import Places
 from core.queue import JobRow
 from core.units import memory
+from widgets.tiles import SHOWN_SECONDS
 
 CLIP_BYTES = 256_000_000
 """Most memory that the frames of the clip on the stage may take."""
@@ -51,6 +52,7 @@ class Wiring(QObject):
         self._models = models
         self._places = places
         self._looking_back = False
+        self._told_at = float("-inf")
         self._advice = AdviceDesk(self._panels.notice, controller.run_aside, self)
         self._state = StateDesk(controller, self._panels, self)
         self._leaks = LeakDesk(controller, self._panels, self._on_free, self)
@@ -325,8 +327,11 @@ class Wiring(QObject):
         self._panels.notice.show_text(freed_text(released), kind="success", key="freed")
 
     def _on_reading(self, reading: Reading) -> None:
-        self._panels.top.set_free_text("Free VRAM" if reading.devices else "Free memory")
         self._panels.tiles.update_reading(reading)
+        if 0 <= reading.at_seconds - self._told_at < SHOWN_SECONDS:
+            return
+        self._told_at = reading.at_seconds
+        self._panels.top.set_free_text("Free VRAM" if reading.devices else "Free memory")
         self._panels.status.set_memory(panel_text(reading))
         self._panels.status.set_device(device_text(reading))
 

@@ -14,6 +14,8 @@ DASH = "–"
 GPU_NAMES = ("In use", "Job peak", "Job average", "GPU load", "Temperature", "Power")
 SYSTEM_NAMES = ("In use", "Job peak", "Job average", "Engine", "Panel", "CPU load")
 TILE_WIDTH, TILE_HEIGHT, SPACING = 98, 44, 6
+SHOWN_SECONDS = 0.45
+"""Figures change at most this often: faster nobody reads them."""
 
 
 class Tile(QFrame):
@@ -72,6 +74,8 @@ class TilesPanel(QWidget):
         self._job: str | None = None
         self._peak: int | None = None
         self._sum, self._count = 0, 0
+        self._shown_at = float("-inf")
+        self._reading: Reading | None = None
         self._shape = (0, 0)
         self.tiles = [Tile(name) for name in GPU_NAMES]
         self._grid = QGridLayout(self)
@@ -81,25 +85,33 @@ class TilesPanel(QWidget):
         self._arrange()
 
     def update_reading(self, reading: Reading) -> None:
-        """Show a reading."""
-        device = _busiest(reading.devices)
+        """Count a reading, and show it unless the last one was shown just before."""
+        device, self._reading = _busiest(reading.devices), reading
         used = device.used_bytes if device else reading.system.worker_rss_bytes
         if self._job is not None and used is not None:
             self._peak = max(self._peak or 0, used)
             self._sum += used
             self._count += 1
+        if not 0 <= reading.at_seconds - self._shown_at < SHOWN_SECONDS:
+            self._show(reading, device)
+
+    def _show(self, reading: Reading, device: DeviceReading | None) -> None:
+        self._shown_at = reading.at_seconds
         figures = self._gpu(device) if device else self._system(reading)
         for tile, figure in zip(self.tiles, figures, strict=True):
             tile.set(*figure)
 
     def job_started(self, job_id: str) -> None:
         """Begin peak and average anew."""
+        self._shown_at = float("-inf")
         self._job, self._peak, self._sum, self._count = job_id, None, 0, 0
 
     def job_ended(self, job_id: str) -> None:
         """Keep peak and average as they stand, unless another job has begun since."""
         if job_id == self._job:
             self._job = None
+            if self._reading is not None:
+                self._show(self._reading, _busiest(self._reading.devices))
 
     def _gpu(self, device: DeviceReading) -> list[tuple[str, str, str]]:
         values = (

@@ -102,8 +102,22 @@ def test_the_tip_of_the_load_says_what_holds_the_gpu_back(tiles: TilesPanel) -> 
         "From main memory: 10.4 GB a second, to it: 0.0 GB",
     ]
     assert tiles.tiles[0].toolTip().endswith("reserved by the driver: 0.50 GB")
-    tiles.update_reading(reading(START, replace(slow, throttle=())))
+    tiles.update_reading(reading(START + 1, replace(slow, throttle=())))
     assert "Held back by: nothing" in load.toolTip()
-    tiles.update_reading(reading(START, card(used=GB)))
+    tiles.update_reading(reading(START + 2, card(used=GB)))
     assert f"Held back by: {DASH}" in load.toolTip()
     assert f"From main memory: {DASH} a second, to it: {DASH}" in load.toolTip()
+
+
+def test_figures_change_a_few_times_a_second_and_every_reading_counts(tiles: TilesPanel) -> None:
+    tiles.job_started("a")
+    for number, used in enumerate((1, 9, 2, 3)):
+        tiles.update_reading(reading(START + number / 10, card(used=used * GB)))
+    assert [tile.value for tile in tiles.tiles[:3]] == ["1.0 GB"] * 3
+    tiles.update_reading(reading(START + 0.5, card(used=5 * GB)))
+    assert [tile.value for tile in tiles.tiles[:3]] == ["5.0 GB", "9.0 GB", "4.0 GB"]
+    tiles.update_reading(reading(START + 0.6, card(used=10 * GB)))
+    assert tiles.tiles[0].value == "5.0 GB"
+    # At its end the job's figures are whole at once.
+    tiles.job_ended("a")
+    assert [tile.value for tile in tiles.tiles[:3]] == ["10.0 GB", "10.0 GB", "5.0 GB"]
