@@ -77,7 +77,7 @@ def test_the_window_writes_nothing_itself(
 ) -> None:
     """A minute of readings is packed and written in the recorder's own thread.
 
-    How long the window's loop stands still meanwhile is measured in bench_recorder.
+    How long the window's loop stands still meanwhile is measured in bench_event_loop.
     """
     from core.recorder import write
     from tests.core.recording import reading

@@ -70,6 +70,7 @@ def _window(home: Path) -> tuple[Any, Any]:
     from core.gpu.sampler import Sampler
     from core.ledger import Ledger
     from core.places import Places
+    from core.recorder.recorder import Recorder
     from core.settings import Settings
     from widgets.theme import apply
 
@@ -86,7 +87,8 @@ def _window(home: Path) -> tuple[Any, Any]:
     Wiring(controller, window, OwnModels(controller, window), places)
     window.resize(1600, 1000)
     window.show()
-    controller.watch(Sampler(worker_pid=lambda: engine.pid))
+    recorder = Recorder(controller.ledger.store.path, logs=places.runs)
+    controller.watch(Sampler(worker_pid=lambda: engine.pid), recorder)
     controller.start()
     return app, controller
 
