@@ -172,7 +172,8 @@ def _thing(track: list[Region], frames: Floats, behind: Floats) -> Thing:
     outlines, middles = zip(*(shape.outline(cover) for cover in covers), strict=True)
     # The shape shows best where the object is large.
     large = [i for i in range(len(track)) if area[i] >= 0.6 * area.max()]
-    kind = shape.name([outlines[i] for i in large], [middles[i] for i in large])
+    times = [track[i].frame / max(1, len(frames) - 1) for i in large]
+    kind = shape.name([outlines[i] for i in large], [middles[i] for i in large], times)
     colours = np.array([region.colour for region in track])
     middle = np.median(colours, axis=0)
     size = np.sqrt(area)

@@ -10,6 +10,7 @@ The finished model does not contain it.
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,15 @@ class Shown:
         self._reader.eval().requires_grad_(False).to(runs.device())
         self._signal, self._noise = signal, noise
 
-    def loss(self, unet: Any, text: Any, tokens: Any, draw: int, frames: int = 0) -> Any:
+    def loss(
+        self,
+        unet: Any,
+        text: Any,
+        tokens: Any,
+        draw: int,
+        frames: int = 0,
+        enough: float = 1.0,
+    ) -> Any:
         """Return the cross entropy of shapes in what is freshly drawn.
 
         Args:
@@ -126,6 +135,8 @@ class Shown:
             tokens: Turns texts into numbers.
             draw: Decides the captions.
             frames: Draw clips of so many frames; 0 for single pictures.
+            enough: What is read with this certainty counts no more, so that nothing is
+                gained by shapes that are all too clear.
         """
         import torch
         from torch.nn import functional
@@ -145,7 +156,8 @@ class Shown:
             clean = clean.transpose(1, 2).flatten(0, 1)
         seen = self._reader(clean + BLUR * torch.randn_like(clean))
         asked = torch.tensor(wanted, device=seen.device).repeat_interleave(frames or 1)
-        return functional.cross_entropy(seen, asked)
+        each = functional.cross_entropy(seen, asked, reduction="none")
+        return each.where(each > -math.log(enough), 0.0).mean()
 
     def _parted(self, latents: Any, velocity: Any, time: int) -> tuple[Any, Any]:
         """Return the picture and the noise in `latents`, as foretold."""

@@ -34,12 +34,15 @@ FINISH_FROM, FINISH_SHARE, FINISH_CLIPS, FINISH_BESIDE = 8300, 0.15, 2, 8
 TAME_FROM, TAME_SHARE = 8600, 0.03
 """Then the reader counts little, so that shapes become plain again and not all too clear."""
 
-EDGES_FROM, EDGES = 9100, 6.0
-"""At last the reader counts nothing, and errors at the edges of objects count so much more.
+EDGES_FROM, EDGES, EDGES_SHARE, EDGES_EVERY = 9100, 6.0, 0.1, 3
+"""At last errors at the edges of objects count so much more, and the reader is rarely asked.
 
 The reader's answer makes shapes clear, but clearer than any picture: balls got
 corners. Edges are where shapes differ, and there the usual loss says what is right.
 """
+
+HARD, HARD_FROM = {"ball": 2.0, "square": 2.0, "star": 3.0}, 10200
+"""How much more often single objects of shapes that are alike are shown, from which step on."""
 
 ENDS_STEPS, ENDS = 1300, 32
 """The stage for clips begins with single pictures, most of them the last of a clip.
@@ -99,19 +102,20 @@ class Lesson:
         return found, texts, self._torch.from_numpy(np.stack(borders))[:, None].to(found.device)
 
     def clips(
-        self, draw: int, count: int, chunks: int, *, short: bool = False
+        self, draw: int, count: int, chunks: int, *, short: bool = False, hard: bool = False
     ) -> tuple[Any, list[str], Any]:
         """Return latents (count, c, frames, 8, 8) of one length, words and `edges` for them.
 
         With `short`, there are `WIDE` times as many clips of the usual length,
-        and all their frames.
+        and all their frames; with `hard`, more of them show the shapes in `HARD`.
         """
         rng = np.random.default_rng((3, draw))
         chunk = self.pool[_share(rng, draw, chunks)]
         while short and chunk.latents.shape[1] != USUAL:
             chunk = self.pool[_share(rng, draw, chunks)]
         count = int(count * WIDE) if short else count
-        which = rng.choice(len(chunk.scenes), count).tolist()
+        much = np.array([_hard(scene) if hard else 1.0 for scene in chunk.scenes])
+        which = rng.choice(len(chunk.scenes), count, p=much / much.sum()).tolist()
         texts = [words.caption(chunk.scenes[i], rng) for i in which]
         clean = chunk.latents[which].float().transpose(1, 2).to(runs.device())
         frames = clean.shape[2]
@@ -147,6 +151,10 @@ class Lesson:
             states = states.repeat_interleave(clean.shape[2], 0)
         found = unet(signal * clean + much * noise, time, states).sample
         return (weight * (found - (signal * noise - much * clean)).square()).mean()
+
+
+def _hard(scene: scenes.Scene) -> float:
+    return HARD.get(scene.things[0].shape, 1.0) if len(scene.things) == 1 else 1.0
 
 
 def edges(scene: scenes.Scene, frames: int, only: list[int]) -> Any:
@@ -213,7 +221,8 @@ def train_clips(work: Path, steps: int = CLIP_STEPS, members: int = 1) -> None:
         )
         short = step % 4 > 0 if step < SHORT_STEPS or last else finish
         clips = FINISH_CLIPS if finish and not tame else CLIPS
-        clean, texts, borders = lesson.clips(draw, clips, CHUNKS, short=short)
+        hard = step >= HARD_FROM
+        clean, texts, borders = lesson.clips(draw, clips, CHUNKS, short=short, hard=hard)
         between = np.random.default_rng((4, draw)).choice(USUAL - 2, SHORT - 2, replace=False)
         seen = [0, *sorted(int(n) + 1 for n in between), USUAL - 1] if short else None
         with numbered(unet, seen):
@@ -223,9 +232,12 @@ def train_clips(work: Path, steps: int = CLIP_STEPS, members: int = 1) -> None:
             loss = loss + lesson.loss(
                 unet, text, clean, texts, power=power, weight=1 + more * borders
             )
-            if finish and not last:
-                share = TAME_SHARE if tame else FINISH_SHARE
-                return loss + share * shown.loss(unet, text, lesson.tokens, draw, SHORT)
+            if finish and (not last or (short and step % EDGES_EVERY == 1)):
+                share = EDGES_SHARE if last else TAME_SHARE if tame else FINISH_SHARE
+                enough = 0.8 if last else 1.0
+                return loss + share * shown.loss(
+                    unet, text, lesson.tokens, draw, SHORT, enough=enough
+                )
         if SHAPES_FROM <= step < FINISH_FROM:
             loss = loss + SHAPES_SHARE * shown.loss(image, text, lesson.tokens, draw)
         return loss

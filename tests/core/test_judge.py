@@ -116,3 +116,46 @@ def test_flicker_is_measured(scenes: ModuleType) -> None:
     bright = clip.copy()
     bright[5] = np.clip(bright[5].astype(int) + 60, 0, 255)
     assert judge.look(bright).things[0].colour_change > 0.1
+
+
+def dented(scenes: ModuleType, name: str, strength: float, seed: int) -> np.ndarray:
+    """A clip of a grey object on white whose outline is bent otherwise in each frame."""
+    rng = np.random.default_rng(seed)
+    path = np.tile(np.float32([32, 32, 14, 0]), (16, 1))
+    cover = scenes.coverage(name, path)
+    ys, xs = np.mgrid[:64, :64] + 0.5 - 32
+    angle, far = np.arctan2(ys, xs), np.hypot(xs, ys)
+    frames = []
+    for frame in cover:
+        bend = sum(
+            rng.normal(0, strength) * np.cos(folds * angle + rng.uniform(0, 2 * np.pi))
+            for folds in (2, 3, 4, 5, 6)
+        )
+        at = far / (1 + bend)
+        row = np.clip(32 + at * np.sin(angle), 0, 63).astype(int)
+        column = np.clip(32 + at * np.cos(angle), 0, 63).astype(int)
+        frames.append(255 - frame[row, column][..., None] * np.float32([155, 155, 155]))
+    return np.stack(frames).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", names.SHAPES)
+def test_a_dented_outline_is_still_seen_as_what_it_is(scenes: ModuleType, name: str) -> None:
+    said = Counter(
+        judge.look(dented(scenes, name, 0.05, seed)).things[0].shape for seed in range(12)
+    )
+    assert said == {name: 12}
+
+
+def test_half_way_between_round_and_square_is_where_the_word_changes() -> None:
+    """Of corners cut ever more, the first are called square and the last a ball."""
+    ys, xs = np.mgrid[:64, :64] + 0.5 - 32
+    said = []
+    for cut in np.linspace(0, 1, 21):
+        power = 2 + 14 * (1 - cut) ** 3  # a superellipse: 2 is a circle
+        inside = (np.abs(xs) ** power + np.abs(ys) ** power) <= 14**power
+        clip = np.full((16, 64, 64, 3), 255, np.uint8)
+        clip[:, inside] = (40, 90, 220)
+        said.append(judge.look(clip).things[0].shape)
+    assert said[:5] == ["square"] * 5
+    assert said[-5:] == ["ball"] * 5
+    assert said == sorted(said, reverse=True)  # it changes once
