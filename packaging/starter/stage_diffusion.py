@@ -18,7 +18,7 @@ from pool import USUAL, Pool
 from core.engines.local.starter import vocabulary_of
 
 IMAGE_STEPS, IMAGES = 1000, 32
-CLIP_STEPS, CLIPS, BESIDE = 12000, 4, 16
+CLIP_STEPS, CLIPS, BESIDE = 11600, 4, 16
 SHORT_STEPS, SHORT, WIDE = 8000, 6, 2.5
 """Motion is first learned from a few frames out of each clip, and more clips at once."""
 
