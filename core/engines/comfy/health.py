@@ -200,8 +200,9 @@ class Judge:
 
 def stuck_problem(base: str, why: str) -> Problem:
     """Return what a person reads of a server that answers and runs nothing."""
+    where = web.name_of(web.parse(base))
     return Problem(
         Category.WORKER_UNAVAILABLE,
-        f"The server at {base} answers, but nothing runs on it any more. {why}",
+        f"The server at {where} answers, but nothing runs on it any more. {why}",
         "Restart it; what waits there is lost and can be queued again.",
     )
