@@ -146,8 +146,7 @@ class Doctor:
             said = self._get("/internal/logs/raw", until)
         except ProblemError:
             return ""
-        rows = said.get("entries") if isinstance(said, dict) else None
-        text = "".join(str(row.get("m", "")) for row in rows or () if isinstance(row, dict))
+        text = _text_of(said)
         return (
             "Its log tells the end of the thread that runs prompts." if _DEAD.search(text) else ""
         )
@@ -206,3 +205,24 @@ def stuck_problem(base: str, why: str) -> Problem:
         f"The server at {where} answers, but nothing runs on it any more. {why}",
         "Restart it; what waits there is lost and can be queued again.",
     )
+
+
+def printed(base: str, seconds: float = LOOK_SECONDS) -> list[str]:
+    """Return the last lines that a server printed, as it keeps them itself.
+
+    Raises:
+        ProblemError: It does not answer, or does not tell.
+    """
+    raw = web.read(
+        base + "/internal/logs/raw",
+        timeout_seconds=seconds,
+        largest=MOST_JSON_BYTES,
+        sign_in=True,
+    )
+    return _text_of(parse_json(raw, base)).splitlines()
+
+
+def _text_of(said: Any) -> str:
+    rows = said.get("entries") if isinstance(said, dict) else None
+    found = rows if isinstance(rows, list) else []
+    return "".join(str(row.get("m", "")) for row in found if isinstance(row, dict))

@@ -66,6 +66,8 @@ class ServerProcess:
     def adopt(self) -> bool:
         """Find the process that an earlier start of Framedeck started; say whether there is one."""
         with self._lock:
+            if self._pid is not None:
+                return False
             try:
                 said = json.loads(self._record.read_text("utf-8"))
                 pid, created = int(said["pid"]), float(said["created"])
