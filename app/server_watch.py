@@ -16,6 +16,7 @@ from core.engines.comfy.known import KnownServer
 from core.engines.comfy.process import ServerProcess, stop_other
 from core.engines.comfy.scan import Scan, scan
 from core.engines.comfy.server_log import Line, why_it_ended
+from core.engines.comfy.trees import listener
 from core.errors import Category, Problem, ProblemError, problem_from
 
 if TYPE_CHECKING:
@@ -38,12 +39,14 @@ class _Look:
         ended: How its process ended by itself, "" when it did not.
         tail: The end of its log then.
         adopted: A process of an earlier start of Framedeck was found.
+        moves: How often it had been started or stopped when the look began.
     """
 
     health: Health
     ended: str = ""
     tail: tuple[Line, ...] = ()
     adopted: bool = False
+    moves: int = 0
 
 
 class Watched(QObject):
@@ -86,6 +89,7 @@ class Watched(QObject):
         self._wait_ms = LOOK_MS
         self._wanted = self._proved = False
         self._started_at = 0.0
+        self._moves = 0
         self._timer = QTimer(self, singleShot=True)
         self._timer.timeout.connect(self._look)
         self._again = QTimer(self, singleShot=True)
@@ -119,6 +123,7 @@ class Watched(QObject):
         self._controller.run_aside(self._looks, "server health", self._on_look)
 
     def _looks(self) -> Iterator[object]:
+        moves = self._moves
         try:
             adopted = not self._first and self.process.adopt()
             self._first = True
@@ -126,15 +131,18 @@ class Watched(QObject):
             moving = self.doing is State.STOPPING
             ended = "" if moving else self.process.ended()
             tail = tuple(self.process.log.read()[-60:]) if ended else ()
-            yield _Look(replace(health, pid=self.process.pid), ended, tail, adopted)
+            yield _Look(replace(health, pid=self.process.pid), ended, tail, adopted, moves)
         except Exception as error:  # noqa: BLE001 - a look that breaks must not be the last
             problem = problem_from(error)
-            yield _Look(Health(self.known.base, State.OFFLINE, problem=problem))
+            yield _Look(Health(self.known.base, State.OFFLINE, problem=problem), moves=moves)
 
     def _on_look(self, look: object) -> None:
         assert isinstance(look, _Look)
         self._looking = False
         if self._closed.is_set():
+            return
+        if look.moves != self._moves:
+            self.look_soon()  # What it saw was before that.
             return
         self.looked = True
         self.health = look.health
@@ -227,7 +235,8 @@ class Watched(QObject):
         self._again.stop()
 
         def both() -> None:
-            self._stop()
+            if self.process.was_started or listener(self.known.port) is not None:
+                self._stop()
             self._start()
 
         self._move(State.STOPPING, both, State.STARTING)
@@ -247,6 +256,7 @@ class Watched(QObject):
 
     def _move(self, doing: State, work: Callable[[], None], then: State | None = None) -> None:
         self.doing = doing
+        self._moves += 1
         self._started_at = monotonic()
 
         def source() -> Iterator[object]:
@@ -259,6 +269,7 @@ class Watched(QObject):
             yield None
 
         def done(problem: object) -> None:
+            self._moves += 1
             self._started_at = monotonic()
             if isinstance(problem, Problem):
                 self.doing, self._wanted = None, False

@@ -60,7 +60,9 @@ class ServersDesk(QObject):
             self._watch(server)
         for problem in problems:
             self._notice.show_problem(problem, key=f"server {problem.message}")
-        self._show()
+        self._show_rows()
+        # Later: the local engine's chip stands first.
+        QTimer.singleShot(0, self, self._show)
 
     def _connect(self) -> None:
         guard, panel = self._controller.guard, self._panel
@@ -116,8 +118,9 @@ class ServersDesk(QObject):
         """Replace what is known of a server; its process goes on. Raises ProblemError."""
         watched = self._of(base)
         if server.base == base:
-            watched.known = server
+            before, watched.known = watched.known, server
             watched.look_soon()
+            self._tell_of_new_words(before, watched)
         else:
             if server.base in self._watched:
                 raise _invalid(f"{server.base} is known already.", "Edit that one.")
@@ -125,6 +128,16 @@ class ServersDesk(QObject):
             self._drop(base)
             self.add(server, place)
         self._keep()
+
+    def _tell_of_new_words(self, before: KnownServer, watched: Watched) -> None:
+        now = watched.known
+        words = (before.folder, before.python, before.arguments)
+        if words == (now.folder, now.python, now.arguments) or not watched.can_restart:
+            return
+        again = ("Restart", lambda: self._controller.guard(lambda: self.restart(now.base)))
+        self._notice.show_text(
+            f"{now.name} takes its new settings up when it is restarted.", (again,), key="changed"
+        )
 
     def remove(self, base: str) -> None:
         """Know a server no longer; it goes on running. The notice offers to undo it."""
@@ -205,6 +218,7 @@ class ServersDesk(QObject):
         self._need_folder(watched)
         if watched.doing is None and self._sure(watched, "Restart it"):
             self._notice.clear(f"stuck {base}")
+            self._notice.clear("changed")
             if watched.health.answers or watched.health.pid is not None:
                 watched.restart()
             else:
@@ -304,8 +318,14 @@ class ServersDesk(QObject):
         self._notice.show_problem(problem, actions, key=f"crash {base}")
 
     def _show(self) -> None:
+        self._show_rows()
+        self._show_chips()
+
+    def _show_rows(self) -> None:
         rows = [row_of(each, self.foreign(base)) for base, each in self._watched.items()]
         self._panel.set_rows(rows)
+
+    def _show_chips(self) -> None:
         for base, watched in self._watched.items():
             name = watched.known.name
             if self._chips.get(base, name) != name:

@@ -246,6 +246,7 @@ class ServerForm(QDialog):
         table.setWordWrap(True)
         table.setMinimumHeight(150)
         header = table.horizontalHeader()
+        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
         for index, one in enumerate(helps):

@@ -66,6 +66,7 @@ class ServersView(QWidget):
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.list.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        self.list.setResizeMode(QListWidget.ResizeMode.Adjust)
         self.list.setFrameShape(QFrame.Shape.NoFrame)
         self.actions_by_name = {spec.name: self._action(spec) for spec in _SPECS}
         self.actions_by_name["log"].setCheckable(True)
@@ -269,7 +270,6 @@ class _Card(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents, False)
         self._dot = label("●", "dot")
         self._title = ElidedLabel(role="")
         font = self._title.font()
@@ -308,9 +308,10 @@ class _Card(QWidget):
     def _fit(self, count: int) -> None:
         while len(self._lines) < count:
             made = ElidedLabel(role="small")
-            made.setIndent(14)
+            made.setContentsMargins(17, 0, 0, 0)
             self._lines.append(made)
             self._column.addWidget(made)
+            made.show()  # Else it has no height before the loop's next turn.
         while len(self._lines) > count:
             gone = self._lines.pop()
             self._column.removeWidget(gone)

@@ -157,6 +157,32 @@ def test_a_server_outlives_framedeck_and_is_found_again(tmp_path: Path) -> None:
         assert not ServerProcess(fake.server.base, tmp_path / "state", tmp_path / "logs").adopt()
 
 
+@posix
+def test_a_server_is_found_again_after_framedeck_was_killed(tmp_path: Path) -> None:
+    with installed(tmp_path) as (fake, _):
+        code = (
+            "import sys; from pathlib import Path; from core.engines.comfy.known import KnownServer"
+            "; from core.engines.comfy.process import ServerProcess; base, folder, top = "
+            "sys.argv[1:]; top = Path(top); p = ServerProcess(base, top / 'state', top / 'logs'); "
+            "print(p.start(KnownServer(base, folder=folder)), flush=True); sys.stdin.read()"
+        )
+        words = [sys.executable, "-c", code, fake.server.base, str(fake.folder), str(tmp_path)]
+        framedeck = subprocess.Popen(
+            words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        with framedeck:
+            assert framedeck.stdout is not None
+            pid = int(framedeck.stdout.readline())
+            up(fake)
+            framedeck.kill()
+        again = ServerProcess(fake.server.base, tmp_path / "state", tmp_path / "logs")
+        assert again.adopt()
+        assert again.pid == pid
+        os.kill(pid, signal.SIGKILL)
+        assert wait(again.ended) == "ended"
+        assert fake.alive() == []
+
+
 def test_a_process_of_the_same_number_is_not_taken_for_it(tmp_path: Path) -> None:
     with installed(tmp_path) as (fake, process):
         process.start(fake.server)
