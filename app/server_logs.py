@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QTimer
 
-from app.server_watch import Watched
-from core.engines.comfy.health import printed
-from core.engines.comfy.server_log import Line, LogFile, Trouble, lines_of
 from core.errors import ProblemError
 from widgets.servers import ServersPanel
 
 if TYPE_CHECKING:
     from app.controller import Controller
+    from app.server_watch import Watched
+    from core.engines.comfy.server_log import Line, LogFile
     from widgets.servers_log import LogLine
 
 EVERY_MS = 1_000
@@ -58,6 +57,8 @@ class LogDesk(QObject):
 
     def show(self, base: str) -> None:
         """Show the log of a server, "" for none any more."""
+        from core.engines.comfy.server_log import LogFile
+
         watched = self._find(base)
         self._base, self._told = base, []
         # Another reader than the one that looks for the reason of a crash.
@@ -82,6 +83,9 @@ class LogDesk(QObject):
         ours = watched.process.was_started or not watched.health.answers
 
         def source() -> Iterator[object]:
+            from core.engines.comfy.health import printed
+            from core.engines.comfy.server_log import lines_of
+
             if ours:
                 yield _Read(log, tuple(log.read()), whole=False)
                 return
@@ -105,6 +109,7 @@ class LogDesk(QObject):
 
 
 def _shown(lines: Iterable[Line]) -> Iterator[LogLine]:
+    from core.engines.comfy.server_log import Trouble
     from widgets.servers_log import LogLine
 
     for line in lines:

@@ -101,6 +101,16 @@ class Watched(QObject):
         return self.doing or self.health.state
 
     @property
+    def is_running(self) -> bool:
+        """Whether prompts run on it or wait there."""
+        return self.health.state is State.RUNNING
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it answers while nothing runs, and nothing is done about it yet."""
+        return self.health.state is State.STUCK and self.doing is None
+
+    @property
     def seconds_to_start(self) -> float | None:
         """Until it is started again after a crash; None when it is not."""
         return self._again.remainingTime() / 1_000 if self._again.isActive() else None

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from app.server_logs import LogDesk
-from app.server_watch import Watched
-from app.server_words import row_of, state_words, tone_of
-from core.engines.comfy.health import Health, State
-from core.engines.comfy.known import KnownServer, load
-from core.engines.comfy.process import ServerProcess
-from core.engines.comfy.reconcile import Foreign, foreign
-from core.engines.comfy.scan import Scan
 from core.errors import Category, Problem, ProblemError
 from core.places import Places
 from widgets.servers import ServersPanel
 
+# What asks servers is loaded with the first server: most starts know none.
 if TYPE_CHECKING:
     from app.controller import Controller
+    from app.server_watch import Watched
     from app.window import MainWindow
+    from core.engines.comfy.health import Health, State
+    from core.engines.comfy.known import KnownServer
+    from core.engines.comfy.reconcile import Foreign
+    from core.engines.comfy.scan import Scan
 
 _CLIENT = "framedeck-"
 
@@ -53,9 +52,16 @@ class ServersDesk(QObject):
         self._watched: dict[str, Watched] = {}
         self._healths: dict[str, tuple[Health, State | None]] = {}
         self._chips: dict[str, str] = {}
+        self._stuck: set[str] = set()
         self._logs = LogDesk(self._panel, controller, lambda base: self._watched.get(base), self)
         self._connect()
-        found, problems = load(window.settings.servers)
+        if window.settings.servers:
+            self._load(window.settings.servers)
+
+    def _load(self, rows: list[dict[str, Any]]) -> None:
+        from core.engines.comfy.known import load
+
+        found, problems = load(rows)
         for server in found:
             self._watch(server)
         for problem in problems:
@@ -157,6 +163,9 @@ class ServersDesk(QObject):
         )
 
     def _watch(self, server: KnownServer) -> None:
+        from app.server_watch import Watched
+        from core.engines.comfy.process import ServerProcess
+
         process = ServerProcess(
             server.base, self._places.data / "servers", self._places.logs / "servers"
         )
@@ -176,6 +185,7 @@ class ServersDesk(QObject):
         watched.process.let_go()
         watched.deleteLater()
         self._healths.pop(base, None)
+        self._stuck.discard(base)
         self._notice.clear(f"stuck {base}")
         chip = self._chips.pop(base, None)
         if chip is not None:
@@ -251,7 +261,7 @@ class ServersDesk(QObject):
     def _sure(self, watched: Watched, action: str) -> bool:
         queue = watched.health.queue
         count = len(queue.running) + len(queue.pending)
-        if watched.health.state is not State.RUNNING or not count:
+        if not watched.is_running or not count:
             return True
         others = len(self.foreign(watched.known.base))
         whose = f", {others} of them of other clients," if others else ""
@@ -268,6 +278,8 @@ class ServersDesk(QObject):
         watched = self._watched.get(base)
         if watched is None or not watched.health.answers:
             return []
+        from core.engines.comfy.reconcile import foreign
+
         queue, ledger = watched.health.queue, self._controller.ledger
         # An id alone proves nothing: another Framedeck may have its jobs there as well.
         named = {
@@ -287,19 +299,22 @@ class ServersDesk(QObject):
         self._healths[base] = now
         self._show()
         if before != now:
-            self._tell_stuck(watched, before[0].state if before else None)
+            self._tell_stuck(watched)
             self.health_changed.emit(base, watched.health)
 
-    def _tell_stuck(self, watched: Watched, before: State | None) -> None:
-        base, health = watched.known.base, watched.health
-        stuck = health.state is State.STUCK and watched.doing is None
-        if stuck and before is not State.STUCK and health.problem is not None:
-            actions = []
-            if watched.can_restart:
-                actions = [("Restart", lambda: self._controller.guard(lambda: self.restart(base)))]
-            self._notice.show_problem(health.problem, actions, key=f"stuck {base}")
-        elif not stuck and before is State.STUCK:
+    def _tell_stuck(self, watched: Watched) -> None:
+        base, problem = watched.known.base, watched.health.problem
+        if watched.is_stuck == (base in self._stuck):
+            return
+        if not watched.is_stuck or problem is None:
+            self._stuck.discard(base)
             self._notice.clear(f"stuck {base}")
+            return
+        self._stuck.add(base)
+        actions = []
+        if watched.can_restart:
+            actions = [("Restart", lambda: self._controller.guard(lambda: self.restart(base)))]
+        self._notice.show_problem(problem, actions, key=f"stuck {base}")
 
     def _on_crashed(self, base: str, problem: Problem, wait: float | None) -> None:
         watched = self._watched.get(base)
@@ -322,10 +337,14 @@ class ServersDesk(QObject):
         self._show_chips()
 
     def _show_rows(self) -> None:
+        from app.server_words import row_of
+
         rows = [row_of(each, self.foreign(base)) for base, each in self._watched.items()]
         self._panel.set_rows(rows)
 
     def _show_chips(self) -> None:
+        from app.server_words import state_words, tone_of
+
         for base, watched in self._watched.items():
             name = watched.known.name
             if self._chips.get(base, name) != name:

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 from urllib.parse import urlsplit
 
-from core.engines.comfy.arguments import check
 from core.engines.comfy.fetch import address
 from core.errors import Problem, ProblemError, invalid
 
@@ -112,7 +111,10 @@ def checked(server: KnownServer) -> KnownServer:
             f"{base} is another machine, and Framedeck starts servers on this one only.",
             "Leave the folder empty, or use an address like http://127.0.0.1:8188.",
         )
-    check(made.arguments, made.port)
+    if made.arguments:
+        from core.engines.comfy.arguments import check
+
+        check(made.arguments, made.port)
     return made
 
 
