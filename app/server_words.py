@@ -21,6 +21,8 @@ _TONES = {
     State.RUNNING: "info",
     State.STUCK: "danger",
 }
+MOST_FOREIGN = 4
+_LONGEST = 60
 _DEVICE = re.compile(r"^(?:\w+:\d+ )?(.*?)(?: : \w+)?$")
 
 
@@ -34,7 +36,7 @@ def row_of(watched: Watched, foreign: Sequence[Foreign]) -> ServerRow:
         _TONES[state],
         tuple(_facts(known.base, health)),
         _trouble(watched),
-        tuple(_foreign(one) for one in foreign),
+        _lines(foreign),
         watched.can_start,
         watched.can_stop,
         watched.can_restart,
@@ -70,7 +72,7 @@ def _facts(base: str, health: Health) -> list[str]:
     if stats is None:
         return facts
     if stats.version:
-        facts.append(f"ComfyUI {stats.version}")
+        facts.append(f"ComfyUI {stats.version[:_LONGEST]}")
     if stats.devices:
         facts.append(device_name(stats))
     free = _free(stats)
@@ -80,7 +82,7 @@ def _facts(base: str, health: Health) -> list[str]:
 def device_name(stats: Stats) -> str:
     """Return the name of its first device as a person knows it."""
     named = _DEVICE.match(stats.devices[0].name)
-    first = (named[1] if named else "") or stats.devices[0].name or "unknown device"
+    first = ((named[1] if named else "") or stats.devices[0].name or "unknown device")[:_LONGEST]
     more = len(stats.devices) - 1
     return f"{first} + {more} more" if more else first
 
@@ -103,6 +105,12 @@ def _trouble(watched: Watched) -> str:
             return "It crashed."
         return "" if problem.message.startswith("The server") else problem.message
     return f"{problem.message} {problem.hint}".strip()
+
+
+def _lines(foreign: Sequence[Foreign]) -> tuple[str, ...]:
+    shown = [_foreign(one) for one in foreign[:MOST_FOREIGN]]
+    more = len(foreign) - len(shown)
+    return (*shown, f"{more} more of other clients") if more else tuple(shown)
 
 
 def _foreign(one: Foreign) -> str:

@@ -25,7 +25,7 @@ class ServerRow:
         tone: Colour of its dot: "success", "info", "warning", "danger" or "muted".
         facts: Address, version, device, free memory; what is not known is left out.
         trouble: What is wrong and what to do, "" when all is well.
-        foreign: Prompts of other clients, a line each, the running one first.
+        foreign: Prompts of other clients, a line each, the running one first; few of many.
         can_start: Framedeck can start it now.
         can_stop: Framedeck can stop it now.
         can_restart: Framedeck can restart it now.

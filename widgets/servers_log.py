@@ -206,7 +206,7 @@ class LogView(QWidget):
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Search on Return, close on Escape."""
-        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and self.search.hasFocus():
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
             shift = bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
             self.find(backwards=shift)
         elif event.key() == Qt.Key.Key_Escape:

@@ -29,8 +29,6 @@ from widgets.servers_log import LogView
 if TYPE_CHECKING:
     from widgets.servers import ServerRow, ServersPanel
 
-MOST_FOREIGN = 4
-
 
 @dataclass(frozen=True, slots=True)
 class _Spec:
@@ -297,9 +295,7 @@ class _Card(QWidget):
         lines = [(" · ".join(row.facts[i : i + 2]), "") for i in range(0, len(row.facts), 2)]
         if row.trouble:
             lines.append((row.trouble, "danger" if row.tone == "danger" else "warning"))
-        lines += [(line, "") for line in row.foreign[:MOST_FOREIGN]]
-        if len(row.foreign) > MOST_FOREIGN:
-            lines.append((f"and {len(row.foreign) - MOST_FOREIGN} more of other clients", ""))
+        lines += [(line, "") for line in row.foreign]
         self._fit(len(lines))
         for shown, (text, tone) in zip(self._lines, lines, strict=True):
             shown.setText(text)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from core.engines.comfy import scan as scanning
 from core.engines.comfy.answers import queue
-from core.engines.comfy.health import Doctor, Judge, State
+from core.engines.comfy.health import Doctor, Judge, State, doomed_in
 from core.engines.comfy.http import Server
 from core.engines.comfy.known import KnownServer
 from core.engines.comfy.scan import scan
@@ -88,7 +88,7 @@ def test_prompts_that_wait_while_nothing_runs_are_noticed_after_half_a_minute() 
 
     def why(at: float, running: list[Any], pending: list[Any]) -> str:
         said = {"queue_running": running, "queue_pending": pending}
-        judge.note(said)
+        judge.note(doomed_in(said))
         return judge.why_stuck(queue(said), at)
 
     assert why(0, [], rows("a")) == ""
@@ -132,6 +132,31 @@ def test_a_server_that_is_busy_with_itself_is_not_away_at_once(tmp_path) -> None
         now[0] = 61.0
         assert doctor.look(0.3).state is State.OFFLINE
         server.faults.disarm()
+
+
+def test_a_queue_of_megabytes_is_read_once(tmp_path, monkeypatch) -> None:
+    from core.engines.comfy import health as module
+
+    read: list[int] = []
+    plain = module.answers.queue
+
+    def counted(said: Any) -> Any:
+        read.append(1)
+        return plain(said)
+
+    with running(tmp_path, Script(node_seconds=30.0)) as server:
+        graph = trivial()
+        graph["9"] = {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64,
+                      "batch_size": 1, "color": 0}, "_meta": {"title": "x" * 200_000}}  # fmt: skip
+        for _ in range(20):
+            server.submit(graph, "a browser")
+        monkeypatch.setattr(module.answers, "queue", counted)
+        doctor = Doctor(server.url)
+        until(doctor.look, State.RUNNING)
+        time.sleep(0.2)
+        for _ in range(5):
+            assert len(doctor.look().queue.pending) == 19
+        assert len(read) <= 2
 
 
 def test_a_scan_has_all_that_was_asked_for_one_by_one(tmp_path) -> None:

@@ -21,6 +21,7 @@ LOOK_SECONDS = 1.8
 NOTHING_RUNS_SECONDS = 30.0
 _SLOW_SECONDS = 60.0
 _LOG_AFTER_SECONDS = 20.0
+_MOST_BYTES = 4_000_000
 _LOG_EVERY_SECONDS = 20.0
 _DEAD = re.compile(r"Exception in thread [^\n]*prompt_worker")
 
@@ -78,6 +79,9 @@ class Doctor:
         self._answered_at = clock()
         self._judge = Judge()
         self._log_at = clock()
+        self._raw = b""
+        self._read_queue = Queue()
+        self._doomed: frozenset[str] = frozenset()
 
     def look(self, seconds: float = LOOK_SECONDS) -> Health:
         """Return how the server is now, within `seconds`. Raises nothing."""
@@ -123,19 +127,25 @@ class Doctor:
         return Health(self.base, State.OFFLINE, problem=problem)
 
     def _queue(self, until: float) -> Queue:
-        said = self._get("/queue", until)
-        try:
-            self._judge.note(said)
-            return answers.queue(said)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise broken(self.base, str(error)) from None
+        raw = self._read("/queue", until, MOST_JSON_BYTES)
+        if raw != self._raw:
+            # Whole graphs stand in it: megabytes, which are read anew only when they change.
+            self._raw = b""
+            said = parse_json(raw, self.base)
+            try:
+                self._read_queue, self._doomed = answers.queue(said), doomed_in(said)
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise broken(self.base, str(error)) from None
+            self._raw = raw
+        self._judge.note(self._doomed)
+        return self._read_queue
 
     def _get(self, path: str, until: float) -> Any:
+        return parse_json(self._read(path, until, _MOST_BYTES), self.base)
+
+    def _read(self, path: str, until: float, largest: int) -> bytes:
         left = max(0.05, until - monotonic())
-        raw = web.read(
-            self.base + path, timeout_seconds=left, largest=MOST_JSON_BYTES, sign_in=True
-        )
-        return parse_json(raw, self.base)
+        return web.read(self.base + path, timeout_seconds=left, largest=largest, sign_in=True)
 
     def _from_the_log(self, now: float, until: float) -> str:
         """Read the end of the worker in the server's log; "" when it says none."""
@@ -159,21 +169,11 @@ class Judge:
         self._idle_since: float | None = None
         self._running: tuple[str, ...] = ()
         self._same_since = 0.0
-        self._doomed: set[str] = set()
-        self._seen_doomed: set[str] = set()
+        self._doomed: frozenset[str] = frozenset()
+        self._seen_doomed: frozenset[str] = frozenset()
 
-    def note(self, said: Any) -> None:
-        """Note running prompts that have ended their server's thread.
-
-        A prompt without extra data does so as soon as it is taken up, and stands
-        among the running ones for ever after.
-        """
-        rows = said.get("queue_running") if isinstance(said, dict) else None
-        doomed = {
-            str(row[1])
-            for row in (rows if isinstance(rows, list) else ())
-            if isinstance(row, list) and len(row) > 3 and row[3] is None
-        }
+    def note(self, doomed: frozenset[str]) -> None:
+        """Note running prompts that end their server's thread, see `doomed_in`."""
         self._seen_doomed, self._doomed = self._doomed, doomed
 
     def why_stuck(self, queue: Queue, now: float) -> str:
@@ -197,6 +197,20 @@ class Judge:
         return now - self._same_since
 
 
+def doomed_in(said: Any) -> frozenset[str]:
+    """Return the running prompts in the answer to GET /queue that have no extra data.
+
+    Such a prompt ends the thread that runs prompts as soon as it is taken up, and
+    stands among the running ones for ever after.
+    """
+    rows = said.get("queue_running") if isinstance(said, dict) else None
+    return frozenset(
+        str(row[1])
+        for row in (rows if isinstance(rows, list) else ())
+        if isinstance(row, list) and len(row) > 3 and row[3] is None
+    )
+
+
 def stuck_problem(base: str, why: str) -> Problem:
     """Return what a person reads of a server that answers and runs nothing."""
     where = web.name_of(web.parse(base))
@@ -216,7 +230,7 @@ def printed(base: str, seconds: float = LOOK_SECONDS) -> list[str]:
     raw = web.read(
         base + "/internal/logs/raw",
         timeout_seconds=seconds,
-        largest=MOST_JSON_BYTES,
+        largest=_MOST_BYTES,
         sign_in=True,
     )
     return _text_of(parse_json(raw, base)).splitlines()

@@ -18,6 +18,7 @@ from core.engines.comfy.ready import Folders
 
 SCAN_SECONDS = 60.0
 _MOST_FOLDERS = 200
+_MOST_LIST_BYTES = 4_000_000
 _SPACE = " \t\r\n"
 
 
@@ -72,18 +73,18 @@ def scan(
     """
     began = monotonic()
 
-    def get(path: str) -> bytes:
+    def get(path: str, largest: int = _MOST_LIST_BYTES) -> bytes:
         left = max(0.01, began + seconds - monotonic())
         return web.read(
             server.base + path,
             timeout_seconds=left,
-            largest=MOST_JSON_BYTES,
+            largest=largest,
             stopped=stopped,
             sign_in=True,
         )
 
     stats = stats_of(parse_json(get("/system_stats"), server.base), server.base)
-    raw = get("/object_info")
+    raw = get("/object_info", MOST_JSON_BYTES)
     names = _words(parse_json(get("/models"), server.base))[:_MOST_FOLDERS]
     lists = {name: get("/models/" + quote(name, safe="")) for name in names}
     digest = sha256(raw)
