@@ -419,6 +419,13 @@ def test_running_servers_are_found_and_taken_in(
             assert "Found" in case.notice()
             case.until_state(found.base, State.IDLE)
             assert case.row(found.base).can_restart
+            case.desk.restart(found.base)
+            case.until(lambda: terminal.poll() is not None)
+            case.until(lambda: fake.starts == 2)
+            case.until_state(found.base, State.IDLE)
+            assert fake.seen()["argv"][1:] == [
+                "--lowvram", "--port", str(fake.server.port), "--listen", "127.0.0.1",
+            ]  # fmt: skip
         finally:
             terminal.terminate()
 
@@ -494,3 +501,52 @@ def test_a_layout_of_before_the_dock_is_kept(qtbot: Any, case: Case) -> None:
     dock = again.panels.docks["servers"]
     dock.toggleViewAction().trigger()
     qtbot.waitUntil(lambda: not again.panels.servers.visibleRegion().isEmpty(), timeout=2_000)
+
+
+PROGRAM = """
+import sys
+import app.gui
+from PySide6.QtCore import QTimer
+plain = app.gui.Program._begin
+def began(program):
+    plain(program)
+    desk = program._wiring.servers
+    def look():
+        if desk.pid_of(sys.argv[2]):
+            print("found", flush=True)
+        else:
+            QTimer.singleShot(50, look)
+    look()
+app.gui.Program._begin = began
+from app.main import main
+raise SystemExit(main(["--home", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_the_program_ends_its_servers_when_it_is_told_to_end(
+    tmp_path: Path, fake: FakeInstall, stays: bool
+) -> None:
+    import subprocess
+
+    from core.engines.comfy.process import ServerProcess
+    from core.settings import save
+    from tests.comfy.fake_install import ROOT
+
+    home = tmp_path / "home"
+    places = Places.find(home).make()
+    known = fake.known(keep_running=stays)
+    save(places.settings, Settings(servers=[known.to_json()]))
+    # An earlier start of the program left it running, as after a kill.
+    earlier = ServerProcess(known.base, places.data / "servers", places.logs / "servers")
+    earlier.start(known)
+    earlier.let_go()
+    words = [sys.executable, "-c", PROGRAM, str(home), known.base]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "found\n"
+        began = time.monotonic()
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(20) == 0
+        assert time.monotonic() - began < 6
+    assert bool(fake.alive()) is stays

@@ -94,7 +94,7 @@ class ServerProcess:
             if self.pid is not None:
                 raise _refused(f"{server.name} runs already.", "Restart it instead.")
             install = install_of(server)
-            who = trees.listener(server.port)
+            who = trees.holder(server.port)
             if who is not None:
                 raise _refused(
                     f"Port {server.port} is taken by {who.words()}.",

@@ -76,6 +76,19 @@ def listener(port: int) -> Listener | None:
     return None
 
 
+def holder(port: int, patience_seconds: float = 2.0) -> Listener | None:
+    """Return who keeps a port, None when it is free or becomes so within a moment.
+
+    What a process held goes some time after the process itself, and belongs to nobody then.
+    """
+    until = monotonic() + patience_seconds
+    while True:
+        found = listener(port)
+        if found is None or found.pid is not None or monotonic() > until:
+            return found
+        sleep(5 * _LOOK_SECONDS)
+
+
 def _name(process: Any) -> str:
     words = process.cmdline()
     if _script(words, process) is not None:
