@@ -20,6 +20,7 @@ TIMEOUT_SECONDS = 5.0
 LARGEST_ANSWER = 4_000_000
 _CHUNK = 65_536
 _LOOK_SECONDS = 0.2
+_CONNECT_SECONDS = 3.0
 
 
 def ask(
@@ -186,13 +187,17 @@ class _Hurried(socket.socket):
 def _connect(place: SplitResult, limit: Limit) -> socket.socket:
     host = place.hostname or ""
     port = place.port or (443 if place.scheme == "https" else 80)
-    plain = socket.create_connection((host, port), timeout=limit.left())
+    plain = socket.create_connection((host, port), min(limit.left(), _CONNECT_SECONDS))
     hurried: socket.socket
     if place.scheme == "https":
         hurried = _over_tls(plain, host, limit)
     else:
         hurried = _Hurried(plain.family, plain.type, plain.proto, plain.detach(), limit)
-    hurried.settimeout(max(0.01, limit.left()))
+    try:
+        hurried.settimeout(limit.left())
+    except BaseException:
+        hurried.close()
+        raise
     return hurried
 
 

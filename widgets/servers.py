@@ -106,4 +106,10 @@ class ServersPanel(QWidget):
         """Make what stands in it; behind another tab nothing is painted."""
         super().paintEvent(event)
         if self._view is None:
-            QTimer.singleShot(0, self, lambda: self.view)
+            QTimer.singleShot(0, self, self._prepare)
+
+    def _prepare(self) -> None:
+        """Load in one turn of the loop what is made in the next: both take a while."""
+        import widgets.servers_view  # noqa: F401
+
+        QTimer.singleShot(0, self, lambda: self.view)

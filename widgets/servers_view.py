@@ -24,10 +24,10 @@ from PySide6.QtWidgets import (
 from widgets import theme
 from widgets.overflow_bar import OverflowBar
 from widgets.parts import Button, ElidedLabel, label, set_tone
-from widgets.servers_log import LogView
 
 if TYPE_CHECKING:
     from widgets.servers import ServerRow, ServersPanel
+    from widgets.servers_log import LogView
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +70,27 @@ class ServersView(QWidget):
         self.actions_by_name["log"].setCheckable(True)
         self.bar = OverflowBar([self.actions_by_name[spec.name] for spec in _SPECS if spec.icon])
         self.bar.setAccessibleName("Server actions")
-        self.log = LogView()
-        self.log.hide()
+        self._log: LogView | None = None
+        self._split = QSplitter(Qt.Orientation.Vertical)
         self._pages = QStackedLayout()
         self._lay_out()
         self._connect()
         self._dress()
         self.set_rows(())
+
+    @property
+    def log(self) -> LogView:
+        """The log below the rows; made when it is looked at for the first time."""
+        if self._log is None:
+            from widgets.servers_log import LogView
+
+            self._log = LogView()
+            self._log.hide()
+            self._log.closed.connect(lambda: self.actions_by_name["log"].setChecked(False))
+            self._split.addWidget(self._log)
+            self._split.setStretchFactor(0, 3)
+            self._split.setStretchFactor(1, 2)
+        return self._log
 
     # -- what it shows --------------------------------------------------------
 
@@ -145,7 +159,7 @@ class ServersView(QWidget):
         return action
 
     def _lay_out(self) -> None:
-        split = QSplitter(Qt.Orientation.Vertical)
+        split = self._split
         split.setChildrenCollapsible(False)
         top = QWidget()
         self._pages.setContentsMargins(0, 0, 0, 0)
@@ -153,9 +167,6 @@ class ServersView(QWidget):
         self._pages.addWidget(self.list)
         self._pages.addWidget(self._empty_page())
         split.addWidget(top)
-        split.addWidget(self.log)
-        split.setStretchFactor(0, 3)
-        split.setStretchFactor(1, 2)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(8)
@@ -212,7 +223,6 @@ class ServersView(QWidget):
             lambda _=False: panel.attach_requested.emit()
         )
         self.actions_by_name["log"].toggled.connect(self._on_log)
-        self.log.closed.connect(lambda: self.actions_by_name["log"].setChecked(False))
 
     def _with_selected(self, handler: Callable[[str], object]) -> None:
         base = self.selected()
@@ -221,12 +231,14 @@ class ServersView(QWidget):
 
     def _on_selected(self) -> None:
         self._allow()
-        if not self.log.isHidden():
+        if self._log is not None and not self._log.isHidden():
             self._on_log(True)
 
     def _on_log(self, shown: bool) -> None:
         base = self.selected()
         shown = shown and bool(base)
+        if not shown and self._log is None:
+            return
         self.log.begin(self._rows[base].title if base in self._rows else "")
         self.log.setVisible(shown)
         self._panel.log_wanted.emit(base if shown else "")

@@ -92,6 +92,12 @@ def opened(qtbot: Any, home: Path, *servers: KnownServer) -> Iterator[Case]:
         assert time.monotonic() - began < made.close_seconds
 
 
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look more often than in the program, so that the tests need not wait."""
+    monkeypatch.setattr("app.server_watch.LOOK_MS", 300)
+
+
 @pytest.fixture
 def case(qtbot: Any, tmp_path: Path) -> Iterator[Case]:
     with opened(qtbot, tmp_path / "home") as made:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import time
 
@@ -117,6 +118,15 @@ def test_a_password_of_the_address_is_given_when_asked_for() -> None:
         place = server.url.replace("http://", "http://me:se%20cret@")
         assert web.read(place, sign_in=True) == b"3"
         assert server.headers[0]["Authorization"] == "Basic bWU6c2UgY3JldA=="
+
+
+def test_whoever_stops_while_connecting_leaves_no_socket() -> None:
+    with serving(bad.silent) as server:
+        for asked in range(1, 5):  # Stops at each of the first moments at which it is asked.
+            answers = iter([False] * asked + [True] * 100)
+            with pytest.raises(ProblemError):
+                web.read(server.url, timeout_seconds=5, stopped=lambda said=answers: next(said))
+            gc.collect()
 
 
 def test_whoever_waits_can_stop() -> None:
