@@ -190,6 +190,15 @@ def save(folder: Path, workflow: Workflow) -> Path:
     return path
 
 
+def remove(folder: Path, workflow: Workflow) -> None:
+    """Remove the file of `workflow` from `folder`; one that is gone is fine.
+
+    Raises:
+        OSError: The folder is not writable.
+    """
+    (folder / f"{workflow.id}.json").unlink(missing_ok=True)
+
+
 def saved(folder: Path) -> tuple[tuple[Workflow, ...], tuple[tuple[Path, Problem], ...]]:
     """Return the workflows in `folder` by title, and the files that cannot be read, with why.
 
