@@ -141,10 +141,10 @@ class ComposePanel(QWidget):
     def _fields(self) -> dict[str, Field]:
         return self._body.fields
 
-    def _fill(self, recipe: Recipe, values: Mapping[str, object]) -> None:
+    def _fill(self, recipe: Recipe, values: Mapping[str, object], *, firm: bool) -> None:
         """Make the fields of `recipe` and show `values`, defaults where there are none."""
         self._loading = True
-        self._body.fill(recipe, values)
+        self._body.fill(recipe, values, firm=firm)
         self._head_of(recipe)
         self._loading = False
         self._order_tabs()
@@ -169,7 +169,7 @@ class ComposePanel(QWidget):
             self.show_general(f"The recipe {recipe_id!r} is not there any more.")
             return
         self._awaited = ""
-        self._choose(recipe_id, values)
+        self._choose(recipe_id, values, firm=True)
 
     def edit(self, job_id: str, recipe_id: str, values: Mapping[str, object]) -> None:
         """Change a waiting job: the form shows it until it is saved or left."""
@@ -338,12 +338,14 @@ class ComposePanel(QWidget):
 
     # -- inside -----------------------------------------------------------
 
-    def _choose(self, recipe_id: str, values: Mapping[str, object]) -> None:
+    def _choose(
+        self, recipe_id: str, values: Mapping[str, object], *, firm: bool = False
+    ) -> None:
         self._recipe = self._recipes[recipe_id]
         self._combo.choose(recipe_id)
         self._combo.setToolTip(self._recipe.summary)
         self.show_general("")
-        self._fill(self._recipe, values)
+        self._fill(self._recipe, values, firm=firm)
         self.recipe_chosen.emit(recipe_id)
 
     def _on_recipe(self) -> None:

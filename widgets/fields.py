@@ -27,6 +27,9 @@ class Field(QWidget):
     """A label, an editor below it and, when the value cannot be used, the reason.
 
     Subclasses set `editor` and give `raw` and `set_raw`.
+
+    Attributes:
+        firm: The value is a job's; a better default does not replace it.
     """
 
     changed = Signal()
@@ -35,6 +38,7 @@ class Field(QWidget):
         super().__init__()
         self.parameter = parameter
         self.editor = editor
+        self.firm = False
         self.column = QVBoxLayout(self)
         self.column.setContentsMargins(0, 0, 0, 0)
         self.column.setSpacing(3)
@@ -192,7 +196,7 @@ class ChoiceField(Field):
         before = self.parameter
         self.parameter = parameter
         if parameter.choices != before.choices:
-            word = carried(self.raw(), before, parameter)
+            word = str(self.raw()) if self.firm else carried(self.raw(), before, parameter)
             self._box.blockSignals(True)
             self._box.clear()
             self._box.addItems(list(parameter.choices))

@@ -39,14 +39,21 @@ class Form(QWidget):
         self._body = QWidget()
         self._column.addWidget(self._body)
 
-    def fill(self, recipe: Recipe, values: Mapping[str, object]) -> None:
-        """Make the fields of `recipe` and show `values`, defaults where there are none."""
+    def fill(self, recipe: Recipe, values: Mapping[str, object], *, firm: bool = False) -> None:
+        """Make the fields of `recipe` and show `values`, defaults where there are none.
+
+        Args:
+            recipe: What the form is for.
+            values: What it shall hold.
+            firm: They are a job's, and not what was left here as it came.
+        """
         self._recipe = recipe
         self.fields = {p.name: self._made(field_for(p)) for p in recipe.parameters}
         self._lay_out()
         for name, field in self.fields.items():
             if name in values:
                 field.set_raw(values[name])
+                field.firm = firm
 
     def adopt(self, recipe: Recipe) -> None:
         """Take another edition of the same recipe; what is typed, cursors and undo stay."""
@@ -67,7 +74,8 @@ class Form(QWidget):
             old = before.get(name)
             if old is not None and field is not old:
                 typed, after = values[name], field.parameter
-                choice = after.kind is Kind.CHOICE
+                choice = after.kind is Kind.CHOICE and not old.firm
+                field.firm = old.firm
                 field.set_raw(carried(typed, old.parameter, after) if choice else typed)
         old_body.hide()
         old_body.deleteLater()
