@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import struct
 import time
@@ -195,7 +196,7 @@ def test_a_big_picture_does_not_hold_up_the_window(
     field(form).set_raw(str(path))
     qtbot.waitUntil(lambda: "5000 × 5000" in field(form)._name.text(), timeout=30_000)
     timer.stop()
-    worst = max(b - a for a, b in zip(beats, beats[1:], strict=False))
+    worst = max(b - a for a, b in itertools.pairwise(beats))
     assert worst < alone / 2, f"a gap of {worst:.3f} s where reading takes {alone:.3f} s"
 
 

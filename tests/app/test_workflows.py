@@ -230,9 +230,7 @@ def test_the_form_refuses_what_a_model_cannot_do(
 # ---- readiness ---------------------------------------------------------------------
 
 
-def test_what_is_missing_is_told_with_folder_and_near_names(
-    served: MainWindow, qtbot: Any
-) -> None:
+def test_what_is_missing_is_told_with_folder_and_near_names(served: MainWindow, qtbot: Any) -> None:
     form = compose(served)
     form.load("comfy-wan22-5b-t2v", {"prompt": "a fox"})
     qtbot.waitUntil(lambda: ready_words(served) == "Ready on ComfyUI :8188.")
