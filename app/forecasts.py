@@ -90,9 +90,7 @@ class Forecasts(QObject):
         recipe = self._controller.recipes.get(recipe_id)
         self._asked = None
         if recipe is not None:
-            self._asked = asked_of(
-                recipe_id, recipe.family, recipe.model, values, recipe.engine
-            )
+            self._asked = asked_of(recipe_id, recipe.family, recipe.model, values, recipe.engine)
         self._show()
 
     def _on_recipe(self, recipe_id: str) -> None:

@@ -70,6 +70,7 @@ class WorkflowDesk(QObject):
         self._servers: tuple[str, ...] = ()
         self._names: dict[str, str] = {}
         self._scans: dict[str, Scan] = {}
+        self._old: list[Scan | None] = []
         self._making = self._again = False
         self._made_for = ""
         self._looking = self._look_again = False
@@ -91,9 +92,12 @@ class WorkflowDesk(QObject):
 
     def set_scan(self, scan: Scan) -> None:
         """Take what a server has now."""
-        before = self._scans.get(scan.base)
+        old = [self._scans.pop(scan.base, None)]
+        new = old[0] is None or old[0].info is not scan.info
         self._scans[scan.base] = scan
-        if (before is None or before.info is not scan.info) and scan.base == self.server():
+        self._old += old
+        del old
+        if new and scan.base == self.server():
             self._make()
         self._rest.start(0)
 
@@ -112,7 +116,7 @@ class WorkflowDesk(QObject):
 
     def server(self) -> str:
         """Return the server that the form names, else the first one; "" without any."""
-        named = str(self._compose.values().get(SERVER) or "")
+        named = str(self._compose.value(SERVER) or "")
         if named in self._servers:
             return named
         return self._servers[0] if self._servers else ""
@@ -120,6 +124,10 @@ class WorkflowDesk(QObject):
     def scan(self) -> Scan | None:
         """Return what is known of that server; None before it has answered."""
         return self._scans.get(self.server())
+
+    def busy(self) -> bool:
+        """Say whether recipes are being made, or what is missing is being looked up."""
+        return self._making or self._looking or self._rest.isActive()
 
     def server_title(self, base: str) -> str:
         """Return what a person calls a server."""
@@ -159,8 +167,11 @@ class WorkflowDesk(QObject):
         self._making, self._again = True, False
         base, servers = self.server(), self._servers
         scan, found = self._scans.get(base), tuple(self._workflows.values())
+        # Tens of thousands of values take milliseconds to forget: not in this thread.
+        old, self._old = self._old, []
 
         def make() -> object:
+            old.clear()
             info = scan.info if scan is not None else None
             return tuple(one.recipe(info, servers) for one in found)
 

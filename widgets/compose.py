@@ -259,6 +259,11 @@ class ComposePanel(QWidget):
         """Return what the fields hold, unchecked."""
         return {name: field.raw() for name, field in self._fields.items()}
 
+    def value(self, name: str) -> object:
+        """Return what one field holds, unchecked; None when there is no such field."""
+        field = self._fields.get(name)
+        return field.raw() if field is not None else None
+
     def submit(self, copies: int | bool = 1) -> None:
         """Ask for the clip if every value can be used, else show what is wrong."""
         if self._recipe is None:
@@ -338,9 +343,7 @@ class ComposePanel(QWidget):
 
     # -- inside -----------------------------------------------------------
 
-    def _choose(
-        self, recipe_id: str, values: Mapping[str, object], *, firm: bool = False
-    ) -> None:
+    def _choose(self, recipe_id: str, values: Mapping[str, object], *, firm: bool = False) -> None:
         self._recipe = self._recipes[recipe_id]
         self._combo.choose(recipe_id)
         self._combo.setToolTip(self._recipe.summary)

@@ -136,6 +136,20 @@ class ChoiceBox(QComboBox):
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(7)
 
+    def offer(self, words: Sequence[str]) -> None:
+        """Offer `words` from now on, telling nobody; what stays in its place is left alone."""
+        self.blockSignals(True)
+        wanted = set(words)
+        for row in reversed(range(self.count())):
+            if self.itemText(row) not in wanted:
+                self.removeItem(row)
+        for row, word in enumerate(words):
+            if row >= self.count() or self.itemText(row) != word:
+                self.insertItem(row, word)
+        while self.count() > len(words):
+            self.removeItem(self.count() - 1)
+        self.blockSignals(False)
+
     def wheelEvent(self, event: QWheelEvent) -> None:
         """Change only while focused; else the form scrolls."""
         if self.hasFocus():
@@ -147,11 +161,19 @@ class ChoiceBox(QComboBox):
 class RecipeBox(ChoiceBox):
     """Recipes under their headings; what runs on this machine stands first."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._listed: list[tuple[str, ...]] = []
+
     def list_recipes(self, recipes: Sequence[Recipe]) -> None:
         """Offer `recipes`; those of one group stand together, in the order given."""
         groups: dict[str, list[Recipe]] = {"": []}
         for recipe in recipes:
             groups.setdefault(recipe.group, []).append(recipe)
+        listed = [(r.id, r.title, r.summary, r.group) for r in recipes]
+        if listed == self._listed:
+            return
+        self._listed = listed
         self.blockSignals(True)
         self.clear()
         for group, members in groups.items():

@@ -197,9 +197,8 @@ class ChoiceField(Field):
         self.parameter = parameter
         if parameter.choices != before.choices:
             word = str(self.raw()) if self.firm else carried(self.raw(), before, parameter)
+            self._box.offer(parameter.choices)
             self._box.blockSignals(True)
-            self._box.clear()
-            self._box.addItems(list(parameter.choices))
             self._keep(word)
             self._box.blockSignals(False)
         return True
@@ -233,8 +232,9 @@ class OpenChoiceField(ChoiceField):
 
     def _keep(self, word: str) -> None:
         self._box.setCurrentIndex(self._box.findText(word))
-        self._box.setEditText(word)
-        self._box.lineEdit().setCursorPosition(0)
+        if self._box.currentText() != word:
+            self._box.setEditText(word)
+            self._box.lineEdit().setCursorPosition(0)
 
     def _on_text(self) -> None:
         # Names of models are longer than the field is wide.
