@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -40,22 +41,21 @@ def lines_of(
 
 
 def _missing(workflow: Workflow, lack: Missing, values: Mapping[str, Value]) -> Line:
-    parameter = ""
+    parameter, hint, near = "", lack.hint, lack.near
     if lack.kind is Lack.FILE:
         for knob in workflow.knobs:
             name = knob.parameter.name
             if (knob.folder or knob.listed) and values.get(name) == lack.name:
                 parameter = name
+                # Names that look alike may be another expert's, or another model's.
+                if knob.like:
+                    near = tuple(n for n in near if re.search(knob.like, n, re.IGNORECASE))
                 break
+    if lack.near and not lack.elsewhere and near[:1] != lack.near[:1]:
+        place = lack.place or "the folder its loader reads"
+        hint = f"Put it into {place}, or choose {near[0]}." if near else f"Put it into {place}."
     safe = lack.source if lack.source.startswith("https://") else ""
-    return Line(
-        lack.message,
-        lack.hint,
-        parameter,
-        lack.near,
-        safe,
-        f"Get {lack.place}" if safe else "",
-    )
+    return Line(lack.message, hint, parameter, near, safe, f"Get {lack.place}" if safe else "")
 
 
 def title_of(base: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QKeySequence, QShortcut
+from PySide6.QtGui import QKeySequence, QResizeEvent, QShortcut
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout, QWidget
 
 from core.errors import Category, Problem, ProblemError
@@ -160,6 +160,11 @@ class ComposePanel(QWidget):
         order += [*self._body.tab_order(), *self.readiness.stops(), *self._add_row.stops()]
         for first, second in pairwise(order):
             QWidget.setTabOrder(first, second)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Leave the form most of a low window."""
+        super().resizeEvent(event)
+        self.readiness.fit(self.height())
 
     # -- what others ask --------------------------------------------------
 

@@ -6,15 +6,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PySide6.QtCore import QSize, Signal
+from PySide6.QtCore import QEvent, QSize, Qt, Signal
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from widgets.notice import Action
 from widgets.parts import Button, Card, FittingScroll, FlowBox, label, set_tone
 
-_MOST_HEIGHT = 168
-"""Lines scroll where they would take more of the form's room than this."""
-_LONG = 40
+_LEAST_HEIGHT, _SHARE = 44, 0.2
+"""Lines scroll where they would take more than this share of the form's height."""
 _MOST_NEAR = 2
 
 
@@ -96,6 +96,13 @@ class ReadinessBox(Card):
         self.setVisible(bool(head))
         self.rebuilt.emit()
 
+    def fit(self, height: int) -> None:
+        """Take no more than a share of `height`, the form's."""
+        most = max(_LEAST_HEIGHT, int(height * _SHARE))
+        if most != self._scroll.most:
+            self._scroll.most = most
+            self._scroll.updateGeometry()
+
     def words(self) -> str:
         """Return what is shown, line by line."""
         return "\n".join(self._words)
@@ -122,9 +129,7 @@ class ReadinessBox(Card):
             return
         box = FlowBox()
         for text, do in links:
-            short = text if len(text) <= _LONG else f"{text[: _LONG // 2]}…{text[-_LONG // 2 :]}"
-            button = Button(short, "chip", tip=text)
-            button.setAccessibleName(text)
+            button = _Chip(text)
             button.clicked.connect(lambda _=False, do=do: do())
             box.add(button)
             self._stops.append(button)
@@ -132,12 +137,47 @@ class ReadinessBox(Card):
         self._lines.addWidget(box)
 
 
+class _Chip(Button):
+    """A small button that shortens the middle of its text where there is no room for it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, "chip", tip=text)
+        self._whole = text
+        self.setAccessibleName(text)
+        # The hint of the whole text, whatever is shown of it.
+        self._wide = super().sizeHint()
+
+    def sizeHint(self) -> QSize:
+        """Ask for room for all of it."""
+        return self._wide
+
+    def minimumSizeHint(self) -> QSize:
+        """Allow narrow forms."""
+        return QSize(60, self._wide.height())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Show as much as fits."""
+        super().resizeEvent(event)
+        room = self.width() - 22
+        middle = Qt.TextElideMode.ElideMiddle
+        self.setText(self.fontMetrics().elidedText(self._whole, middle, room))
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Measure anew in another style."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.StyleChange and hasattr(self, "_whole"):
+            self.setText(self._whole)
+            self._wide = super().sizeHint()
+
+
 class _ShortScroll(FittingScroll):
     """As tall as its lines, up to a limit."""
 
+    most = 168
+
     def minimumSizeHint(self) -> QSize:
         """Ask for the lines, or for as much of them as the limit lets through."""
-        return QSize(60, min(self._needed(), _MOST_HEIGHT))
+        return QSize(60, min(self._needed(), self.most))
 
     def sizeHint(self) -> QSize:
         """Ask for no more than that."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -74,8 +73,13 @@ def draft(read: Converted, info: ObjectInfo, known: Known, title: str, server: s
 
 def named(text: str) -> str:
     """Return a title made of a file's name."""
-    words = re.sub(r"[_\s]+", " ", "".join(c for c in text if c.isprintable())).strip()
-    return words[:80] or "Workflow"
+    return _plain(text.replace("_", " ")) or "Workflow"
+
+
+def _plain(text: str) -> str:
+    """Return `text` on one line, without signs that nobody sees."""
+    shown = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(shown.split())[:80].rstrip()
 
 
 def _lacking(
@@ -154,10 +158,10 @@ def picked(source: Draft, title: str, labels: Mapping[str, str]) -> Workflow:
     found = []
     for one in source.found:
         parameter = one.knob.parameter
-        label = " ".join(labels.get(parameter.name, "").split())[:80] or parameter.label
+        label = _plain(labels.get(parameter.name, "")) or parameter.label
         knob = replace(one.knob, parameter=replace(parameter, label=label))
         found.append(replace(one, knob=knob))
-    made = workflow_from(source.graph, found, title, names=list(labels))
+    made = workflow_from(source.graph, found, _plain(title), names=list(labels))
     if source.before is None:
         return made
     # The id stays whatever the title: jobs and what was typed are kept under it.

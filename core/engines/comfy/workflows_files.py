@@ -132,7 +132,9 @@ def to_json(workflow: Workflow) -> dict[str, Any]:
         "output": list(workflow.output) if workflow.output else None,
         "graph": workflow.graph,
     }
-    return {key: value for key, value in data.items() if value not in (None, "", [], False)}
+    # A workflow without knobs still says so.
+    kept = ("parameters",)
+    return {k: v for k, v in data.items() if k in kept or v not in (None, "", [], False)}
 
 
 def _knob_json(knob: Knob) -> dict[str, Any]:
