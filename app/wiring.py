@@ -15,9 +15,9 @@ from app.controller import Controller
 from app.forecasts import Forecasts
 from app.leaks import LeakDesk
 from app.models import OwnModels
-from app.servers import ServersDesk
 from app.opening import OpenDesk
 from app.pictures import PictureDesk
+from app.servers import ServersDesk
 from app.timeline_wiring import TimelineDesk
 from app.traces import TraceDesk
 from app.watching import StateDesk
@@ -76,6 +76,10 @@ class Wiring(QObject):
         self.workflows = WorkflowDesk(controller, compose, notice, places.workflows, self)
         self._pictures = PictureDesk(controller, compose, places.data / "pasted", self)
         self._opening = OpenDesk(controller, window, models, self.workflows, self._pictures)
+        self.workflows.follow(self.servers)
+        self.workflows.servers_shown.connect(self._show_servers)
+        self.workflows.server_wanted.connect(self._show_servers)
+        self.workflows.server_wanted.connect(self._panels.servers.add_requested)
 
     # -- requests -----------------------------------------------------------
 
@@ -153,6 +157,11 @@ class Wiring(QObject):
             self._show_compose()
 
         self._controller.guard(duplicate)
+
+    def _show_servers(self) -> None:
+        dock = self._panels.docks["servers"]
+        dock.show()
+        dock.raise_()
 
     def _show_compose(self) -> None:
         dock = self._panels.docks["compose"]

@@ -22,6 +22,8 @@ from widgets.compose import ComposePanel
 from widgets.notice import NoticeBar
 
 if TYPE_CHECKING:
+    from app.servers import ServersDesk
+    from core.engines.comfy.health import Health
     from core.engines.comfy.known import KnownServer
     from core.engines.comfy.scan import Scan
 
@@ -45,11 +47,13 @@ class WorkflowDesk(QObject):
     here only what came of it is shown.
 
     Signals:
-        server_wanted: A person asks for the place where servers are added.
+        server_wanted: A person wants to add a server.
+        servers_shown: A person wants to see the servers.
         offered: The recipes shown now are those of the workflows and servers known.
     """
 
     server_wanted = Signal()
+    servers_shown = Signal()
     offered = Signal()
 
     def __init__(
@@ -70,6 +74,7 @@ class WorkflowDesk(QObject):
         self._servers: tuple[str, ...] = ()
         self._names: dict[str, str] = {}
         self._scans: dict[str, Scan] = {}
+        self._healths: dict[str, Health] = {}
         self._old: list[Scan | None] = []
         self._making = self._again = False
         self._made_for = ""
@@ -83,11 +88,32 @@ class WorkflowDesk(QObject):
 
     # -- what others tell and ask ---------------------------------------------
 
+    def follow(self, servers: ServersDesk) -> None:
+        """Offer the servers of `servers`, and what each of them has, from now on."""
+        servers.servers_changed.connect(self.set_servers)
+        servers.scanned.connect(self.set_scan)
+        servers.health_changed.connect(self.set_health)
+        self.set_servers(servers.servers)
+        for server in servers.servers:
+            scan, health = servers.scan_of(server.base), servers.health(server.base)
+            if scan is not None:
+                self.set_scan(scan)
+            if health is not None:
+                self.set_health(server.base, health)
+
+    def set_health(self, base: str, health: Health) -> None:
+        """Take how a server is: whether it answers, and what memory it has free."""
+        before = self._healths.get(base)
+        self._healths[base] = health
+        if before is None or before.answers != health.answers:
+            self._rest.start(0)
+
     def set_servers(self, servers: Sequence[KnownServer]) -> None:
         """Offer these servers, the first by default."""
         self._servers = tuple(server.base for server in servers)
         self._names = {server.base: server.name for server in servers}
         self._scans = {b: s for b, s in self._scans.items() if b in self._servers}
+        self._healths = {b: h for b, h in self._healths.items() if b in self._servers}
         self._make()
 
     def set_scan(self, scan: Scan) -> None:
@@ -232,8 +258,19 @@ class WorkflowDesk(QObject):
                 (("Add a server…", self.server_wanted.emit),),
             )
             return
-        if scan is None or known is None:
-            box.show_readiness(f"Waiting for {self.server_title(base)} to say what it has.")
+        health, title = self._healths.get(base), self.server_title(base)
+        away = health is not None and not health.answers
+        if away and not (health is not None and health.state == "starting"):
+            # What it had may be another thing when it is back.
+            box.show_readiness(
+                f"{title} does not answer now.",
+                "warning",
+                (),
+                (("Show servers", self.servers_shown.emit),),
+            )
+            return
+        if scan is None or known is None or away:
+            box.show_readiness(f"Waiting for {title} to say what it has.")
             return
         if self._looking:
             self._look_again = True
@@ -241,8 +278,10 @@ class WorkflowDesk(QObject):
         self._looking, self._look_again = True, False
         values = self._values(workflow)
 
+        stats = (health.stats if health is not None else None) or scan.stats
+
         def look() -> object:
-            device = scan.stats.devices[0] if scan.stats.devices and scan.stats.has_gpu else None
+            device = stats.devices[0] if stats.devices and stats.has_gpu else None
             return readiness(
                 workflow,
                 scan.info,
@@ -261,7 +300,7 @@ class WorkflowDesk(QObject):
                 box.show_readiness(f"{found.message} {found.hint}", "warning")
             else:
                 assert isinstance(found, Readiness)
-                box.show_readiness(*lines_of(workflow, found, values, self.server_title(base)))
+                box.show_readiness(*lines_of(workflow, found, values, title))
 
         self._controller.run_aside(lambda: _or_problem(look), "readiness", show)
 

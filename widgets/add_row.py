@@ -1,4 +1,4 @@
-"""The row that puts a clip into the queue, once or several times."""
+"""What sends the form off: into the queue, once or several times, or back to a waiting job."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QAction, QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QMenu, QSizePolicy, QToolButton, QWidget
 
-from widgets.parts import Button
+from widgets.parts import Button, Card, label
 
 COPIES = (2, 3, 4, 8, 16)
 _ADD = "Add to queue"
@@ -71,3 +71,24 @@ class AddRow(QWidget):
     def _on_copies(self, count: int) -> None:
         self.set_copies(count)
         self.submitted.emit(count)
+
+
+class EditBar(Card):
+    """Says that the form shows a waiting job; hidden unless it does."""
+
+    saved = Signal()
+    cancelled = Signal()
+
+    def __init__(self) -> None:
+        super().__init__("info", (10, 6, 8, 8))
+        self.column.addWidget(label("Editing a waiting job", ""))
+        row = QHBoxLayout()
+        row.setSpacing(6)
+        cancel = Button("Cancel", tip="Leave the job as it was")
+        cancel.clicked.connect(lambda: self.cancelled.emit())
+        save = Button("Save changes", "primary", tip="Ctrl+Return")
+        save.clicked.connect(lambda: self.saved.emit())
+        row.addWidget(save, 1)
+        row.addWidget(cancel)
+        self.column.addLayout(row)
+        self.hide()

@@ -7,17 +7,17 @@ from itertools import pairwise
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QKeySequence, QResizeEvent, QShortcut
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from core.errors import Category, Problem, ProblemError
 from core.jobs import Kind, Recipe
-from widgets.add_row import COPIES, AddRow
+from widgets.add_row import COPIES, AddRow, EditBar
 from widgets.editors import RecipeBox
-from widgets.fields import Field
+from widgets.fields import Field, NumberField
 from widgets.forecast import ForecastBox
 from widgets.form import Form
 from widgets.notice import Action
-from widgets.parts import Button, Card, FittingScroll, FlowBox, label, set_tone
+from widgets.parts import Button, FittingScroll, FlowBox, label, set_tone
 from widgets.picture_field import PictureField
 from widgets.readiness import ReadinessBox
 
@@ -59,7 +59,7 @@ class ComposePanel(QWidget):
         self._at_start: dict[str, object] = {}
         self._editing: str | None = None
         self._before_edit: tuple[str, dict[str, object]] | None = None
-        self._asked = False
+        self._asked = self._rounding = False
         self._loading = False
         self._build()
         keys = QKeySequence("Ctrl+Return"), QKeySequence("Ctrl+Enter")
@@ -75,7 +75,10 @@ class ComposePanel(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(12, 10, 12, 12)
         column.setSpacing(8)
-        column.addWidget(self._make_edit_bar())
+        self._edit_bar = EditBar()
+        self._edit_bar.saved.connect(self.submit)
+        self._edit_bar.cancelled.connect(self.cancel_edit)
+        column.addWidget(self._edit_bar)
         inside = QWidget()
         inside.setProperty("role", "form")
         self._form = QVBoxLayout(inside)
@@ -98,21 +101,6 @@ class ComposePanel(QWidget):
         column.addWidget(self._add_row)
         column.addStretch(0)
         self.setMinimumWidth(250)
-
-    def _make_edit_bar(self) -> QFrame:
-        self._edit_bar = Card("info", (10, 6, 8, 8))
-        self._edit_bar.column.addWidget(label("Editing a waiting job", ""))
-        row = QHBoxLayout()
-        row.setSpacing(6)
-        self._edit_cancel = Button("Cancel", tip="Leave the job as it was")
-        self._edit_cancel.clicked.connect(self.cancel_edit)
-        self._edit_save = Button("Save changes", "primary", tip="Ctrl+Return")
-        self._edit_save.clicked.connect(self.submit)
-        row.addWidget(self._edit_save, 1)
-        row.addWidget(self._edit_cancel)
-        self._edit_bar.column.addLayout(row)
-        self._edit_bar.hide()
-        return self._edit_bar
 
     def _make_head(self) -> None:
         title = label("Recipe", "label")
@@ -145,6 +133,7 @@ class ComposePanel(QWidget):
         """Make the fields of `recipe` and show `values`, defaults where there are none."""
         self._loading = True
         self._body.fill(recipe, values, firm=firm)
+        self._take_rounding()
         self._head_of(recipe)
         self._loading = False
         self._order_tabs()
@@ -223,6 +212,7 @@ class ComposePanel(QWidget):
             return
         self._loading = True
         self._body.adopt(recipe)
+        self._take_rounding()
         self._head_of(recipe)
         self._loading = False
         self._order_tabs()
@@ -269,6 +259,18 @@ class ComposePanel(QWidget):
         field = self._fields.get(name)
         return field.raw() if field is not None else None
 
+    def set_rounding(self, on: bool) -> None:
+        """Move numbers to the nearest that a server's model takes, instead of refusing them."""
+        self._rounding = on
+        self._take_rounding()
+        self._on_changed()
+
+    def _take_rounding(self) -> None:
+        wanted = self._rounding and self._recipe is not None and self._recipe.engine != "local"
+        for field in self._fields.values():
+            if isinstance(field, NumberField):
+                field.rounding = wanted
+
     def submit(self, copies: int | bool = 1) -> None:
         """Ask for the clip if every value can be used, else show what is wrong."""
         if self._recipe is None:
@@ -280,6 +282,9 @@ class ComposePanel(QWidget):
             self.show_invalid(problem)
             return
         values = self._checked()
+        for name, field in self._fields.items():
+            if field.usable() != field.raw():
+                field.set_raw(values[name])
         self._asked = False
         if self._editing is not None:
             job_id = self._editing
@@ -401,8 +406,11 @@ class ComposePanel(QWidget):
         """Return the values as their types; a random seed stays None."""
         return {
             name: None if raw is None else self._fields[name].parameter.parse(raw)
-            for name, raw in self.values().items()
+            for name, raw in self._usable().items()
         }
+
+    def _usable(self) -> dict[str, object]:
+        return {name: field.usable() for name, field in self._fields.items()}
 
     def _first_problem(self) -> Problem | None:
         for field in self._fields.values():
@@ -414,7 +422,7 @@ class ComposePanel(QWidget):
     def _rule_problem(self) -> Problem | None:
         assert self._recipe is not None
         try:
-            self._recipe.resolve(self.values())
+            self._recipe.resolve(self._usable())
         except ProblemError as error:
             return error.problem
         return None

@@ -66,6 +66,10 @@ class Field(QWidget):
         """Return what is in the field, unchecked; None for a random seed."""
         raise NotImplementedError
 
+    def usable(self) -> object:
+        """Return what a job gets of what is in the field."""
+        return self.raw()
+
     def set_raw(self, value: object) -> None:
         """Put `value` into the field."""
         raise NotImplementedError
@@ -85,7 +89,7 @@ class Field(QWidget):
     def problem(self) -> Problem | None:
         """Return why the value cannot be used, None when it can."""
         try:
-            self.parameter.parse(self.raw())
+            self.parameter.parse(self.usable())
         except ProblemError as error:
             return error.problem
         return None
@@ -140,7 +144,13 @@ class TextField(Field):
 
 
 class NumberField(Field):
-    """A whole or real number."""
+    """A whole or real number.
+
+    Attributes:
+        rounding: One between two steps is moved to the nearer one instead of refused.
+    """
+
+    rounding = False
 
     def __init__(self, parameter: Parameter) -> None:
         self._box = NumberBox(parameter)
@@ -150,6 +160,16 @@ class NumberField(Field):
     def raw(self) -> object:
         """Return the text typed."""
         return self._box.text().strip()
+
+    def usable(self) -> object:
+        """Return what is asked for: what was typed, on a step where that is wished."""
+        p, text = self.parameter, self._box.text().strip()
+        if not (self.rounding and p.multiple and text.lstrip("-").isdecimal()):
+            return text
+        inside = (p.minimum is None or int(text) >= p.minimum) and (
+            p.maximum is None or int(text) <= p.maximum
+        )
+        return str(int(p.nearest(int(text)))) if inside else text
 
     def set_raw(self, value: object) -> None:
         """Show `value`."""

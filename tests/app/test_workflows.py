@@ -227,6 +227,34 @@ def test_the_form_refuses_what_a_model_cannot_do(
     assert (row.state, row.job.params[field]) == (JobState.WAITING, good)
 
 
+@pytest.mark.parametrize(
+    ("workflow", "field", "typed", "made"),
+    [("wan21-t2v", "frames", "80", 81), ("wan22-5b-t2v", "width", "850", 864)],
+)
+def test_the_form_corrects_where_that_is_wished(
+    served: MainWindow, qtbot: Any, workflow: str, field: str, typed: str, made: int
+) -> None:
+    form = compose(served)
+    form.load(f"comfy-{workflow}", {"prompt": "a fox"})
+    form.set_rounding(True)
+    form.set_value(field, typed)
+    assert form._fields[field].error() == ""
+    with qtbot.waitSignal(form.add_requested) as asked:
+        form.submit()
+    assert asked.args[1][field] == made
+    assert form.values()[field] == str(made), "what was queued is what is shown"
+    for out in ("4000", "-3", "9.5", "x"):
+        form.set_value(field, out)
+        assert form._fields[field].error(), out
+    form.set_rounding(False)
+    form.set_value(field, typed)
+    assert form._fields[field].error()
+    # Recipes of this machine have rules of their own.
+    form.set_rounding(True)
+    form.load("starter", {"prompt": "a", "width": "129"})
+    assert form._fields["width"].error()
+
+
 # ---- readiness ---------------------------------------------------------------------
 
 
