@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from core.engines.comfy.ready import Lack, Missing, Readiness
 from core.engines.comfy.workflows import Workflow
@@ -56,12 +55,3 @@ def _missing(workflow: Workflow, lack: Missing, values: Mapping[str, Value]) -> 
         hint = f"Put it into {place}, or choose {near[0]}." if near else f"Put it into {place}."
     safe = lack.source if lack.source.startswith("https://") else ""
     return Line(lack.message, hint, parameter, near, safe, f"Get {lack.place}" if safe else "")
-
-
-def title_of(base: str) -> str:
-    """Return a short name of a server from its address."""
-    parts = urlsplit(base)
-    host = parts.hostname or base
-    local = host in ("127.0.0.1", "localhost", "::1")
-    port = f":{parts.port}" if parts.port else ""
-    return f"ComfyUI {port}" if local else f"ComfyUI {host}{port}"

@@ -11,21 +11,22 @@ from PySide6.QtCore import QObject, QTimer, QUrl, Signal
 from PySide6.QtGui import QDesktopServices
 
 from app.controller import Controller
-from app.readiness_words import lines_of, title_of
-from core.engines.comfy import workflows_files
-from core.engines.comfy.models import Known
-from core.engines.comfy.ready import Readiness, readiness
-from core.engines.comfy.workflows import ENGINE, SERVER, Workflow
 from core.errors import Problem, problem_from
 from core.jobs import Recipe, Value
 from widgets.compose import ComposePanel
 from widgets.notice import NoticeBar
 
+# What knows workflows is loaded beside the window, with the first of them.
 if TYPE_CHECKING:
     from app.servers import ServersDesk
     from core.engines.comfy.health import Health
     from core.engines.comfy.known import KnownServer
+    from core.engines.comfy.models import Known
     from core.engines.comfy.scan import Scan
+    from core.engines.comfy.workflows import Workflow
+
+ENGINE, SERVER = "comfy", "server"
+"""The engine of these recipes, and the parameter that names the server."""
 
 SETTLE_MS = 120
 """How long the form must rest before what it needs is looked up."""
@@ -33,8 +34,9 @@ SETTLE_MS = 120
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What the files hold: the workflows, and what is wrong with other files."""
+    """What the files hold: the workflows, what is wrong with other files, and what ships."""
 
+    known: Known
     built_in: tuple[Workflow, ...]
     own: tuple[Workflow, ...]
     bad: tuple[tuple[Path, Problem], ...]
@@ -157,24 +159,23 @@ class WorkflowDesk(QObject):
 
     def server_title(self, base: str) -> str:
         """Return what a person calls a server."""
-        return self._names.get(base, "") or title_of(base)
+        return self._names.get(base, base)
 
     def reload(self, choose: str = "") -> None:
         """Read all workflow files again, then show the recipe of workflow `choose`."""
 
         def read() -> Iterator[object]:
+            from core.engines.comfy import workflows_files
+            from core.engines.comfy.models import Known
+
             own, bad = workflows_files.saved(self.folder)
-            yield _Read(workflows_files.built_in(), own, bad)
-            yield Known.load()
+            yield _Read(Known.load(), workflows_files.built_in(), own, bad)
 
         self._controller.run_aside(read, "workflows", lambda found: self._take(found, choose))
 
     def _take(self, found: object, choose: str) -> None:
-        if isinstance(found, Known):
-            self._known = found
-            self._look()
-            return
         assert isinstance(found, _Read)
+        self._known = found.known
         self._workflows = {one.id: one for one in (*found.own, *found.built_in)}
         self._read = True
         for path, problem in found.bad:
@@ -281,6 +282,8 @@ class WorkflowDesk(QObject):
         stats = (health.stats if health is not None else None) or scan.stats
 
         def look() -> object:
+            from core.engines.comfy.ready import readiness
+
             device = stats.devices[0] if stats.devices and stats.has_gpu else None
             return readiness(
                 workflow,
@@ -299,8 +302,9 @@ class WorkflowDesk(QObject):
             elif isinstance(found, Problem):
                 box.show_readiness(f"{found.message} {found.hint}", "warning")
             else:
-                assert isinstance(found, Readiness)
-                box.show_readiness(*lines_of(workflow, found, values, title))
+                from app.readiness_words import lines_of
+
+                box.show_readiness(*lines_of(workflow, found, values, title))  # type: ignore[arg-type]
 
         self._controller.run_aside(lambda: _or_problem(look), "readiness", show)
 
