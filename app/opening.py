@@ -16,6 +16,7 @@ from app.models import OwnModels
 from app.pictures import PictureDesk
 from app.workflows import WorkflowDesk
 from core.errors import Category, Problem, ProblemError, invalid
+from core.queue import Group
 from widgets.picture_field import SUFFIXES as PICTURES
 from widgets.picture_field import picture_in
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from core.engines.comfy.workflows import Workflow
 
 _FILTER = "Clips, recipes and workflows (*.mp4 *.json *.png *.webp *.webm *.mkv *.mov *.m4v)"
+_ROWS = 200
+"""How many waiting jobs are looked through for those that need a workflow."""
 _CLIPS = (".mp4", ".m4v", ".mov", ".webm", ".mkv")
 
 
@@ -165,7 +168,7 @@ class OpenDesk(QObject):
 
     def _give_picture(self, found: object, problem: Problem | None) -> None:
         """Put a picture into the form, when that has a place for one."""
-        fields = self._compose.picture_fields()
+        fields = {n: f for n, f in self._compose.picture_fields().items() if f.suffixes is PICTURES}
         name = next((n for n, f in fields.items() if not f.raw()), next(iter(fields), ""))
         if not name:
             words = "The recipe shown takes no picture."
@@ -228,10 +231,16 @@ class OpenDesk(QObject):
 
     def remove(self) -> None:
         """Offer the workflow shown no longer; undo brings it back."""
-        workflow = self._workflows.shown()
-        if workflow is not None and workflow.own:
-            text = f"{workflow.title} is not offered any more."
-            self._store(None, workflow, text)
+        workflow, ledger = self._workflows.shown(), self._controller.ledger
+        if workflow is None or not workflow.own:
+            return
+        text = f"{workflow.title} is not offered any more."
+        rows = ledger.rows(ledger.ids(Group.WAITING)[:_ROWS])
+        count = sum(row.job.family == workflow.id for row in rows)
+        if count:
+            jobs = "A waiting job needs it" if count == 1 else f"{count} waiting jobs need it"
+            text += f" {jobs} and will fail without."
+        self._store(None, workflow, text)
 
     def _store(self, after: Workflow | None, before: Workflow | None, text: str) -> None:
         """Write `after` in the place of `before`, beside the window; either may be none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -36,14 +36,16 @@ class Picture:
     """A picture read for the form.
 
     Attributes:
-        image: At most as large as a thumbnail.
+        image: At most as large as a thumbnail; null for a file that is no picture.
         width: Of the picture in its file, pixels.
         height: Of the picture in its file, pixels.
+        words: How large it is.
     """
 
     image: QImage
     width: int
     height: int
+    words: str
 
 
 def read_picture(path: str, field: str = "image") -> Picture:
@@ -55,21 +57,7 @@ def read_picture(path: str, field: str = "image") -> Picture:
         ProblemError: It is none, damaged or too large; the problem names `field`.
     """
     name = Path(path).name
-    try:
-        size = Path(path).stat().st_size
-        with Path(path).open("rb") as file:
-            head = file.read(16)
-    except OSError as error:
-        words = error.strerror or str(error)
-        raise invalid(
-            field, f"{name} cannot be read: {words}.", "Choose a picture that is there."
-        ) from None
-    if size > MOST_BYTES:
-        raise invalid(
-            field,
-            f"{name} has {size / 2**20:,.0f} MB, and {MOST_BYTES // 2**20} are the most.",
-            "Save it smaller, or as JPEG.",
-        )
+    _, head = _looked_at(path, field)
     reader = QImageReader(path, _format(head, name, field))
     reader.setAutoTransform(True)
     whole = reader.size()
@@ -93,7 +81,44 @@ def read_picture(path: str, field: str = "image") -> Picture:
     turned = (image.width() > image.height()) != (whole.width() > whole.height())
     if turned:
         whole.transpose()
-    return Picture(image, whole.width(), whole.height())
+    return Picture(image, whole.width(), whole.height(), f"{whole.width()} × {whole.height()}")
+
+
+def read_file(path: str, field: str, suffixes: Sequence[str]) -> Picture:
+    """Look at a file that is no picture; call it in a pump.
+
+    Raises:
+        ProblemError: It is not there, empty, too large or of another kind.
+    """
+    name = Path(path).name
+    if not name.lower().endswith(tuple(suffixes)):
+        kinds = ", ".join(suffixes)
+        raise invalid(field, f"{name} cannot be used here.", f"Choose a file of these: {kinds}.")
+    size, head = _looked_at(path, field)
+    if not head:
+        raise invalid(field, f"{name} is empty.", "Choose another copy of it.")
+    return Picture(QImage(), 0, 0, f"{size / 1e6:,.1f} MB")
+
+
+def _looked_at(path: str, field: str) -> tuple[int, bytes]:
+    """Return the size of a file and its first bytes."""
+    name = Path(path).name
+    try:
+        size = Path(path).stat().st_size
+        with Path(path).open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        words = error.strerror or str(error)
+        raise invalid(
+            field, f"{name} cannot be read: {words}.", "Choose a file that is there."
+        ) from None
+    if size > MOST_BYTES:
+        raise invalid(
+            field,
+            f"{name} has {size / 2**20:,.0f} MB, and {MOST_BYTES // 2**20} are the most.",
+            "Servers take no larger one; save it smaller.",
+        )
+    return size, head
 
 
 def _format(head: bytes, name: str, field: str) -> bytes:
@@ -164,9 +189,12 @@ class PictureDesk(QObject):
         self._controller.run_aside(keep, "paste", show)
 
     def _on_wanted(self, name: str, path: str) -> None:
+        field = self._compose.picture_fields()[name]
+        suffixes = field.parameter.choices
+
         def read() -> Iterator[object]:
             try:
-                yield read_picture(path, name)
+                yield read_file(path, name, suffixes) if suffixes else read_picture(path, name)
             except ProblemError as error:
                 yield error.problem
             except Exception as error:  # noqa: BLE001 - a reader's fault is the picture's
@@ -179,6 +207,6 @@ class PictureDesk(QObject):
         if field is None:
             return
         if isinstance(found, Picture):
-            field.show_picture(path, found.image, f"{found.width} × {found.height}")
+            field.show_picture(path, found.image, found.words)
         elif isinstance(found, Problem):
             field.show_bad(path, found)

@@ -51,7 +51,8 @@ class Parameter:
         maximum: Largest value allowed, inclusive; for text, the longest length.
         multiple: The value must be a multiple of this, plus `offset`.
         offset: 1 with a multiple of 4 takes 1, 5, 9 … as video models want it.
-        choices: Allowed values of a CHOICE.
+        choices: Allowed values of a CHOICE; endings of the files that an IMAGE takes
+            instead of pictures.
         open: A CHOICE takes other words than its choices too: a model's file may be
             there by the time that the job runs.
         required: An empty text is refused.

@@ -404,13 +404,13 @@ class ComposePanel(QWidget):
 
     def _checked(self) -> dict[str, object]:
         """Return the values as their types; a random seed stays None."""
-        return {
-            name: None if raw is None else self._fields[name].parameter.parse(raw)
-            for name, raw in self._usable().items()
-        }
+        values = {name: field.usable() for name, field in self._fields.items()}
+        return {n: None if raw is None else self._parsed(n, raw) for n, raw in values.items()}
 
-    def _usable(self) -> dict[str, object]:
-        return {name: field.usable() for name, field in self._fields.items()}
+    def _parsed(self, name: str, raw: object) -> object:
+        field = self._fields[name]
+        # Files are looked at beside the window, and here not with every key again.
+        return raw if isinstance(field, PictureField) else field.parameter.parse(raw)
 
     def _first_problem(self) -> Problem | None:
         for field in self._fields.values():
@@ -421,8 +421,11 @@ class ComposePanel(QWidget):
 
     def _rule_problem(self) -> Problem | None:
         assert self._recipe is not None
+        if self._recipe.check is None:
+            return None
+        values = {name: field.usable() for name, field in self._fields.items()}
         try:
-            self._recipe.resolve(self._usable())
+            self._recipe.check({n: self._parsed(n, raw) for n, raw in values.items()})  # type: ignore[misc]
         except ProblemError as error:
             return error.problem
         return None

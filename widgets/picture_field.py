@@ -29,18 +29,16 @@ from widgets.fields import Field
 from widgets.parts import ElidedLabel, IconButton
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-_FILTER = "Pictures (" + " ".join(f"*{suffix}" for suffix in SUFFIXES) + ")"
 _EMPTY, _FULL = 60, 112
-_WORDS = "Drop a picture here, or press Enter to choose one"
 
 
-def picture_in(data: QMimeData) -> str | QImage | None:
+def picture_in(data: QMimeData, suffixes: tuple[str, ...] = SUFFIXES) -> str | QImage | None:
     """Return the picture that is dropped or pasted: its path, or itself; None without one."""
     for url in data.urls():
         path = url.toLocalFile()
-        if path.lower().endswith(SUFFIXES):
+        if path.lower().endswith(suffixes):
             return path
-    if data.hasImage():
+    if data.hasImage() and suffixes is SUFFIXES:
         image = data.imageData()
         return image if isinstance(image, QImage) and not image.isNull() else None
     return None
@@ -54,10 +52,12 @@ class PictureBox(QWidget):
     choose = Signal()
     clear = Signal()
 
-    def __init__(self) -> None:
+    def __init__(self, suffixes: tuple[str, ...]) -> None:
         super().__init__()
+        self._suffixes = suffixes
+        what = "a picture" if suffixes is SUFFIXES else "a file"
+        self._invitation = self._words = f"Drop {what} here, or press Enter to choose one"
         self._image: QImage | None = None
-        self._words = _WORDS
         self._over = False
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setAcceptDrops(True)
@@ -66,7 +66,7 @@ class PictureBox(QWidget):
 
     def show_image(self, image: QImage | None, words: str = "") -> None:
         """Show a picture, or `words` in its place."""
-        self._image, self._words = image, words or _WORDS
+        self._image, self._words = image, words or self._invitation
         self.updateGeometry()
         self.update()
 
@@ -130,7 +130,7 @@ class PictureBox(QWidget):
 
     def paste(self) -> None:
         """Take the picture in the clipboard, if there is one."""
-        found = picture_in(QGuiApplication.clipboard().mimeData())
+        found = picture_in(QGuiApplication.clipboard().mimeData(), self._suffixes)
         if found is not None:
             self.given.emit(found)
 
@@ -143,7 +143,7 @@ class PictureBox(QWidget):
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Take pictures; the window takes the rest."""
-        if picture_in(event.mimeData()) is None:
+        if picture_in(event.mimeData(), self._suffixes) is None:
             event.ignore()
             return
         self._over = True
@@ -160,7 +160,7 @@ class PictureBox(QWidget):
         """Take the picture."""
         self._over = False
         self.update()
-        found = picture_in(event.mimeData())
+        found = picture_in(event.mimeData(), self._suffixes)
         if found is not None:
             event.acceptProposedAction()
             self.given.emit(found)
@@ -170,7 +170,11 @@ _PASTE = QKeySequence.StandardKey.Paste
 
 
 class PictureField(Field):
-    """A picture by its path. Reading files is for others: they answer `picture_wanted`."""
+    """A picture or another file by its path. Others read it: they answer `picture_wanted`.
+
+    Attributes:
+        suffixes: Endings of the files that it takes.
+    """
 
     picture_wanted = Signal(str)
     """Path of a picture to be read and handed to `show_picture`."""
@@ -178,9 +182,9 @@ class PictureField(Field):
     """A QImage to be put into a file, whose path is then handed to `set_raw`."""
 
     def __init__(self, parameter: Parameter) -> None:
-        self._box = PictureBox()
+        self.suffixes = parameter.choices or SUFFIXES
+        self._box = PictureBox(self.suffixes)
         self._path = ""
-        self._asked = False
         self._bad: Problem | None = None
         super().__init__(parameter, self._box)
         self._name = ElidedLabel("", "small")
@@ -235,7 +239,7 @@ class PictureField(Field):
         """Show what was read of `path`; a picture chosen meanwhile stays."""
         if path == self._path:
             self._bad = None
-            self._box.show_image(image)
+            self._box.show_image(None if image.isNull() else image, words)
             self._tell(words)
             self.changed.emit()
 
@@ -259,15 +263,15 @@ class PictureField(Field):
     def _tell(self, words: str = "") -> None:
         name = os.path.basename(self._path)  # noqa: PTH119 - a path of any system, not looked at
         text = " · ".join(part for part in (name, words) if part)
-        self._name.setText(text or "No picture")
+        self._name.setText(text or "None yet")
         self._box.setAccessibleName(f"{self.parameter.label}: {text or 'none'}")
         self._buttons[2].setEnabled(bool(self._path))
 
     def _choose(self) -> None:
         start = str(Path(self._path).parent) if self._path else ""
-        path, _ = QFileDialog.getOpenFileName(
-            self, f"Choose {self.parameter.label.lower()}", start, _FILTER
-        )
+        title = f"Choose {self.parameter.label.lower()}"
+        kinds = " ".join(f"*{suffix}" for suffix in self.suffixes)
+        path, _ = QFileDialog.getOpenFileName(self, title, start, f"Files ({kinds})")
         if path:
             self.set_raw(path)
 

@@ -226,9 +226,12 @@ def test_a_removed_workflow_comes_back_with_undo(
 ) -> None:
     made = add(served, qtbot, write(tmp_path / "a.json", WAN))
     before = (desk(served).folder / stored(served)[0]).read_bytes()
+    assert served.controller is not None
+    served.controller.add(made, {"prompt": "a fox"}, 2)
     served.menus.remove_workflow.trigger()
     qtbot.waitUntil(lambda: own_ids(served) == [])
     assert stored(served) == []
+    told(served, qtbot, "2 waiting jobs need it and will fail without")
     assert compose(served).recipe_id() == "starter"
     qtbot.waitUntil(lambda: not served.menus.remove_workflow.isEnabled())
     _click_notice(served, "Undo")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import struct
@@ -19,6 +20,7 @@ from PySide6.QtWidgets import QApplication, QToolButton, QWidget
 from app import pictures
 from app.window import MainWindow
 from core.errors import ProblemError
+from core.jobs import Kind, Parameter
 from tests.app.comfy_samples import SERVERS, compose, desk, offered
 from widgets.picture_field import PictureField
 
@@ -246,6 +248,29 @@ def test_everything_is_reached_by_keyboard_and_named(form: MainWindow, qtbot: An
     qtbot.waitUntil(lambda: QApplication.focusWidget() is stops[1])
 
 
+def test_the_box_and_its_button_open_the_dialog(
+    form: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, asked = picture(tmp_path / "a.png"), []
+
+    def choose(_: object, title: str, start: str, kinds: str) -> tuple[str, str]:
+        asked.append((title, start, kinds))
+        return str(path), kinds
+
+    monkeypatch.setattr("widgets.picture_field.QFileDialog.getOpenFileName", choose)
+    box, button = field(form).stops()[:2]
+    for press in (
+        lambda: QTest.mouseClick(button, Qt.MouseButton.LeftButton),
+        lambda: QTest.mouseClick(box, Qt.MouseButton.LeftButton),
+        lambda: QTest.keyClick(box, Qt.Key.Key_Return),
+    ):
+        field(form).set_raw("")
+        press()
+        assert field(form).raw() == str(path)
+    assert asked[0][0] == "Choose start picture"
+    assert "*.png *.jpg" in asked[0][2]
+
+
 def test_the_picture_of_the_last_end_is_shown_again(
     form: MainWindow, qtbot: Any, tmp_path: Path
 ) -> None:
@@ -256,3 +281,35 @@ def test_the_picture_of_the_last_end_is_shown_again(
     path.unlink()
     compose(form).restore(state)
     qtbot.waitUntil(lambda: "kept.png cannot be read" in field(form).error())
+
+
+def test_a_field_for_clips_takes_clips_alone(qtbot: Any, form: MainWindow, tmp_path: Path) -> None:
+    assert form.controller is not None
+    recipe = form.controller.recipes["comfy-svd-i2v"]
+    clips = Parameter("image", Kind.IMAGE, "Video", "", required=True, choices=(".mp4", ".webm"))
+    compose(form).set_recipes([dataclasses.replace(recipe, id="x", parameters=(clips,))], "x")
+    box = field(form).editor
+    clip = tmp_path / "a.mp4"
+    clip.write_bytes(b"\0\0\0 ftyp" + b"x" * 100_000)
+    assert not taken(box, urls(picture(tmp_path / "a.png")))
+    assert taken(box, urls(clip))
+    field(form).set_raw(str(clip))
+    qtbot.waitUntil(lambda: "0.1 MB" in field(form)._name.text())
+    assert field(form).problem() is None
+    field(form).set_raw(str(tmp_path / "a.png"))
+    qtbot.waitUntil(lambda: "Choose a file of these: .mp4, .webm" in field(form).error())
+
+
+def test_typing_looks_at_no_file(form: MainWindow, qtbot: Any, tmp_path: Path) -> None:
+    """A path on a share that hangs must not hold up every key."""
+    path = picture(tmp_path / "kept.png")
+    compose(form).load("comfy-svd-i2v", {"image": str(path)})
+    qtbot.waitUntil(lambda: "96 × 48" in field(form)._name.text())
+    path.unlink()
+    with qtbot.waitSignal(compose(form).changed) as told:
+        compose(form).set_value("steps", "9")
+    assert told.args[1]["steps"] == 9
+    assert form.controller is not None
+    with pytest.raises(ProblemError) as caught:
+        form.controller.add("comfy-svd-i2v", told.args[1])
+    assert caught.value.problem.field == "image"
