@@ -15,7 +15,7 @@ from app.controller import Controller
 from app.models import OwnModels
 from app.pictures import PictureDesk
 from app.workflows import WorkflowDesk
-from core.errors import Category, Problem, ProblemError, invalid
+from core.errors import Category, Problem, ProblemError, invalid, problem_from
 from core.queue import Group
 from widgets.picture_field import SUFFIXES as PICTURES
 from widgets.picture_field import picture_in
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from core.engines.comfy.convert import Converted
     from core.engines.comfy.drafts import Draft
     from core.engines.comfy.workflows import Workflow
+    from widgets.knob_picker import Offer
 
 _FILTER = "Clips, recipes and workflows (*.mp4 *.json *.png *.webp *.webm *.mkv *.mov *.m4v)"
 _ROWS = 200
@@ -38,6 +39,14 @@ class _Again:
 
     recipe: str
     params: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A draft with its knobs in words, which take a while when there are thousands."""
+
+    draft: Draft
+    offers: list[Offer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,23 +119,25 @@ class OpenDesk(QObject):
         if path:
             self.open(path)
 
-    def _look(self, read: Callable[[], object]) -> None:
+    def _look(
+        self, read: Callable[[], object], receive: Callable[[object], None] | None = None
+    ) -> None:
         """Read beside the window; problems go to the notice bar."""
 
         def source() -> Iterator[object]:
             try:
                 yield read()
-            except ProblemError as error:
-                yield error.problem
+            except (ProblemError, OSError) as error:
+                yield problem_from(error)
 
-        self._controller.run_aside(source, "open", self._on_found)
+        self._controller.run_aside(source, "open", receive or self._on_found)
 
-    def _reader(self) -> Callable[[Callable[[Any], Converted], str], Draft]:
+    def _reader(self) -> Callable[[Callable[[Any], Converted], str], _Ready]:
         """Return what turns a way to read a workflow into a draft, for the server of now."""
         scan, base = self._workflows.scan(), self._workflows.server()
         server = self._workflows.server_title(base) if base else ""
 
-        def make(read: Callable[[Any], Converted], title: str) -> Draft:
+        def make(read: Callable[[Any], Converted], title: str) -> _Ready:
             from core.engines.comfy.drafts import draft
             from core.engines.comfy.models import Known
 
@@ -134,22 +145,20 @@ class OpenDesk(QObject):
             found = read(scan.info if scan is not None else {})
             if scan is None:
                 raise _no_server(server)
-            return draft(found, scan.info, Known.load(), title, server)
+            return _in_words(draft(found, scan.info, Known.load(), title, server))
 
         return make
 
     # -- what was found ---------------------------------------------------------
 
     def _on_found(self, found: object) -> None:
-        from core.engines.comfy.drafts import Draft
-
         match found:
             case _Again(recipe=recipe, params=params):
                 self._compose.load(recipe, params)
                 self._show_compose()
-            case Draft():
-                same = next((w for w in self._workflows.own() if w.graph == found.graph), None)
-                if same is not None and found.before is None:
+            case _Ready(draft=draft):
+                same = next((w for w in self._workflows.own() if w.graph == draft.graph), None)
+                if same is not None and draft.before is None:
                     self._compose.load(f"comfy-{same.id}", {})
                     self._notice.show_text(
                         f"This workflow is there already, as {same.title}.",
@@ -157,7 +166,7 @@ class OpenDesk(QObject):
                         key="open",
                     )
                 else:
-                    self._pick(found)
+                    self._pick(draft, found.offers)
             case _Plain(path=path, problem=problem):
                 self._give_picture(path, problem)
             case Problem():
@@ -197,22 +206,19 @@ class OpenDesk(QObject):
         links = (("Edit form…", self.edit), ("Remove", self.remove)) if own else ()
         self._compose.show_actions(links)
 
-    def _pick(self, draft: Draft) -> None:
-        from app.knob_words import offers_of
-        from core.engines.comfy.drafts import picked
+    def _pick(self, draft: Draft, offers: list[Offer]) -> None:
         from widgets.knob_picker import KnobPicker
 
         new = draft.before is None
-        dialog = KnobPicker(draft.title, offers_of(draft), draft.notes, self._window, new=new)
+        dialog = KnobPicker(draft.title, offers, draft.notes, self._window, new=new)
 
         def take(title: str, labels: Mapping[str, str]) -> None:
-            made = picked(draft, title, labels)
-            text = f"{made.title} is a recipe now." if new else f"{made.title} was changed."
-            self._store(made, draft.before, text)
+            from core.engines.comfy.drafts import picked
 
-        dialog.chosen.connect(
-            lambda title, labels: self._controller.guard(lambda: take(title, labels))
-        )
+            text = f"{title} is a recipe now." if new else f"{title} was changed."
+            self._store(lambda: picked(draft, title, labels), draft.before, text)
+
+        dialog.chosen.connect(take)
         dialog.open()
 
     def edit(self) -> None:
@@ -225,7 +231,8 @@ class OpenDesk(QObject):
             from core.engines.comfy.drafts import draft_of
             from core.engines.comfy.models import Known
 
-            return draft_of(workflow, scan.info if scan is not None else None, Known.load())
+            info = scan.info if scan is not None else None
+            return _in_words(draft_of(workflow, info, Known.load()))
 
         self._look(read)
 
@@ -240,33 +247,53 @@ class OpenDesk(QObject):
         if count:
             jobs = "A waiting job needs it" if count == 1 else f"{count} waiting jobs need it"
             text += f" {jobs} and will fail without."
-        self._store(None, workflow, text)
+        self._store(lambda: None, workflow, text)
 
-    def _store(self, after: Workflow | None, before: Workflow | None, text: str) -> None:
-        """Write `after` in the place of `before`, beside the window; either may be none."""
+    def _store(
+        self, make: Callable[[], Workflow | None], before: Workflow | None, text: str
+    ) -> None:
+        """Write what `make` returns in the place of `before`; either may be none."""
         folder = self._workflows.folder
 
-        def write() -> Iterator[object]:
+        def write() -> object:
             from core.engines.comfy.workflows_files import remove, save
 
+            after = make()
             if after is not None:
                 save(folder, after)
             elif before is not None:
                 remove(folder, before)
-            yield after
+            return _Stored(after)
 
-        def done(_: object) -> None:
+        def done(found: object) -> None:
+            if not isinstance(found, _Stored):
+                self._on_found(found)
+                return
+            after = found.workflow
             self._workflows.reload(after.id if after is not None else "")
-            undo = ("Undo", lambda: self._store(before, after, "Undone."))
+            undo = ("Undo", lambda: self._store(lambda: before, after, "Undone."))
             self._notice.show_text(text, (undo,), key="workflow")
 
-        self._controller.run_aside(write, "workflow", done)
+        self._look(write, done)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What lies in the folder now; None where something was taken away."""
+
+    workflow: Workflow | None
+
+
+def _in_words(draft: Draft) -> _Ready:
+    from app.knob_words import offers_of
+
+    return _Ready(draft, offers_of(draft))
 
 
 def _identify(
     path: Path,
     recipes: frozenset[str],
-    make: Callable[[Callable[[Any], Converted], str], Draft],
+    make: Callable[[Callable[[Any], Converted], str], _Ready],
 ) -> object:
     """Return what a file is for. Raises ProblemError when it is for nothing."""
     from core.engines.comfy import metadata

@@ -23,6 +23,8 @@ from widgets.parts import Button, ElidedLabel, label
 
 _COLUMNS = ("Name in the form", "What it is", "Node", "Value now")
 MOST_LABEL = 80
+MOST_PICKED = 100
+"""A form of more fields than these is none that a person reads."""
 _Index = QModelIndex
 
 
@@ -222,8 +224,10 @@ class KnobPicker(QDialog):
 
     def _tell(self) -> None:
         picked = len(self.model.picked())
-        self.count.setText(f"{picked} of {self.model.rowCount()} in the form")
-        self.save.setEnabled(bool(self.title.text().strip()))
+        text = f"{picked} of {self.model.rowCount()} in the form"
+        most = f"; {MOST_PICKED} are the most" if picked > MOST_PICKED else ""
+        self.count.setText(text + most)
+        self.save.setEnabled(bool(self.title.text().strip()) and not most)
 
     def _on_accept(self) -> None:
         self.chosen.emit(self.title.text().strip(), self.model.picked())

@@ -177,6 +177,22 @@ def _button(dialog: KnobPicker, text: str) -> QPushButton:
     return found
 
 
+def test_a_form_of_thousands_is_not_made(served: MainWindow, qtbot: Any, tmp_path: Path) -> None:
+    nodes = {"0": {**_EMPTY, "inputs": {**_EMPTY["inputs"], "color": 0}}}
+    size = {"upscale_method": "area", "width": 8, "height": 8, "crop": "disabled"}
+    for n in range(1, 60):
+        nodes[str(n)] = {"class_type": "ImageScale", "inputs": {"image": [str(n - 1), 0], **size}}
+    nodes["60"] = {"class_type": "SaveImage", "inputs": {**_SAVE["inputs"], "images": ["59", 0]}}
+    served.dropped.emit(str(write(tmp_path / "a.json", nodes)))
+    dialog = picker(qtbot)
+    assert len(dialog.model.picked()) == 24, "the usual ones, and not all of them"
+    QTest.mouseClick(_button(dialog, "A&ll"), Qt.MouseButton.LeftButton)
+    assert len(dialog.model.picked()) == 240
+    assert "100 are the most" in dialog.count.text()
+    assert not dialog.save.isEnabled()
+    dialog.reject()
+
+
 def test_a_cancelled_dialog_stores_nothing(served: MainWindow, qtbot: Any, tmp_path: Path) -> None:
     served.dropped.emit(str(write(tmp_path / "a.json", WAN)))
     QTest.keyClick(picker(qtbot), Qt.Key.Key_Escape)

@@ -24,6 +24,7 @@ _BROKEN = (
     "return_type_mismatch",
 )
 _TOLD = 4
+MOST_KNOBS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +154,12 @@ def picked(source: Draft, title: str, labels: Mapping[str, str]) -> Workflow:
         labels: Label in the form by the name of each knob to show, in form order.
 
     Raises:
-        ProblemError: The title is empty, or a name is not in the draft.
+        ProblemError: The title is empty, a name is not in the draft, or there are too many.
     """
+    if len(labels) > MOST_KNOBS:
+        raise graphs.refusal(
+            f"{len(labels)} knobs are picked, and {MOST_KNOBS} are the most.", "Pick fewer."
+        )
     found = []
     for one in source.found:
         parameter = one.knob.parameter
