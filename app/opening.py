@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from core.engines.comfy.workflows import Workflow
     from widgets.knob_picker import Offer
 
-_FILTER = "Clips, recipes and workflows (*.mp4 *.json *.png *.webp *.webm *.mkv *.mov *.m4v)"
+_FILTER = (
+    "Clips, pictures, recipes and workflows (*.json *.mp4 *.m4v *.mov *.webm *.mkv "
+    "*.png *.webp *.jpg *.jpeg *.bmp *.gif *.tif *.tiff)"
+)
 _ROWS = 200
 """How many waiting jobs are looked through for those that need a workflow."""
 _CLIPS = (".mp4", ".m4v", ".mov", ".webm", ".mkv")
@@ -301,8 +304,6 @@ def _identify(
     from core.engines.comfy.graphs import Graph
 
     suffix = path.suffix.lower()
-    if suffix not in metadata.SUFFIXES and suffix in PICTURES:
-        return _Plain(str(path), _no_use(path))
     try:
         data = _own_recipe(path)
         if data is not None:
@@ -314,7 +315,7 @@ def _identify(
             if not isinstance(graph, dict):
                 raise ProblemError(_no_use(path))
             return make(lambda info: to_graph(graph, info), str(job.get("title") or path.stem))
-        if suffix in PICTURES and not metadata.embedded(path):
+        if suffix in PICTURES and (suffix not in metadata.SUFFIXES or not metadata.embedded(path)):
             return _Plain(str(path), _no_use(path))
         return make(lambda info: metadata.open_workflow(path, info), path.stem)
     except OSError as error:

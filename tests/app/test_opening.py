@@ -382,6 +382,19 @@ def test_a_recipe_of_a_stranger_reaches_no_other_machine(
         assert compose(served).values()["image"] == ""
 
 
+def test_pictures_made_here_bring_their_recipe_back(
+    served: MainWindow, qtbot: Any, tmp_path: Path
+) -> None:
+    job = {"recipe": "comfy-sd15-image", "params": {"prompt": "gulls"}}
+    write(tmp_path / "a.json", {"framedeck": 1, "job": job})
+    for suffix in (".png", ".gif", ".jpeg", ".webp"):
+        compose(served).load("starter", {})
+        (tmp_path / f"a{suffix}").write_bytes(b"pixels")
+        served.dropped.emit(str(tmp_path / f"a{suffix}"))
+        qtbot.waitUntil(lambda: compose(served).recipe_id() == "comfy-sd15-image")
+        assert compose(served).values()["prompt"] == "gulls"
+
+
 def test_a_clip_of_a_recipe_that_is_gone_offers_its_graph(
     served: MainWindow, qtbot: Any, tmp_path: Path
 ) -> None:
