@@ -15,6 +15,7 @@ from core.engines.comfy.given import graph_of
 from core.engines.comfy.http import Graph, Server, Stats
 from core.engines.comfy.outputs import Checks
 from core.engines.comfy.reconcile import Foreign, foreign
+from core.engines.comfy.rescue import Watch
 from core.engines.comfy.run import Run
 from core.errors import ProblemError
 from core.events import Ending, Event
@@ -54,6 +55,11 @@ class Options:
         checks: How its files are checked.
         patience: How long things may take.
         free_every: Free its memory after so many finished jobs; 0 never.
+        checkpoint: Let it keep latents in a file before they are decoded, so that a
+            failed decode repeats no sampling; a job's own "checkpoint" comes first.
+        restart: Restarts it and returns when it answers again; None when it is not
+            ours to restart. Raises ProblemError.
+        watch: How to see that a decode stands still.
     """
 
     shared: Path | None = None
@@ -61,6 +67,9 @@ class Options:
     checks: Checks = field(default_factory=Checks)
     patience: Patience = field(default_factory=Patience)
     free_every: int = 10
+    checkpoint: bool = False
+    restart: Callable[[], None] | None = None
+    watch: Watch = field(default_factory=Watch)
 
 
 class ComfyEngine:
@@ -127,7 +136,8 @@ class ComfyEngine:
     def resume(self, job: Job) -> Iterator[Event]:
         """Follow a job that an earlier start of the program sent; else as `run`.
 
-        Nothing is ever sent: a job that the server does not know ends as lost.
+        What was sent is not sent again: a job that the server does not know ends as
+        lost. Only the decode of what the server has sampled meanwhile may follow.
         """
         return self._events(job, attach=True)
 
@@ -172,7 +182,7 @@ class ComfyEngine:
         server = self.server.fork()
         try:
             run = self._run
-            return foreign(server.queue(), () if run is None else (run.job.id, run.prompt))
+            return foreign(server.queue(), () if run is None else run.prompts)
         finally:
             server.close()
 

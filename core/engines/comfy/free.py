@@ -52,6 +52,7 @@ def free(
     *,
     wait_seconds: float = 1_200.0,
     settle_seconds: float = 5.0,
+    keep_results: bool = False,
     waiting: Callable[[], None] | None = None,
 ) -> Freed:
     """Free a server's memory in the gap between prompts; measure before and after.
@@ -61,6 +62,7 @@ def free(
         pause: Waits so many seconds; True means stop waiting.
         wait_seconds: How long a running prompt may hold it up.
         settle_seconds: How long to look for memory coming back.
+        keep_results: Unload models alone, and leave what nodes made for the next prompt.
         waiting: Called once when a prompt has to be waited for.
 
     Raises:
@@ -68,7 +70,7 @@ def free(
     """
     began = monotonic()
     before = server.stats()
-    server.free()
+    server.free(keep_results=keep_results)
     waited = _wait(server, pause, began + wait_seconds, waiting)
     if waited is None:
         return Freed(

@@ -187,9 +187,13 @@ class Server:
         """Take prompts out of the history."""
         self.fetcher.read("POST", "/history", json={"delete": list(prompts)})
 
-    def free(self) -> None:
-        """Ask for all memory back; it is done between prompts. One flag alone frees little."""
-        flags = {"unload_models": True, "free_memory": True}
+    def free(self, *, keep_results: bool = False) -> None:
+        """Ask for memory back; it is done between prompts.
+
+        Args:
+            keep_results: Unload models alone: what nodes made is kept for the next prompt.
+        """
+        flags = {"unload_models": True, "free_memory": not keep_results}
         self.fetcher.read("POST", "/free", json=flags)
 
     # --- what it has
@@ -287,6 +291,16 @@ class Server:
         with self.fetcher.stream("HEAD", _view(remote)) as answer:
             said = answer.headers.get("Content-Length", "")
         return int(said) if said.isdecimal() else None
+
+    def view_start(self, remote: Remote, most_bytes: int) -> bytes:
+        """Return the first bytes of a file, fewer when it is shorter."""
+        found = b""
+        with self.fetcher.stream("GET", _view(remote)) as answer:
+            for chunk in self.fetcher.chunks(answer, 30.0, _MOST_OUTPUT_BYTES):
+                found += chunk
+                if len(found) >= most_bytes:
+                    break
+        return found[:most_bytes]
 
     def view(self, remote: Remote, target: BinaryIO, *, seconds: float = 600.0) -> int:
         """Write a file to `target` as it comes; return its size."""
