@@ -29,6 +29,7 @@ from core.statistics.classify import DEFAULT, Heard, Limits, Sign, State, classi
 _LOOK_EVERY_SECONDS = 1.0
 _POLL_SECONDS = 0.25
 _FREE_WAIT_SECONDS = 30.0
+_FREE_LOOK_SECONDS = 2.0
 _AGAIN = "Retry the job: it goes on from the latents that the server keeps."
 
 
@@ -184,7 +185,11 @@ class Rescue:
                 # What is sampled lies in the server's memory, unless it keeps it in a file.
                 keep = not self._parts.kept
                 freed = free(
-                    self._server, self._pause, wait_seconds=_FREE_WAIT_SECONDS, keep_results=keep
+                    self._server,
+                    self._pause,
+                    wait_seconds=_FREE_WAIT_SECONDS,
+                    settle_seconds=_FREE_LOOK_SECONDS,
+                    keep_results=keep,
                 )
                 yield self._note(f"Before the next try: {freed.words()}")
             except ProblemError as error:
