@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from core.engines.comfy.posters import poster
 from core.errors import Category, Problem, ProblemError
 from core.events import Output
 from core.jobs import Job
-from core.outputs.container import FileKind, kind_of, picture_size, still_size
+from core.outputs.container import MOVING_PNG, MOVING_WEBP, FileKind, kind_of, still_size
 from core.outputs.marks import digest_of
 from core.outputs.publish import part_path, publish, storage_problem, sync_file, write_synced
 from core.outputs.read import RECIPE_KEY
@@ -27,6 +28,7 @@ from core.outputs.verify import MOST_PIXELS, Expected, Findings, inspect
 
 _FORMAT = 1
 _MOST_FILES = 64
+_PICTURES_THAT_MOVE = (MOVING_PNG, MOVING_WEBP)
 # What a person most likely wants first: a clip before a picture of it.
 _RANKS = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".gif", ".webp", ".png", ".jpg", ".jpeg")
 
@@ -141,6 +143,9 @@ class Fetching:
                     steady = self._take(source, part)
                 began = monotonic()
                 kind, found = self._look(part)
+                if kind in _PICTURES_THAT_MOVE and isinstance(source, Remote):
+                    # By its name it might have been a still.
+                    steady = self._stands(source, [part.stat().st_size])
             except RefusedError as error:
                 faults = [self._gone(error)]
                 continue
@@ -172,22 +177,28 @@ class Fetching:
 
     def _take(self, remote: Remote, part: Path) -> bool:
         """Copy or download a file; say whether its size stood still."""
+        clip = _rank(remote) < _rank_of(".webp")
+        sizes = [self._size(remote)] if clip else []
         here = self._shared_path(remote)
-        if here is not None:
-            size: Callable[[], int | None] = lambda: here.stat().st_size  # noqa: E731
-        else:
-            size = lambda: self.server.view_size(remote)  # noqa: E731
-        sizes = [size()] if _rank(remote) < _rank_of(".webp") else []
         if here is not None:
             shutil.copyfile(here, part)
         else:
             with part.open("wb") as file:
                 self.server.view(remote, file)
-        for _ in range(self.checks.looks - 1 if sizes else 0):
+        sizes.append(part.stat().st_size)
+        return self._stands(remote, sizes) if clip else True
+
+    def _size(self, remote: Remote) -> int | None:
+        """Return how large a file is now, None when the server does not say."""
+        here = self._shared_path(remote)
+        return self.server.view_size(remote) if here is None else here.stat().st_size
+
+    def _stands(self, remote: Remote, sizes: list[int | None]) -> bool:
+        """Say whether a file keeps the sizes that it had, over the window."""
+        for _ in range(self.checks.looks - 1):
             if self.pause(self.checks.window_seconds):
                 raise StoppedError
-            sizes.append(size())
-        sizes.append(part.stat().st_size)
+            sizes.append(self._size(remote))
         return len({one for one in sizes if one is not None}) == 1
 
     def _shared_path(self, remote: Remote) -> Path | None:
@@ -215,15 +226,18 @@ class Fetching:
             return None, Findings([f"It is {what} ({size:,} bytes)."])
         if not kind.still and size <= self.checks.least_bytes:
             return kind, Findings([f"It has only {size:,} bytes."])
-        if kind.format == "webp_pipe" and not kind.still:
-            return kind, _animated_webp(part)
         declared = still_size(part)
         if declared is not None and declared[0] * declared[1] > MOST_PIXELS:
-            return kind, Findings([f"It claims to be {declared[0]}×{declared[1]}."])
+            return kind, Findings([f"It claims to be {declared[0]:,}×{declared[1]:,} pixels."])
         found = inspect(part, Expected(), self.verified, container=kind.format)
         if kind.still:
             found.doubts = [doubt for doubt in found.doubts if "black" in doubt]
         return kind, found
+
+    def _asked_fps(self) -> float:
+        given = self.job.params.get("fps")
+        number = isinstance(given, int | float) and 0 < given < math.inf
+        return float(given) if number and given is not None else 1.0
 
     def _publish(
         self,
@@ -238,7 +252,7 @@ class Fetching:
         write_synced(picture, poster(part, kind))
         sync_file(part)
         size = part.stat().st_size
-        fps = found.fps if not kind.still and found.fps else float(self.job.params.get("fps", 1))
+        fps = found.fps if not kind.still and found.fps else self._asked_fps()
         recipe = {
             RECIPE_KEY: _FORMAT,
             "job": self.job.to_json(),
@@ -286,23 +300,3 @@ def _described(source: Remote | bytes) -> dict[str, str]:
         "subfolder": source.subfolder[:300],
         "type": source.type[:20],
     }
-
-
-def _animated_webp(path: Path) -> Findings:
-    """Look at the parts of an animated WebP, whose frames FFmpeg does not decode."""
-    data = path.read_bytes()
-    width, height = picture_size(data[:64]) or (0, 0)
-    found = Findings(width=width, height=height)
-    if int.from_bytes(data[4:8], "little") + 8 > len(data):
-        found.faults.append("It stops before its end.")
-    at, shown_ms = 12, 0
-    while at + 8 <= len(data):
-        size = int.from_bytes(data[at + 4 : at + 8], "little")
-        if data[at : at + 4] == b"ANMF":
-            found.frames += 1
-            shown_ms += int.from_bytes(data[at + 20 : at + 23], "little")
-        at += 8 + size + size % 2
-    if not found.frames:
-        found.faults.append("It holds no frames.")
-    found.fps = 1000 * found.frames / shown_ms if shown_ms else 1.0
-    return found

@@ -19,9 +19,16 @@ def too_long(seconds: float) -> Problem:
     """A job took more than its time."""
     return Problem(
         Category.TIMEOUT,
-        f"The job ran for more than {seconds / 60:g} minutes on the server and was stopped.",
+        f"The job ran for more than {_long(seconds)} on the server and was stopped.",
         "Use fewer frames, fewer steps or a smaller size, or give the recipe more time.",
     )
+
+
+def _long(seconds: float) -> str:
+    """Return a length of time as it is spoken of."""
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.3g} minutes"
 
 
 def stuck(base: str) -> Problem:
