@@ -243,27 +243,13 @@ def test_a_refusal_is_told(server: Server, comfy: ComfyEngine, tmp_path: Path) -
 
 
 def test_a_failing_node_is_told(server: Server, comfy: ComfyEngine, tmp_path: Path) -> None:
-    graph = sampling(server)
-    # Words for a picture: the server checks types, so a size that cannot be is asked for.
-    graph["4"] = {
-        "class_type": "LatentCrop",
-        "inputs": {"samples": ["8", 0], "width": 64, "height": 64, "x": 8192, "y": 8192},
-    }
-    graph["8"] = {
-        "class_type": "EmptyLatentImage",
-        "inputs": {"width": 64, "height": 64, "batch_size": 1},
-    }
-    graph["2"]["inputs"]["clip"] = ["1", 1]
-    graph["6"]["class_type"] = "VAEDecode"
-    graph["9"] = {
-        "class_type": "ImageCrop",
-        "inputs": {"image": ["6", 0], "width": 0, "height": 0, "x": 0, "y": 0},
-    }
-    graph["7"]["inputs"]["images"] = ["9", 0]
-    ending = drain(comfy.run(job(tmp_path, graph)), 120)[-1]
+    name = server.upload("framedeck broken.png", b"this is no picture")
+    graph = trivial(1, "framedeck-test")
+    graph["1"] = {"class_type": "LoadImage", "inputs": {"image": name}}
+    ending = drain(comfy.run(job(tmp_path, graph)))[-1]
     assert isinstance(ending, Failed)
-    assert ending.problem.message
-    assert ending.problem.hint
+    assert ending.problem.message.startswith("The server failed in LoadImage: cannot identify")
+    assert "Traceback" in ending.problem.details
     assert not list(tmp_path.glob("clips/*"))
 
 

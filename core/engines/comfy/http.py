@@ -23,7 +23,7 @@ Graph = Mapping[str, Mapping[str, Any]]
 _Read = TypeVar("_Read")
 
 MOST_UPLOAD_BYTES = 100 * 1024 * 1024
-_MOST_OUTPUT_BYTES = 16 * 1024**3
+MOST_OUTPUT_BYTES = 16 * 1024**3
 _MOST_LOG_LINES = 5_000
 
 
@@ -296,17 +296,22 @@ class Server:
         """Return the first bytes of a file, fewer when it is shorter."""
         found = b""
         with self.fetcher.stream("GET", _view(remote)) as answer:
-            for chunk in self.fetcher.chunks(answer, 30.0, _MOST_OUTPUT_BYTES):
+            for chunk in self.fetcher.chunks(answer, 30.0, MOST_OUTPUT_BYTES):
                 found += chunk
                 if len(found) >= most_bytes:
                     break
         return found[:most_bytes]
 
-    def view(self, remote: Remote, target: BinaryIO, *, seconds: float = 600.0) -> int:
+    def view(
+        self,
+        remote: Remote,
+        target: BinaryIO,
+        *,
+        seconds: float = 600.0,
+        most_bytes: int = MOST_OUTPUT_BYTES,
+    ) -> int:
         """Write a file to `target` as it comes; return its size."""
-        return self.fetcher.download(
-            _view(remote), target, seconds=seconds, most_bytes=_MOST_OUTPUT_BYTES
-        )
+        return self.fetcher.download(_view(remote), target, seconds=seconds, most_bytes=most_bytes)
 
     def _sense(self, read: Callable[[Any], _Read], answer: Any) -> _Read:
         try:

@@ -15,7 +15,7 @@ from typing import Any
 
 from core.engines.comfy.answers import Remote
 from core.engines.comfy.fetch import RefusedError
-from core.engines.comfy.http import Graph, Server
+from core.engines.comfy.http import MOST_OUTPUT_BYTES, Graph, Server
 from core.engines.comfy.posters import poster
 from core.errors import Category, Problem, ProblemError
 from core.events import Output
@@ -28,6 +28,8 @@ from core.outputs.verify import MOST_PIXELS, Expected, Findings, inspect
 
 _FORMAT = 1
 _MOST_FILES = 64
+_MOST_UNTOLD_BYTES = 512 * 1024**2
+_LEAVE_FREE_BYTES = 256 * 1024**2
 _PICTURES_THAT_MOVE = (MOVING_PNG, MOVING_WEBP)
 # What a person most likely wants first: a clip before a picture of it.
 _RANKS = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".gif", ".webp", ".png", ".jpg", ".jpeg")
@@ -183,8 +185,12 @@ class Fetching:
         if here is not None:
             shutil.copyfile(here, part)
         else:
+            # A body that does not end must not fill the disk.
+            room = shutil.disk_usage(part.parent).free - _LEAVE_FREE_BYTES
+            told = sizes[0] if clip else self._size(remote)
+            most = MOST_OUTPUT_BYTES if told is not None else _MOST_UNTOLD_BYTES
             with part.open("wb") as file:
-                self.server.view(remote, file)
+                self.server.view(remote, file, most_bytes=max(0, min(room, most)))
         sizes.append(part.stat().st_size)
         return self._stands(remote, sizes) if clip else True
 

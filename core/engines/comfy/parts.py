@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -57,6 +58,7 @@ class Parts:
         self.kept: dict[str, Remote] = {}
         self._job = job.id
         self._graph = graph
+        self._clean: graphs.Graph | None = None
         self._stem = ""
         self._split: decode.Checkpoint | None = None
         if checkpoint:
@@ -65,7 +67,7 @@ class Parts:
     def _cut(self) -> None:
         """Cut the graph before its decodes, where it has any."""
         try:
-            whole = graphs.check(self._graph)
+            whole = self._clean = graphs.check(self._graph)
             # The latents of another graph are never taken for those of this one.
             digest = sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:12]
             owner = "".join(letter for letter in self._job[:8] if letter.isalnum())
@@ -172,11 +174,17 @@ class Parts:
         return {node: shown for node, shown in outputs.items() if node not in savers}
 
     def _has_whole_decodes(self) -> bool:
-        return any(node["class_type"] == decode.PLAIN for node in self._graph.values())
+        """Say whether there is what can be cut in tiles: the graph is one, and has a decode."""
+        if self._clean is None:
+            with suppress(ProblemError):
+                self._clean = graphs.check(self._graph)
+        return any(node["class_type"] == decode.PLAIN for node in (self._clean or {}).values())
 
     def _eased(self, graph: Graph) -> Graph:
         tiles = _TILES[self.level]
-        return graph if tiles is None else decode.tile(graphs.check(graph), tiles)
+        if tiles is None or not self._has_whole_decodes():
+            return graph
+        return decode.tile(graphs.check(graph), tiles)
 
     def _id(self, kind: str, level: int) -> str:
         return str(uuid.uuid5(_NAMES, f"{self._job} {kind} {level}"))
