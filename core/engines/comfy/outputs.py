@@ -28,6 +28,7 @@ from core.outputs.verify import MOST_PIXELS, Expected, Findings, inspect
 
 _FORMAT = 1
 _MOST_FILES = 64
+_AGAIN = "Retry the job with another seed, so that the server makes the file anew."
 _MOST_UNTOLD_BYTES = 512 * 1024**2
 _LEAVE_FREE_BYTES = 256 * 1024**2
 _PICTURES_THAT_MOVE = (MOVING_PNG, MOVING_WEBP)
@@ -134,6 +135,7 @@ class Fetching:
     def _checked(self, source: Remote | bytes, part: Path) -> tuple[FileKind, Findings, float]:
         """Write the file to `part` until it is right; raises as `fetch`, and OSError."""
         faults: list[str] = []
+        hint = _AGAIN
         for attempt in range(self.checks.retries + 1):
             if attempt and self.pause(self.checks.settle_seconds):
                 raise StoppedError
@@ -149,11 +151,12 @@ class Fetching:
                     # By its name it might have been a still.
                     steady = self._stands(source, [part.stat().st_size])
             except RefusedError as error:
-                faults = [self._gone(error)]
+                faults, hint = [self._gone(error)], _AGAIN
                 continue
             except ProblemError as error:
-                faults = [error.problem.message]
+                faults, hint = [error.problem.message], error.problem.hint
                 continue
+            hint = _AGAIN
             faults = found.faults + ([] if steady else ["It is still being written."])
             if not faults and kind is not None:
                 for doubt in found.doubts:
@@ -165,7 +168,7 @@ class Fetching:
             Problem(
                 Category.BAD_OUTPUT,
                 f"The server's file {name!r} is not right: {' '.join(faults)}",
-                "Retry the job with another seed, so that the server makes the file anew.",
+                hint,
                 details=repr(source)[:2_000],
             )
         )
