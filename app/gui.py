@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from app.controller import Controller
     from app.logs import ErrorDesk
+    from app.wiring import Wiring
     from core.errors import Problem
     from core.gpu.sampler import Sampler
     from core.recorder.recorder import Recorder
@@ -77,6 +78,7 @@ class Program(QObject):
         self._mode: Mode = options.theme or settings.theme
         self._desk: ErrorDesk | None = None
         self._controller: Controller | None = None
+        self._wiring: Wiring | None = None
         self._problems: list[Problem] = []
         self.window = MainWindow(settings, places.settings, self._mode)
         if options.size:
@@ -152,7 +154,7 @@ class Program(QObject):
         assert self._desk is not None
         controller, window = self._controller, self.window
         models = OwnModels(controller, window, self._problems)
-        wiring = Wiring(controller, window, models, self._places)
+        wiring = self._wiring = Wiring(controller, window, models, self._places)
         recorder = None if self._options.screenshot else self._recorder()
         if recorder is not None:
             wiring.limits_chosen.connect(recorder.set_limits)
@@ -223,6 +225,8 @@ class Program(QObject):
         self._single.stop_listening()
         if not self._options.screenshot:
             self.window.remember()
+        if self._wiring is not None:
+            self._wiring.servers.close()
         ended = self._controller is None or self._controller.close()
         self._single.close()
         if self._desk is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, QTimer
 from PySide6.QtWidgets import (
     QDockWidget,
     QHBoxLayout,
@@ -20,6 +20,7 @@ from core.queue import QueueSource
 from widgets.compose import ComposePanel
 from widgets.notice import NoticeBar
 from widgets.queue import QueuePanel
+from widgets.servers import ServersPanel
 from widgets.stage import StagePanel
 from widgets.statusbar import StatusLine
 from widgets.tiles import TilesPanel
@@ -49,6 +50,7 @@ class Panels:
         self.compose = ComposePanel(list(recipes), form)
         self.queue = QueuePanel(source)
         self.timeline, self.tiles = TimelinePanel(), TilesPanel()
+        self.servers = ServersPanel()
         self.docks = self._place(window)
         self.status = StatusLine()
         window.statusBar().addPermanentWidget(self.status, 1)
@@ -82,10 +84,31 @@ class Panels:
             ("compose", self.compose, area.LeftDockWidgetArea),
             ("queue", self.queue, area.RightDockWidgetArea),
             ("memory", memory, area.BottomDockWidgetArea),
+            ("servers", self.servers, area.RightDockWidgetArea),
         ):
             dock = QDockWidget(name.upper(), window, objectName=f"dock-{name}")
             dock.toggleViewAction().setText(name.capitalize())
             dock.setWidget(content)
             window.addDockWidget(side, dock)
             docks[name] = dock
+            _bring_up_by_key(dock)
+        window.tabifyDockWidget(docks["queue"], docks["servers"])
+        docks["queue"].raise_()
         return docks
+
+
+def _bring_up_by_key(dock: QDockWidget) -> None:
+    """Let a dock's key bring it to the front of its tabs, and hide it only from there."""
+    front = [True]
+
+    def note(on: bool) -> None:
+        front[0] = on
+
+    def on_triggered(shown: bool) -> None:
+        if shown or not front[0]:
+            dock.show()
+            dock.raise_()
+
+    # Later: what the key itself changes comes before `triggered`.
+    dock.visibilityChanged.connect(lambda on: QTimer.singleShot(0, dock, lambda: note(on)))
+    dock.toggleViewAction().triggered.connect(on_triggered)

@@ -15,6 +15,7 @@ from app.controller import Controller
 from app.forecasts import Forecasts
 from app.leaks import LeakDesk
 from app.models import OwnModels
+from app.servers import ServersDesk
 from app.timeline_wiring import TimelineDesk
 from app.traces import TraceDesk
 from app.watching import StateDesk
@@ -68,6 +69,7 @@ class Wiring(QObject):
         self._forecasts = Forecasts(controller, self._panels, self)
         self._forecasts.need.connect(self._advice.set_need)
         self._forecasts.expected.connect(self._timeline.set_expected)
+        self.servers = ServersDesk(controller, window, places)
 
     # -- requests -----------------------------------------------------------
 

@@ -35,6 +35,7 @@ class Settings:
         loop: Whether finished clips play in a loop.
         readings_days: How long readings of memory are kept.
         readings_gigabytes: How much of the disk they may take; the oldest go first.
+        servers: ComfyUI servers, each as `core.engines.comfy.known.KnownServer` writes it.
     """
 
     theme: str = "system"
@@ -51,6 +52,7 @@ class Settings:
     loop: bool = True
     readings_days: float = 30.0
     readings_gigabytes: float = 2.0
+    servers: list[dict[str, Any]] = field(default_factory=list)
 
 
 _CHOICES = {"theme": ("system", "light", "dark"), "colours": ("light", "dark")}
@@ -62,7 +64,8 @@ def _usable(name: str, value: object, kind: type) -> bool:
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if kind is list:
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+        inner = dict if name == "servers" else str
+        return isinstance(value, list) and all(isinstance(item, inner) for item in value)
     return isinstance(value, kind) and value in _CHOICES.get(name, (value,))
 
 

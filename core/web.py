@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any, NoReturn
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from core.errors import Category, Problem, ProblemError, invalid
 
 TIMEOUT_SECONDS = 5.0
 LARGEST_ANSWER = 4_000_000
 _CHUNK = 65_536
+_LOOK_SECONDS = 0.2
+_CONNECT_SECONDS = 3.0
 
 
 def ask(
@@ -42,13 +44,48 @@ def ask(
         ProblemError: The server is not there, is too slow, refuses, sends
             elsewhere, or answers with what is no JSON; or the URL is none.
     """
+    text = read(url, body, who=who, timeout_seconds=timeout_seconds, largest=largest)
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        said = text[:200].decode("utf-8", "replace")
+        where = f"{who} at {name_of(parse(url))}"
+        _fail(Category.BAD_OUTPUT, f"{where} answers with no JSON.", said)
+
+
+def read(
+    url: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    who: str = "The server",
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    largest: int = LARGEST_ANSWER,
+    stopped: Callable[[], bool] = lambda: False,
+    sign_in: bool = False,
+) -> bytes:
+    """Return the bytes that a server answers with, as `ask` does their JSON.
+
+    Args:
+        url: http or https.
+        body: What to POST, as JSON.
+        who: What a person calls the server; problems begin with it.
+        timeout_seconds: For all of it together.
+        largest: Most bytes that an answer may have.
+        stopped: Asked several times a second while waiting; True ends it as a TIMEOUT.
+        sign_in: Give the name and the password that stand in the address.
+
+    Raises:
+        ProblemError: As `ask`, whatever the bytes are.
+    """
     # Not needed before there is a server to ask, and the window starts without it.
     from http.client import HTTPException
 
     place = parse(url)
     where = f"{who} at {name_of(place)}"
+    headers = _signed(place) if sign_in and place.username is not None else {}
     try:
-        status, text = _exchange(place, body, monotonic() + timeout_seconds, largest)
+        limit = Limit(timeout_seconds, stopped)
+        status, text = _exchange(place, body, headers, limit, largest)
     except TimeoutError:
         _fail(Category.TIMEOUT, f"{where} did not answer in time.")
     except _TooLargeError:
@@ -62,11 +99,7 @@ def ask(
     if status != 200:
         said = text[:200].decode("utf-8", "replace").strip()
         raise RefusedError(status, where, said)
-    try:
-        return json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        said = text[:200].decode("utf-8", "replace")
-        _fail(Category.BAD_OUTPUT, f"{where} answers with no JSON.", said)
+    return text
 
 
 def parse(url: str) -> SplitResult:
@@ -111,46 +144,70 @@ class _TooLargeError(Exception):
     pass
 
 
-class _Hurried(socket.socket):
-    """A socket on which no wait goes on after its deadline."""
+class Limit:
+    """When waiting for a server ends: at a time, or when whoever waits is to stop.
 
-    def __init__(self, family: int, kind: int, proto: int, fileno: int, deadline: float) -> None:
+    Args:
+        seconds: From now.
+        stopped: Asked several times a second.
+    """
+
+    def __init__(self, seconds: float, stopped: Callable[[], bool] = lambda: False) -> None:
+        self._until = monotonic() + seconds
+        self._stopped = stopped
+
+    def left(self) -> float:
+        """Return the seconds that are left. Raises TimeoutError when there are none."""
+        left = self._until - monotonic()
+        if left <= 0 or self._stopped():
+            raise TimeoutError
+        return left
+
+    def wait(self, sock: socket.socket, receive: Callable[[], int]) -> int:
+        """Return what `receive` does on `sock`, looking up often. Raises TimeoutError."""
+        while True:
+            sock.settimeout(min(self.left(), _LOOK_SECONDS))
+            try:
+                return receive()
+            except TimeoutError:
+                continue
+
+
+class _Hurried(socket.socket):
+    """A socket on which no wait goes on after its limit."""
+
+    def __init__(self, family: int, kind: int, proto: int, fileno: int, limit: Limit) -> None:
         super().__init__(family, kind, proto, fileno)
-        self._deadline = deadline
+        self._limit = limit
 
     def recv_into(self, *args: Any, **more: Any) -> int:
-        self.settimeout(_left(self._deadline))
-        return super().recv_into(*args, **more)
+        return self._limit.wait(self, lambda: super(_Hurried, self).recv_into(*args, **more))
 
 
-def _left(deadline: float) -> float:
-    left = deadline - monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
-
-
-def _connect(place: SplitResult, deadline: float) -> socket.socket:
+def _connect(place: SplitResult, limit: Limit) -> socket.socket:
     host = place.hostname or ""
     port = place.port or (443 if place.scheme == "https" else 80)
-    plain = socket.create_connection((host, port), timeout=_left(deadline))
+    plain = socket.create_connection((host, port), min(limit.left(), _CONNECT_SECONDS))
     hurried: socket.socket
     if place.scheme == "https":
-        hurried = _over_tls(plain, host, deadline)
+        hurried = _over_tls(plain, host, limit)
     else:
-        hurried = _Hurried(plain.family, plain.type, plain.proto, plain.detach(), deadline)
-    hurried.settimeout(max(0.01, deadline - monotonic()))
+        hurried = _Hurried(plain.family, plain.type, plain.proto, plain.detach(), limit)
+    try:
+        hurried.settimeout(limit.left())
+    except BaseException:
+        hurried.close()
+        raise
     return hurried
 
 
-def _over_tls(plain: socket.socket, host: str, deadline: float) -> Any:
+def _over_tls(plain: socket.socket, host: str, limit: Limit) -> Any:
     # Costs 4 MB, which is for those who have such a server.
     import ssl
 
     class HurriedTls(ssl.SSLSocket):
         def recv_into(self, *args: Any, **more: Any) -> int:
-            self.settimeout(_left(deadline))
-            return super().recv_into(*args, **more)
+            return limit.wait(self, lambda: super(HurriedTls, self).recv_into(*args, **more))
 
     context = ssl.create_default_context()
     context.sslsocket_class = HurriedTls
@@ -162,16 +219,20 @@ def _over_tls(plain: socket.socket, host: str, deadline: float) -> Any:
 
 
 def _exchange(
-    place: SplitResult, body: Mapping[str, Any] | None, deadline: float, largest: int
+    place: SplitResult,
+    body: Mapping[str, Any] | None,
+    more: Mapping[str, str],
+    limit: Limit,
+    largest: int,
 ) -> tuple[int, bytes]:
     from http.client import HTTPConnection
 
     connection = HTTPConnection(place.hostname or "", place.port)
-    connection.sock = _connect(place, deadline)
+    connection.sock = _connect(place, limit)
     try:
         path = (place.path or "/") + (f"?{place.query}" if place.query else "")
         sent = None if body is None else json.dumps(body).encode()
-        headers = {"Accept": "application/json", "Host": name_of(place)}
+        headers = {"Accept": "application/json", "Host": name_of(place), **more}
         if sent is not None:
             headers["Content-Type"] = "application/json"
         connection.request("GET" if sent is None else "POST", path, sent, headers)
@@ -182,10 +243,17 @@ def _exchange(
                 if size > largest:
                     raise _TooLargeError
                 parts.append(part)
-                _left(deadline)
+                limit.left()
             return response.status, b"".join(parts)
     finally:
         connection.close()
+
+
+def _signed(place: SplitResult) -> dict[str, str]:
+    from base64 import b64encode
+
+    pair = f"{unquote(place.username or '')}:{unquote(place.password or '')}"
+    return {"Authorization": "Basic " + b64encode(pair.encode()).decode()}
 
 
 def _refuse(word: str) -> NoReturn:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 from PySide6.QtCore import QEvent, QObject, QSize, Qt
 from PySide6.QtGui import QIcon, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import (
@@ -116,7 +118,9 @@ class ElidedLabel(QLabel):
 
     def _offer_whole(self) -> None:
         fits = self.fontMetrics().horizontalAdvance(self.text()) <= self.contentsRect().width()
-        self.setToolTip("" if fits else self.text())
+        # A server's words are no markup, whatever they look like.
+        words = f"<span>{escape(self.text())}</span>" if "<" in self.text() else self.text()
+        self.setToolTip("" if fits else words)
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
         """Draw as much of the text as fits."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import time
 
@@ -110,3 +111,28 @@ def test_what_is_no_address(url: str) -> None:
         web.ask(url)
     assert caught.value.problem.category is Category.INVALID_PARAMS
     assert caught.value.problem.field == "url"
+
+
+def test_a_password_of_the_address_is_given_when_asked_for() -> None:
+    with serving(tells(3)) as server:
+        place = server.url.replace("http://", "http://me:se%20cret@")
+        assert web.read(place, sign_in=True) == b"3"
+        assert server.headers[0]["Authorization"] == "Basic bWU6c2UgY3JldA=="
+
+
+def test_whoever_stops_while_connecting_leaves_no_socket() -> None:
+    with serving(bad.silent) as server:
+        for asked in range(1, 5):  # Stops at each of the first moments at which it is asked.
+            answers = iter([False] * asked + [True] * 100)
+            with pytest.raises(ProblemError):
+                web.read(server.url, timeout_seconds=5, stopped=lambda said=answers: next(said))
+            gc.collect()
+
+
+def test_whoever_waits_can_stop() -> None:
+    with serving(bad.silent) as server:
+        began = time.monotonic()
+        with pytest.raises(ProblemError) as caught:
+            web.read(server.url, timeout_seconds=20, stopped=lambda: time.monotonic() - began > 0.3)
+        assert time.monotonic() - began < 1.0
+        assert caught.value.problem.category is Category.TIMEOUT

@@ -200,7 +200,7 @@ class Server:
 
     def stats(self) -> Stats:
         """Return what it says of itself and its memory."""
-        return self._sense(_stats, self.fetcher.json("GET", "/system_stats"))
+        return stats_of(self.fetcher.json("GET", "/system_stats"), self.base)
 
     def models(self, folder: str) -> list[str]:
         """Return the names in a model folder; none when it has no such folder."""
@@ -364,6 +364,14 @@ def _view(remote: Remote) -> str:
     kind = remote.type if remote.type in ("output", "temp", "input") else "output"
     query = {"filename": remote.filename, "subfolder": remote.subfolder, "type": kind}
     return "/view?" + urlencode(query)
+
+
+def stats_of(said: Any, base: str) -> Stats:
+    """Return what the answer to GET /system_stats says. Raises ProblemError for nonsense."""
+    try:
+        return _stats(said)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise broken(base, str(error) or "It sent other values.") from error
 
 
 def _stats(said: Any) -> Stats:

@@ -95,7 +95,8 @@ class Executor:
                     await self._prompt(item)
                 except Exception:  # noqa: BLE001 - whatever it is, it ends the work
                     self.alive = False
-                    self._log(traceback.format_exc())
+                    words = "Exception in thread Thread-7 (prompt_worker):\n"
+                    self._log(words + traceback.format_exc())
                     return  # The thread of a real server ends the same way.
                 self._log(f"Prompt executed in {time() - began:.2f} seconds\n")
             self._obey_flags()
