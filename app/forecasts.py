@@ -79,6 +79,7 @@ class Forecasts(QObject):
         self._running: tuple[Job, float] | None = None
         self._measured: dict[tuple[object, ...], tuple[Run, Forecast | None]] = {}
         self._compose.changed.connect(self._on_changed)
+        self._compose.recipe_chosen.connect(self._on_recipe)
         controller.reading.connect(self._on_reading)
         controller.job_began.connect(self._on_began)
         controller.job_ended.connect(self._on_ended)
@@ -89,10 +90,14 @@ class Forecasts(QObject):
         recipe = self._controller.recipes.get(recipe_id)
         self._asked = None
         if recipe is not None:
-            self._asked = asked_of(
-                recipe_id, recipe.family, recipe.model, values, self._controller.engine.name
-            )
+            self._asked = asked_of(recipe_id, recipe.family, recipe.model, values, recipe.engine)
         self._show()
+
+    def _on_recipe(self, recipe_id: str) -> None:
+        """Forget what the form held, where the new recipe's values cannot be used yet."""
+        if self._asked is not None and self._asked.recipe != recipe_id:
+            self._asked = None
+            self._show()
 
     def _on_reading(self, reading: Reading) -> None:
         if not self._begun:

@@ -19,11 +19,14 @@ class Menus:
         self._window = window
         bar = window.panels.menu_bar
         self.file = bar.addMenu("&File")
-        self.open_recipe = self._add(self.file, "&Open clip or recipe…", "Ctrl+O")
+        self.open_recipe = self._add(self.file, "&Open clip, recipe or workflow…", "Ctrl+O")
+        self.paste = self._add(self.file, "&Paste workflow or picture", "Ctrl+V")
         self.open_outputs = self._add(self.file, "Show &clips folder", "Ctrl+Shift+O")
         self.file.addSeparator()
         self.add_model = self._add(self.file, "Add &model folder…", "Ctrl+M")
         self.forget_model = self._add(self.file, "&Forget this model", "")
+        self.edit_workflow = self._add(self.file, "&Edit this workflow's form…", "")
+        self.remove_workflow = self._add(self.file, "Remo&ve this workflow", "")
         self.file.addSeparator()
         self.readings = self._add(self.file, "&Readings kept…", "")
         self.file.addSeparator()

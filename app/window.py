@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from app.controller import Controller
 
 LAYOUT_VERSION = 1
+_OPENED = (
+    *(".json", ".mp4", ".m4v", ".mov", ".webm", ".mkv"),
+    *(".png", ".webp", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff"),
+)
 SAVE_AFTER_MS = 1500
 
 
@@ -29,7 +33,7 @@ class MainWindow(QMainWindow):
         painted: The window was painted for the first time.
         closed: A person closed the window, having been asked if need be.
         gone: Whether it was closed.
-        dropped: Path of a clip, recipe or model folder dropped on the window.
+        dropped: Path of a clip, recipe, workflow, picture or model folder dropped on the window.
     """
 
     painted = Signal()
@@ -247,7 +251,7 @@ def _sketch(window: QWidget, colours: Tokens) -> QWidget:
 
 
 def _droppable(path: str) -> bool:
-    return path.lower().endswith((".mp4", ".json")) or (bool(path) and Path(path).is_dir())
+    return path.lower().endswith(_OPENED) or (bool(path) and Path(path).is_dir())
 
 
 def _text(data: QByteArray) -> str:

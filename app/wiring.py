@@ -15,11 +15,14 @@ from app.controller import Controller
 from app.forecasts import Forecasts
 from app.leaks import LeakDesk
 from app.models import OwnModels
+from app.opening import OpenDesk
+from app.pictures import PictureDesk
 from app.servers import ServersDesk
 from app.timeline_wiring import TimelineDesk
 from app.traces import TraceDesk
 from app.watching import StateDesk
 from app.window import MainWindow
+from app.workflows import WorkflowDesk
 from core.engines.base import Released
 from core.errors import Category, Problem, ProblemError
 from core.events import Event, Failed, Finished, Noted, Stopped
@@ -50,7 +53,6 @@ class Wiring(QObject):
         self._controller = controller
         self._window = window
         self._panels = window.panels
-        self._models = models
         self._places = places
         self._looking_back = False
         self._told_at = float("-inf")
@@ -70,11 +72,19 @@ class Wiring(QObject):
         self._forecasts.need.connect(self._advice.set_need)
         self._forecasts.expected.connect(self._timeline.set_expected)
         self.servers = ServersDesk(controller, window, places)
+        compose, notice = self._panels.compose, self._panels.notice
+        self.workflows = WorkflowDesk(controller, compose, notice, places.workflows, self)
+        self._pictures = PictureDesk(controller, compose, places.data / "pasted", self)
+        self._opening = OpenDesk(controller, window, models, self.workflows, self._pictures)
+        self.workflows.follow(self.servers)
+        self.workflows.servers_shown.connect(self._show_servers)
+        self.workflows.server_wanted.connect(self._show_servers)
+        self.workflows.server_wanted.connect(self._panels.servers.add_requested)
 
     # -- requests -----------------------------------------------------------
 
     def _connect_requests(self) -> None:
-        window, controller = self._window, self._controller
+        controller = self._controller
         guard = controller.guard
         self._panels.compose.add_requested.connect(self._on_add)
         self._panels.compose.edit_saved.connect(self._on_edit_saved)
@@ -104,7 +114,6 @@ class Wiring(QObject):
         queue.duplicate_requested.connect(self._on_duplicate)
         queue.open_requested.connect(lambda job_id: guard(lambda: self._open_job(job_id)))
         queue.reveal_requested.connect(lambda job_id: guard(lambda: self._reveal_job(job_id)))
-        window.dropped.connect(self._on_dropped)
 
     def _on_add(self, recipe_id: str, values: Mapping[str, object], copies: int) -> None:
         self._panels.compose.clear_invalid()
@@ -148,6 +157,11 @@ class Wiring(QObject):
             self._show_compose()
 
         self._controller.guard(duplicate)
+
+    def _show_servers(self) -> None:
+        dock = self._panels.docks["servers"]
+        dock.show()
+        dock.raise_()
 
     def _show_compose(self) -> None:
         dock = self._panels.docks["compose"]
@@ -208,30 +222,6 @@ class Wiring(QObject):
             stage.show_problem(row.job, row.problem)
         elif row.state is JobState.LOST:
             stage.show_problem(row.job, lost_problem([row]))
-
-    def _on_dropped(self, path: str) -> None:
-        if Path(path).is_dir():
-            self._controller.guard(lambda: self._models.add(Path(path)))
-            return
-
-        def load() -> None:
-            from core.outputs import read_recipe
-
-            data = read_recipe(Path(path))
-            job = data.get("job", data)
-            recipe, params = job.get("recipe"), job.get("params")
-            if recipe not in self._controller.recipes or not isinstance(params, dict):
-                raise ProblemError(
-                    Problem(
-                        Category.INVALID_PARAMS,
-                        f"{Path(path).name} holds no recipe that Framedeck knows.",
-                        "Drop a clip or a JSON file that Framedeck made.",
-                    )
-                )
-            self._panels.compose.load(recipe, params)
-            self._show_compose()
-
-        self._controller.guard(load)
 
     def refresh(self) -> None:
         """Show what the ledger holds, without starting anything."""
@@ -355,7 +345,6 @@ class Wiring(QObject):
         menus.add_job.triggered.connect(self._panels.compose.submit)
         menus.stop.triggered.connect(lambda: self._with_running(lambda i: controller.cancel([i])))
         menus.reject.triggered.connect(lambda: self._with_running(controller.reject))
-        menus.open_recipe.triggered.connect(self._choose_recipe)
         menus.open_outputs.triggered.connect(lambda: _open_folder(controller.outputs))
         menus.readings.triggered.connect(self._on_readings)
         menus.guide.triggered.connect(self._on_guide)
@@ -381,16 +370,6 @@ class Wiring(QObject):
         running = self._controller.running
         if running is not None and callable(action):
             self._controller.guard(lambda: action(running.id))
-
-    def _choose_recipe(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(
-            self._window,
-            "Open clip or recipe",
-            str(self._controller.outputs),
-            "Clips and recipes (*.mp4 *.json)",
-        )
-        if path:
-            self._on_dropped(path)
 
 
 def lost_problem(rows: list[JobRow]) -> Problem:

@@ -21,6 +21,9 @@ Value = bool | int | float | str
 
 SEED_LIMIT = 2**32
 """Seeds are whole numbers from 0 to SEED_LIMIT - 1."""
+MOST_WORD = 400
+"""Longest word that an open choice takes."""
+_MOST_TOLD = 16
 
 
 class Kind(StrEnum):
@@ -48,7 +51,10 @@ class Parameter:
         maximum: Largest value allowed, inclusive; for text, the longest length.
         multiple: The value must be a multiple of this, plus `offset`.
         offset: 1 with a multiple of 4 takes 1, 5, 9 … as video models want it.
-        choices: Allowed values of a CHOICE.
+        choices: Allowed values of a CHOICE; endings of the files that an IMAGE takes
+            instead of pictures.
+        open: A CHOICE takes other words than its choices too: a model's file may be
+            there by the time that the job runs.
         required: An empty text is refused.
         unit: Unit shown behind the value, such as "fps".
         help: One sentence for tooltips and `framedeck recipes`.
@@ -68,6 +74,7 @@ class Parameter:
     help: str = ""
     group: str = ""
     offset: int = 0
+    open: bool = False
 
     def parse(self, given: object) -> Value:
         """Return `given` as this parameter's type.
@@ -147,9 +154,18 @@ class Parameter:
         return min(value, high) if high is not None else value
 
     def _choice(self, given: object) -> str:
-        if given not in self.choices:
+        if given in self.choices:
+            return str(given)
+        text = str(given if given is not None else "").strip()
+        if not self.open or not text:
             raise invalid(self.name, f"{self.label} {given!r} is not known.", self.range_text())
-        return str(given)
+        if len(text) > MOST_WORD or not text.isprintable():
+            raise invalid(
+                self.name,
+                f"{self.label} cannot be used: {text[:60]!r}.",
+                f"Use one line of at most {MOST_WORD} characters.",
+            )
+        return text
 
     def _seed(self, given: object) -> int:
         if given is None or str(given).strip().lower() in ("", "random", "-1"):
@@ -169,7 +185,9 @@ class Parameter:
     def range_text(self) -> str:
         """Say in words which values are allowed."""
         if self.kind is Kind.CHOICE:
-            return "Choose one of: " + ", ".join(self.choices) + "."
+            shown, more = self.choices[:_MOST_TOLD], len(self.choices) - _MOST_TOLD
+            rest = f" and {more} more" if more > 0 else ""
+            return "Choose one of: " + ", ".join(shown) + rest + "."
         if self.kind is Kind.SWITCH:
             return "Use on or off."
         if self.kind is Kind.IMAGE:
@@ -212,6 +230,7 @@ class Recipe:
         notice: Plain words shown with the recipe, such as "untrained".
         examples: Prompts to try.
         check: Rule over all values together; raises ProblemError.
+        group: Heading under which menus list it; "" for what runs on this machine.
     """
 
     id: str
@@ -224,6 +243,7 @@ class Recipe:
     notice: str = ""
     examples: tuple[str, ...] = ()
     check: Callable[[Mapping[str, Value]], None] | None = field(default=None, compare=False)
+    group: str = ""
 
     def resolve(self, given: Mapping[str, object]) -> dict[str, Value]:
         """Return a complete set of values: `given` checked, the rest by default.

@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby, pairwise
+from itertools import pairwise
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QAction, QKeySequence, QResizeEvent, QShortcut
-from PySide6.QtWidgets import (
-    QFrame,
-    QHBoxLayout,
-    QMenu,
-    QSizePolicy,
-    QToolButton,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtGui import QKeySequence, QResizeEvent, QShortcut
+from PySide6.QtWidgets import QVBoxLayout, QWidget
 
-from core.errors import Problem, ProblemError
+from core.errors import Category, Problem, ProblemError
 from core.jobs import Kind, Recipe
-from widgets.editors import ChoiceBox
-from widgets.examples import examples_box
-from widgets.fields import Field, FieldRow, field_for
+from widgets.add_row import COPIES, AddRow, EditBar
+from widgets.editors import RecipeBox
+from widgets.fields import Field, NumberField
 from widgets.forecast import ForecastBox
-from widgets.parts import Button, Card, FittingScroll, label, set_tone
-
-_COPIES = (2, 3, 4, 8, 16)
-_ADD = "Add to queue"
-_ADD_LONG = f"{_ADD}  Ctrl+⏎"
+from widgets.form import Form
+from widgets.notice import Action
+from widgets.parts import Button, FittingScroll, FlowBox, label, set_tone
+from widgets.picture_field import PictureField
+from widgets.readiness import ReadinessBox
 
 
 class ComposePanel(QWidget):
     """A form for any recipe; what is typed is kept per recipe.
 
     The values in the signals are complete but raw for seeds: None asks for a
-    random one. `forecast` is the box that says what the job will take.
+    random one. `forecast` is the box that says what the job will take, `readiness`
+    the one that says what is missing for it.
     """
 
     add_requested = Signal(str, object, int)
@@ -45,6 +38,12 @@ class ComposePanel(QWidget):
     """Recipe id and values whenever they change and all can be used."""
     recipe_chosen = Signal(str)
     """Id of the recipe that the form is for now."""
+    edited = Signal()
+    """Anything changed, whether it can be used or not."""
+    picture_wanted = Signal(str, str)
+    """Name of a parameter and the path of the picture it shall show: see `show_picture`."""
+    picture_pasted = Signal(str, object)
+    """Name of a parameter and a QImage that is in no file yet."""
 
     def __init__(
         self, recipes: Sequence[Recipe], state: Mapping[str, object] | None = None
@@ -55,11 +54,12 @@ class ComposePanel(QWidget):
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         self._recipes = {recipe.id: recipe for recipe in recipes}
         self._kept: dict[str, dict[str, object]] = {}
-        self._fields: dict[str, Field] = {}
         self._recipe: Recipe | None = None
+        self._awaited = ""
+        self._at_start: dict[str, object] = {}
         self._editing: str | None = None
         self._before_edit: tuple[str, dict[str, object]] | None = None
-        self._asked = False
+        self._asked = self._rounding = False
         self._loading = False
         self._build()
         keys = QKeySequence("Ctrl+Return"), QKeySequence("Ctrl+Enter")
@@ -75,7 +75,10 @@ class ComposePanel(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(12, 10, 12, 12)
         column.setSpacing(8)
-        column.addWidget(self._make_edit_bar())
+        self._edit_bar = EditBar()
+        self._edit_bar.saved.connect(self.submit)
+        self._edit_bar.cancelled.connect(self.cancel_edit)
+        column.addWidget(self._edit_bar)
         inside = QWidget()
         inside.setProperty("role", "form")
         self._form = QVBoxLayout(inside)
@@ -87,32 +90,23 @@ class ComposePanel(QWidget):
         self._general = label("", "error", wrap=True)
         self._general.hide()
         column.addWidget(self._general)
+        self.readiness = ReadinessBox()
+        self.readiness.value_taken.connect(self.set_value)
+        self.readiness.rebuilt.connect(self._order_tabs)
+        column.addWidget(self.readiness)
         self.forecast = ForecastBox()
         column.addWidget(self.forecast)
-        column.addWidget(self._make_add_row())
+        self._add_row = AddRow()
+        self._add_row.submitted.connect(self.submit)
+        column.addWidget(self._add_row)
         column.addStretch(0)
         self.setMinimumWidth(250)
 
-    def _make_edit_bar(self) -> QFrame:
-        self._edit_bar = Card("info", (10, 6, 8, 8))
-        self._edit_bar.column.addWidget(label("Editing a waiting job", ""))
-        row = QHBoxLayout()
-        row.setSpacing(6)
-        self._edit_cancel = Button("Cancel", tip="Leave the job as it was")
-        self._edit_cancel.clicked.connect(self.cancel_edit)
-        self._edit_save = Button("Save changes", "primary", tip="Ctrl+Return")
-        self._edit_save.clicked.connect(self.submit)
-        row.addWidget(self._edit_save, 1)
-        row.addWidget(self._edit_cancel)
-        self._edit_bar.column.addLayout(row)
-        self._edit_bar.hide()
-        return self._edit_bar
-
     def _make_head(self) -> None:
         title = label("Recipe", "label")
-        self._combo = ChoiceBox()
+        self._combo = RecipeBox()
         self._combo.setAccessibleName("Recipe")
-        self._list_recipes()
+        self._combo.list_recipes(list(self._recipes.values()))
         self._combo.currentIndexChanged.connect(self._on_recipe)
         title.setBuddy(self._combo)
         box = QVBoxLayout()
@@ -122,87 +116,44 @@ class ComposePanel(QWidget):
         self._form.addLayout(box)
         self._notice = label("", "small", wrap=True)
         self._form.addWidget(self._notice)
-        self._body = QWidget()
+        self._actions = FlowBox()
+        self._actions.hide()
+        self._form.addWidget(self._actions)
+        self._body = Form(self._use_example)
+        self._body.changed.connect(self._on_changed)
+        self._body.picture_wanted.connect(self.picture_wanted)
+        self._body.picture_pasted.connect(self.picture_pasted)
         self._form.addWidget(self._body)
 
-    def _list_recipes(self) -> None:
-        self._combo.blockSignals(True)
-        self._combo.clear()
-        for index, recipe in enumerate(self._recipes.values()):
-            self._combo.addItem(recipe.title, recipe.id)
-            self._combo.setItemData(index, recipe.summary, Qt.ItemDataRole.ToolTipRole)
-        self._combo.blockSignals(False)
+    @property
+    def _fields(self) -> dict[str, Field]:
+        return self._body.fields
 
-    def _make_add_row(self) -> QWidget:
-        holder = QWidget()
-        row = QHBoxLayout(holder)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(7)
-        self._add = Button(_ADD, "primary")
-        self._add.setAccessibleName("Add to queue")
-        self._add.setToolTip("Queue this clip (Ctrl+Return)")
-        self._add.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self._add.clicked.connect(self.submit)
-        self._copies = QToolButton()
-        self._copies.setProperty("kind", "split")
-        self._copies.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self._copies.setPopupMode(QToolButton.ToolButtonPopupMode.MenuButtonPopup)
-        self._copies.clicked.connect(lambda: self.submit(self._copies_count))
-        menu = QMenu(self._copies)
-        for count in _COPIES:
-            action = QAction(f"Add {count} copies", menu)
-            action.triggered.connect(lambda _=False, n=count: self._on_copies(n))
-            menu.addAction(action)
-        self._copies.setMenu(menu)
-        self._set_copies(4)
-        row.addWidget(self._add, 1)
-        row.addWidget(self._copies)
-        return holder
-
-    def _fill(self, recipe: Recipe, values: Mapping[str, object]) -> None:
+    def _fill(self, recipe: Recipe, values: Mapping[str, object], *, firm: bool) -> None:
         """Make the fields of `recipe` and show `values`, defaults where there are none."""
         self._loading = True
-        self._fields = {p.name: field_for(p) for p in recipe.parameters}
-        body = QWidget()
-        column = QVBoxLayout(body)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(8)
-        for _, group in groupby(recipe.parameters, key=lambda p: p.group or p.name):
-            fields = [self._fields[p.name] for p in group]
-            column.addWidget(fields[0] if len(fields) == 1 else FieldRow(fields))
-            if recipe.examples and fields[0].parameter.name == "prompt":
-                column.addWidget(examples_box(recipe.examples, self._use_example))
-        for name, field in self._fields.items():
-            if name in values:
-                field.set_raw(values[name])
-            field.changed.connect(self._on_changed)
-        self._form.replaceWidget(self._body, body)
-        self._body.hide()
-        self._body.deleteLater()
-        self._body = body
-        self._notice.setText(recipe.notice or recipe.summary)
-        set_tone(self._notice, "warning" if recipe.notice else "")
-        self._notice.setVisible(bool(recipe.notice or recipe.summary))
+        self._body.fill(recipe, values, firm=firm)
+        self._take_rounding()
+        self._head_of(recipe)
         self._loading = False
         self._order_tabs()
         self._on_changed()
 
+    def _head_of(self, recipe: Recipe) -> None:
+        self._notice.setText(recipe.notice or recipe.summary)
+        set_tone(self._notice, "warning" if recipe.notice else "")
+        self._notice.setVisible(bool(recipe.notice or recipe.summary))
+
     def _order_tabs(self) -> None:
-        order: list[QWidget] = [self._combo]
-        for field in self._fields.values():
-            order.append(field.editor)
-            if field.parameter.name == "prompt":
-                order.extend(self._body.findChildren(Button))
-        order += [self._add, self._copies]
+        order: list[QWidget] = [self._combo, *self._actions.findChildren(Button)]
+        order += [*self._body.tab_order(), *self.readiness.stops(), *self._add_row.stops()]
         for first, second in pairwise(order):
             QWidget.setTabOrder(first, second)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Leave the key out of the button where there is no room for it."""
+        """Leave the form most of a low window."""
         super().resizeEvent(event)
-        room = self.width() - self._copies.sizeHint().width() - 31
-        wanted = self._add.fontMetrics().horizontalAdvance(_ADD_LONG) + 44
-        self._add.setText(_ADD_LONG if wanted <= room else _ADD)
+        self.readiness.fit(self.height())
 
     # -- what others ask --------------------------------------------------
 
@@ -211,7 +162,8 @@ class ComposePanel(QWidget):
         if recipe_id not in self._recipes:
             self.show_general(f"The recipe {recipe_id!r} is not there any more.")
             return
-        self._choose(recipe_id, values)
+        self._awaited = ""
+        self._choose(recipe_id, values, firm=True)
 
     def edit(self, job_id: str, recipe_id: str, values: Mapping[str, object]) -> None:
         """Change a waiting job: the form shows it until it is saved or left."""
@@ -230,16 +182,61 @@ class ComposePanel(QWidget):
             self._choose(*before)
 
     def set_recipes(self, recipes: Sequence[Recipe], choose: str = "") -> None:
-        """Offer `recipes` from now on and show `choose`, or the same as before."""
-        if self._recipe is not None:
-            self._kept[self._recipe.id] = self.values()
-        wanted = choose or self.recipe_id()
+        """Offer `recipes` from now on and show `choose`, or the same as before.
+
+        What is typed stays, and so do cursor and undo where only choices changed. A
+        recipe that was shown at the last end and comes late is shown when it comes.
+        """
+        shown = self.recipe_id()
         self._recipes = {recipe.id: recipe for recipe in recipes}
-        self._list_recipes()
+        self._combo.list_recipes(recipes)
+        wanted = choose or shown
+        if self._awaited in self._recipes:
+            # Unless somebody has begun to work meanwhile.
+            wanted = self._awaited if self.values() == self._at_start else wanted
+            self._awaited = ""
+        if wanted == shown and wanted in self._recipes:
+            self._combo.choose(wanted)
+            self._adopt(self._recipes[wanted])
+            return
+        if self._recipe is not None and self._editing is None:
+            self._kept[self._recipe.id] = self.values()
         if wanted not in self._recipes:
             wanted = next(iter(self._recipes), "")
         if wanted:
             self._choose(wanted, self._kept.get(wanted, {}))
+
+    def _adopt(self, recipe: Recipe) -> None:
+        before, self._recipe = self._recipe, recipe
+        if recipe == before:
+            return
+        self._loading = True
+        self._body.adopt(recipe)
+        self._take_rounding()
+        self._head_of(recipe)
+        self._loading = False
+        self._order_tabs()
+        self._on_changed()
+
+    def show_actions(self, actions: Sequence[Action]) -> None:
+        """Offer what can be done with the recipe shown, as links under its words."""
+        self._actions.clear()
+        for text, do in actions:
+            link = Button(text, "link")
+            link.clicked.connect(lambda _=False, do=do: do())
+            self._actions.add(link)
+        self._actions.setVisible(bool(actions))
+        self._order_tabs()
+
+    def set_value(self, name: str, value: object) -> None:
+        """Put a value into a field, as if a person had; a field that is not there is left out."""
+        field = self._fields.get(name)
+        if field is not None:
+            field.set_raw(value)
+
+    def picture_fields(self) -> dict[str, PictureField]:
+        """Return the fields that hold pictures."""
+        return {n: f for n, f in self._fields.items() if isinstance(f, PictureField)}
 
     def recipe_id(self) -> str:
         """Return the id of the recipe that the form is for, "" without one."""
@@ -257,6 +254,23 @@ class ComposePanel(QWidget):
         """Return what the fields hold, unchecked."""
         return {name: field.raw() for name, field in self._fields.items()}
 
+    def value(self, name: str) -> object:
+        """Return what one field holds, unchecked; None when there is no such field."""
+        field = self._fields.get(name)
+        return field.raw() if field is not None else None
+
+    def set_rounding(self, on: bool) -> None:
+        """Move numbers to the nearest that a server's model takes, instead of refusing them."""
+        self._rounding = on
+        self._take_rounding()
+        self._on_changed()
+
+    def _take_rounding(self) -> None:
+        wanted = self._rounding and self._recipe is not None and self._recipe.engine != "local"
+        for field in self._fields.values():
+            if isinstance(field, NumberField):
+                field.rounding = wanted
+
     def submit(self, copies: int | bool = 1) -> None:
         """Ask for the clip if every value can be used, else show what is wrong."""
         if self._recipe is None:
@@ -268,6 +282,9 @@ class ComposePanel(QWidget):
             self.show_invalid(problem)
             return
         values = self._checked()
+        for name, field in self._fields.items():
+            if field.usable() != field.raw():
+                field.set_raw(values[name])
         self._asked = False
         if self._editing is not None:
             job_id = self._editing
@@ -313,7 +330,9 @@ class ComposePanel(QWidget):
             kept[recipe] = self._before_edit[1]
         elif recipe:
             kept[recipe] = self.values()
-        return {"recipe": recipe, "values": kept, "copies": self._copies_count}
+        if self._awaited and self._before_edit is None and self.values() == self._at_start:
+            recipe = self._awaited
+        return {"recipe": recipe, "values": kept, "copies": self._add_row.copies}
 
     def restore(self, state: Mapping[str, object]) -> None:
         """Show what `state` returned; anything that does not fit is left out."""
@@ -321,47 +340,54 @@ class ComposePanel(QWidget):
         kept = values if isinstance(values, Mapping) else {}
         self._kept = {str(k): dict(v) for k, v in kept.items() if isinstance(v, Mapping)}
         copies = state.get("copies")
-        if copies in _COPIES:
-            self._set_copies(int(str(copies)))
+        if copies in COPIES:
+            self._add_row.set_copies(int(str(copies)))
         recipe = str(state.get("recipe", ""))
+        self._awaited = recipe if recipe not in self._recipes else ""
         if recipe not in self._recipes:
             recipe = next(iter(self._recipes), "")
         if recipe:
             self._recipe = None
             self._choose(recipe, self._kept.get(recipe, {}))
+        self._at_start = self.values()
 
     # -- inside -----------------------------------------------------------
 
-    def _choose(self, recipe_id: str, values: Mapping[str, object]) -> None:
+    def _choose(self, recipe_id: str, values: Mapping[str, object], *, firm: bool = False) -> None:
         self._recipe = self._recipes[recipe_id]
-        self._combo.blockSignals(True)
-        self._combo.setCurrentIndex(self._combo.findData(recipe_id))
-        self._combo.blockSignals(False)
+        self._combo.choose(recipe_id)
         self._combo.setToolTip(self._recipe.summary)
         self.show_general("")
-        self._fill(self._recipe, values)
+        self._fill(self._recipe, values, firm=firm)
         self.recipe_chosen.emit(recipe_id)
 
     def _on_recipe(self) -> None:
         recipe_id = str(self._combo.currentData())
+        self._awaited = ""
         texts: dict[str, object] = {}
         if self._recipe is not None:
             self._kept[self._recipe.id] = self.values()
-            # Words go along to the other recipe; sizes and steps are its own.
-            kinds = {p.name: p.kind for p in self._recipe.parameters}
-            texts = {n: v for n, v in self.values().items() if kinds[n] is Kind.TEXT and v}
+            # Words and pictures go along to the other recipe; sizes, steps and the
+            # names of models, which stand in groups, are its own.
+            going = {
+                p.name
+                for p in self._recipe.parameters
+                if p.kind in (Kind.TEXT, Kind.IMAGE) and not p.group
+            }
+            texts = {n: v for n, v in self.values().items() if n in going and v}
         self._choose(recipe_id, {**self._kept.get(recipe_id, {}), **texts})
 
     def _on_changed(self) -> None:
         if self._loading or self._recipe is None:
             return
+        self.edited.emit()
         good = True
         for field in self._fields.values():
             problem = field.problem()
             good = good and problem is None
             # An empty prompt is no mistake until somebody asks for the clip.
             untouched = not self._asked and not str(field.raw() or "").strip()
-            if field.parameter.kind is Kind.TEXT and untouched:
+            if field.parameter.kind in (Kind.TEXT, Kind.IMAGE) and untouched:
                 problem = None
             field.show_error(problem)
         if not good:
@@ -372,15 +398,19 @@ class ComposePanel(QWidget):
             self.changed.emit(self._recipe.id, self._checked())
         elif problem.field in self._fields:
             self._fields[problem.field].show_error(problem)
-        else:
+        elif self._asked or problem.category is not Category.WORKER_UNAVAILABLE:
+            # That nothing is there to run it stands in the box below until somebody asks.
             self.show_general(f"{problem.message} {problem.hint}".strip())
 
     def _checked(self) -> dict[str, object]:
         """Return the values as their types; a random seed stays None."""
-        return {
-            name: None if raw is None else self._fields[name].parameter.parse(raw)
-            for name, raw in self.values().items()
-        }
+        values = {name: field.usable() for name, field in self._fields.items()}
+        return {n: None if raw is None else self._parsed(n, raw) for n, raw in values.items()}
+
+    def _parsed(self, name: str, raw: object) -> object:
+        field = self._fields[name]
+        # Files are looked at beside the window, and here not with every key again.
+        return raw if isinstance(field, PictureField) else field.parameter.parse(raw)
 
     def _first_problem(self) -> Problem | None:
         for field in self._fields.values():
@@ -391,8 +421,11 @@ class ComposePanel(QWidget):
 
     def _rule_problem(self) -> Problem | None:
         assert self._recipe is not None
+        if self._recipe.check is None:
+            return None
+        values = {name: field.usable() for name, field in self._fields.items()}
         try:
-            self._recipe.resolve(self.values())
+            self._recipe.check({n: self._parsed(n, raw) for n, raw in values.items()})  # type: ignore[misc]
         except ProblemError as error:
             return error.problem
         return None
@@ -403,15 +436,4 @@ class ComposePanel(QWidget):
 
     def _show_editing(self, on: bool) -> None:
         self._edit_bar.setVisible(on)
-        self._add.setEnabled(not on)
-        self._copies.setEnabled(not on)
-
-    def _set_copies(self, count: int) -> None:
-        self._copies_count = count
-        self._copies.setText(f"×{count}")
-        self._copies.setAccessibleName(f"Add {count} copies")
-        self._copies.setToolTip(f"Add {count} copies, each with its own seed when it is random")
-
-    def _on_copies(self, count: int) -> None:
-        self._set_copies(count)
-        self.submit(count)
+        self._add_row.set_enabled(not on)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from PySide6.QtCore import QSize, Qt
-from PySide6.QtGui import QKeyEvent, QResizeEvent, QWheelEvent
+from PySide6.QtGui import (
+    QDragEnterEvent,
+    QKeyEvent,
+    QResizeEvent,
+    QStandardItemModel,
+    QWheelEvent,
+)
 from PySide6.QtWidgets import QComboBox, QLineEdit, QPlainTextEdit, QSizePolicy
 
-from core.jobs import Kind, Parameter
+from core.jobs import Kind, Parameter, Recipe
 
 
 class GrowingText(QPlainTextEdit):
@@ -18,6 +26,13 @@ class GrowingText(QPlainTextEdit):
         self.setTabChangesFocus(True)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.document().documentLayout().documentSizeChanged.connect(self._fit)
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """Leave files to the window, which opens them; text is put in."""
+        if event.mimeData().hasUrls():
+            event.ignore()
+        else:
+            super().dragEnterEvent(event)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Wrapping decides the height."""
@@ -121,9 +136,68 @@ class ChoiceBox(QComboBox):
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(7)
 
+    def offer(self, words: Sequence[str]) -> None:
+        """Offer `words` from now on, telling nobody; what stays in its place is left alone."""
+        self.blockSignals(True)
+        wanted = set(words)
+        for row in reversed(range(self.count())):
+            if self.itemText(row) not in wanted:
+                self.removeItem(row)
+        for row, word in enumerate(words):
+            if row >= self.count() or self.itemText(row) != word:
+                self.insertItem(row, word)
+        while self.count() > len(words):
+            self.removeItem(self.count() - 1)
+        self.blockSignals(False)
+
     def wheelEvent(self, event: QWheelEvent) -> None:
         """Change only while focused; else the form scrolls."""
         if self.hasFocus():
             super().wheelEvent(event)
         else:
             event.ignore()
+
+
+class RecipeBox(ChoiceBox):
+    """Recipes under their headings; what runs on this machine stands first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._listed: list[tuple[str, ...]] = []
+
+    def list_recipes(self, recipes: Sequence[Recipe]) -> None:
+        """Offer `recipes`; those of one group stand together, in the order given."""
+        groups: dict[str, list[Recipe]] = {"": []}
+        for recipe in recipes:
+            groups.setdefault(recipe.group, []).append(recipe)
+        listed = [(r.id, r.title, r.summary, r.group) for r in recipes]
+        if listed == self._listed:
+            return
+        self._listed = listed
+        self.blockSignals(True)
+        self.clear()
+        for group, members in groups.items():
+            if group and members:
+                self._add_heading(group)
+            for recipe in members:
+                self.addItem(recipe.title, recipe.id)
+                self.setItemData(self.count() - 1, recipe.summary, Qt.ItemDataRole.ToolTipRole)
+        self.setMaxVisibleItems(24)
+        self.blockSignals(False)
+
+    def choose(self, recipe_id: str) -> None:
+        """Show a recipe as chosen, telling nobody."""
+        self.blockSignals(True)
+        self.setCurrentIndex(self.findData(recipe_id))
+        self.blockSignals(False)
+
+    def _add_heading(self, text: str) -> None:
+        self.addItem(text.upper())
+        model = self.model()
+        assert isinstance(model, QStandardItemModel)
+        item = model.item(self.count() - 1)
+        item.setEnabled(False)
+        font = self.font()
+        font.setBold(True)
+        font.setPointSizeF(font.pointSizeF() * 0.8)
+        item.setFont(font)

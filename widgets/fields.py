@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from PySide6.QtCore import QEvent, QSize, Qt, Signal
 from PySide6.QtGui import QAction, QResizeEvent
 from PySide6.QtWidgets import (
     QCheckBox,
+    QCompleter,
     QGridLayout,
     QLineEdit,
     QPlainTextEdit,
@@ -24,6 +27,9 @@ class Field(QWidget):
     """A label, an editor below it and, when the value cannot be used, the reason.
 
     Subclasses set `editor` and give `raw` and `set_raw`.
+
+    Attributes:
+        firm: The value is a job's; a better default does not replace it.
     """
 
     changed = Signal()
@@ -32,6 +38,7 @@ class Field(QWidget):
         super().__init__()
         self.parameter = parameter
         self.editor = editor
+        self.firm = False
         self.column = QVBoxLayout(self)
         self.column.setContentsMargins(0, 0, 0, 0)
         self.column.setSpacing(3)
@@ -59,14 +66,30 @@ class Field(QWidget):
         """Return what is in the field, unchecked; None for a random seed."""
         raise NotImplementedError
 
+    def usable(self) -> object:
+        """Return what a job gets of what is in the field."""
+        return self.raw()
+
     def set_raw(self, value: object) -> None:
         """Put `value` into the field."""
         raise NotImplementedError
 
+    def adopt(self, parameter: Parameter) -> bool:
+        """Take another edition of the parameter and keep the value.
+
+        Returns:
+            False when that takes a new field; nothing has changed then.
+        """
+        return parameter == self.parameter
+
+    def stops(self) -> list[QWidget]:
+        """Return what of it takes the keyboard, in order."""
+        return [self.editor]
+
     def problem(self) -> Problem | None:
         """Return why the value cannot be used, None when it can."""
         try:
-            self.parameter.parse(self.raw())
+            self.parameter.parse(self.usable())
         except ProblemError as error:
             return error.problem
         return None
@@ -121,7 +144,13 @@ class TextField(Field):
 
 
 class NumberField(Field):
-    """A whole or real number."""
+    """A whole or real number.
+
+    Attributes:
+        rounding: One between two steps is moved to the nearer one instead of refused.
+    """
+
+    rounding = False
 
     def __init__(self, parameter: Parameter) -> None:
         self._box = NumberBox(parameter)
@@ -132,17 +161,38 @@ class NumberField(Field):
         """Return the text typed."""
         return self._box.text().strip()
 
+    def usable(self) -> object:
+        """Return what is asked for: what was typed, on a step where that is wished."""
+        p, text = self.parameter, self._box.text().strip()
+        if not (self.rounding and p.multiple and text.lstrip("-").isdecimal()):
+            return text
+        inside = (p.minimum is None or int(text) >= p.minimum) and (
+            p.maximum is None or int(text) <= p.maximum
+        )
+        return str(int(p.nearest(int(text)))) if inside else text
+
     def set_raw(self, value: object) -> None:
         """Show `value`."""
         text = f"{value:g}" if isinstance(value, float) else str("" if value is None else value)
         self._box.setText(text)
 
 
+def carried(value: object, before: Parameter, after: Parameter) -> str:
+    """Return the word to show when a parameter's choices change.
+
+    What was chosen stays, even where it is not offered any more; a default that nobody
+    touched makes room for the new one.
+    """
+    word = str(value if value is not None else "")
+    gone = word not in after.choices
+    return str(after.default) if gone and word == str(before.default) else word
+
+
 class ChoiceField(Field):
     """One of a few words."""
 
-    def __init__(self, parameter: Parameter) -> None:
-        self._box = ChoiceBox()
+    def __init__(self, parameter: Parameter, box: ChoiceBox | None = None) -> None:
+        self._box = box or ChoiceBox()
         self._box.addItems(list(parameter.choices))
         super().__init__(parameter, self._box)
         self._box.currentIndexChanged.connect(self.changed)
@@ -156,6 +206,60 @@ class ChoiceField(Field):
         index = self._box.findText(str(value))
         if index >= 0:
             self._box.setCurrentIndex(index)
+
+    def adopt(self, parameter: Parameter) -> bool:
+        """Offer other words; the one chosen stays, with a complaint where it is gone."""
+        if replace(parameter, choices=(), default=None) != replace(
+            self.parameter, choices=(), default=None
+        ):
+            return False
+        before = self.parameter
+        self.parameter = parameter
+        if parameter.choices != before.choices:
+            word = str(self.raw()) if self.firm else carried(self.raw(), before, parameter)
+            self._box.offer(parameter.choices)
+            self._box.blockSignals(True)
+            self._keep(word)
+            self._box.blockSignals(False)
+        return True
+
+    def _keep(self, word: str) -> None:
+        if word and self._box.findText(word) < 0:
+            self._box.addItem(word)
+        self._box.setCurrentIndex(self._box.findText(word))
+
+
+class OpenChoiceField(ChoiceField):
+    """A word of a list or another one; what is typed finds those that contain it."""
+
+    def __init__(self, parameter: Parameter) -> None:
+        box = ChoiceBox()
+        box.setEditable(True)
+        box.setInsertPolicy(ChoiceBox.InsertPolicy.NoInsert)
+        completer = box.completer()
+        completer.setFilterMode(Qt.MatchFlag.MatchContains)
+        completer.setCompletionMode(QCompleter.CompletionMode.PopupCompletion)
+        super().__init__(parameter, box)
+        box.lineEdit().textChanged.connect(self._on_text)
+        self._on_text()
+
+    def set_raw(self, value: object) -> None:
+        """Show `value`, offered or not."""
+        word = str(value or "")
+        if word != self._box.currentText():
+            self._keep(word)
+            self.changed.emit()
+
+    def _keep(self, word: str) -> None:
+        self._box.setCurrentIndex(self._box.findText(word))
+        if self._box.currentText() != word:
+            self._box.setEditText(word)
+            self._box.lineEdit().setCursorPosition(0)
+
+    def _on_text(self) -> None:
+        # Names of models are longer than the field is wide.
+        self._box.lineEdit().setToolTip(self._box.currentText())
+        self.changed.emit()
 
 
 class SeedField(Field):
@@ -225,22 +329,6 @@ class SwitchField(Field):
     def set_raw(self, value: object) -> None:
         """Switch."""
         self._box.setChecked(str(value).strip().lower() in ("true", "1", "on", "yes"))
-
-
-def field_for(parameter: Parameter) -> Field:
-    """Return the field that edits `parameter`, showing its default."""
-    classes: dict[Kind, type[Field]] = {
-        Kind.TEXT: TextField,
-        Kind.INTEGER: NumberField,
-        Kind.NUMBER: NumberField,
-        Kind.CHOICE: ChoiceField,
-        Kind.SEED: SeedField,
-        Kind.SWITCH: SwitchField,
-        Kind.IMAGE: TextField,
-    }
-    field = classes[parameter.kind](parameter)
-    field.set_raw(parameter.default)
-    return field
 
 
 class FieldRow(QWidget):

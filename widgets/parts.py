@@ -159,6 +159,17 @@ class FlowBox(QWidget):
         widget.setParent(self)
         self._items.append(widget)
         widget.show()
+        # The size may be right already, and then nobody asks again.
+        self._place(self.width(), move=True)
+        self.updateGeometry()
+
+    def clear(self) -> None:
+        """Take all children out."""
+        for item in self._items:
+            item.hide()
+            item.setParent(None)
+            item.deleteLater()
+        self._items = []
         self.updateGeometry()
 
     def heightForWidth(self, width: int) -> int:

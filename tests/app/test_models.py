@@ -108,14 +108,14 @@ def test_a_clip_or_its_recipe_is_dropped_to_make_it_again(
     for path in (clip, clip.with_suffix(".json")):
         window.panels.compose.load("starter", {"prompt": "something else"})
         assert drop(window, path)
-        assert window.panels.compose.recipe_id() == "test-pattern", path
+        qtbot.waitUntil(lambda: window.panels.compose.recipe_id() == "test-pattern")
         shown = window.panels.compose.values()
         assert {name: int(str(shown[name])) for name in given} == given, path
     assert read_recipe(clip)["job"]["params"]["seed"] == 77
     foreign = tmp_path / "foreign.json"
     foreign.write_text(json.dumps({"recipe": "what", "params": {}}))
     assert drop(window, foreign)
-    assert not window.panels.notice.isHidden()
+    qtbot.waitUntil(lambda: not window.panels.notice.isHidden())
     text = tmp_path / "notes.txt"
     text.write_text("no")
     assert not drop(window, text)

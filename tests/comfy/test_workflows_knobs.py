@@ -162,3 +162,20 @@ def test_names_that_are_not_there_are_told() -> None:
     assert "'speed'" in told.message
     assert "prompt" in told.hint
     problem(lambda: knobs.workflow_from(original, listed, "  "))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "endings"),
+    [
+        ("LoadImage", "image", ()),
+        ("VHS_LoadVideo", "video", (".mp4", ".webm", ".mkv", ".mov", ".m4v", ".avi", ".gif")),
+        ("LoadAudio", "audio", (".wav", ".mp3", ".flac", ".ogg", ".m4a", ".aac", ".opus")),
+    ],
+)
+def test_uploads_say_which_files_they_take(kind: str, name: str, endings: tuple[str, ...]) -> None:
+    spec = [["a.bin"], {f"{name}_upload": True}]
+    info = {kind: {"input": {"required": {name: spec}}, "output": ["IMAGE"]}}
+    found = {"1": {"class_type": kind, "inputs": {name: "a.bin"}}}
+    (one,) = knobs.find(found, info, KNOWN)
+    parameter = one.knob.parameter
+    assert (parameter.kind, parameter.choices, parameter.default) == (Kind.IMAGE, endings, "")

@@ -247,6 +247,9 @@ def test_state_comes_back_in_a_new_panel(panel, qtbot) -> None:
     again.restore(kept)
     assert again.values() == panel.values()
     again.restore({"recipe": "gone", "values": {"gone": {}}, "copies": "x"})
+    assert again.recipe_id() == "starter"
+    assert again.state()["recipe"] == "gone", "it may come late"
+    field(again, "prompt").setPlainText("work has begun")
     assert again.state()["recipe"] == "starter"
     again.restore({"values": 3})
 

@@ -35,6 +35,11 @@ _SHOWN = (
     *("steps", "guidance_scale", "model", "image"),
 )
 _VIDEO_ENDS = (*VIDEO_SAVERS, "SaveAnimatedWEBP", "SaveAnimatedPNG", "ADE_AnimateDiffCombine")
+_MEDIA = {
+    "video": (".mp4", ".webm", ".mkv", ".mov", ".m4v", ".avi", ".gif"),
+    "audio": (".wav", ".mp3", ".flac", ".ogg", ".m4a", ".aac", ".opus"),
+    "latent": (".latent",),
+}
 MAX_SHOWN = 24
 MAX_TEXT = 20_000
 
@@ -176,7 +181,8 @@ def _parameter(
     base = Parameter(role, Kind.TEXT, label, None, help=tip, group=group)
     if spec.upload:
         # The picture of whoever made the workflow is not here.
-        return replace(base, kind=Kind.IMAGE, default="", required=True)
+        taken = _uploaded(spec)
+        return replace(base, kind=Kind.IMAGE, default="", required=True, choices=taken)
     match spec.type:
         case "BOOLEAN" if isinstance(value, bool):
             return replace(base, kind=Kind.SWITCH, default=value)
@@ -189,6 +195,14 @@ def _parameter(
         case "STRING" | "COMBO" if isinstance(value, str):
             return replace(base, default=value, maximum=max(MAX_TEXT, len(value)))
     return None
+
+
+def _uploaded(spec: InputType) -> tuple[str, ...]:
+    """Return the endings of the files that an upload takes; none for pictures."""
+    for word, endings in _MEDIA.items():
+        if spec.config.get(f"{word}_upload") is True or spec.name == word:
+            return endings
+    return ()
 
 
 def _number(base: Parameter, role: str, spec: InputType, value: float) -> Parameter:

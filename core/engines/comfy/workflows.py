@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from core.engines.comfy import graphs, savers
 from core.engines.comfy.graphs import Graph
 from core.engines.comfy.node_types import ObjectInfo, node_type
+from core.errors import Category, Problem, ProblemError
 from core.jobs import Kind, Parameter, Recipe, Value
 
 ENGINE = "comfy"
+SERVER = "server"
+"""Parameter that names the server a job runs on."""
+GROUP = "ComfyUI"
+OWN_GROUP = "Your workflows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +112,33 @@ class Workflow:
     examples: tuple[str, ...] = ()
     own: bool = False
 
-    def recipe(self, info: ObjectInfo | None = None) -> Recipe:
+    def recipe(
+        self, info: ObjectInfo | None = None, servers: Sequence[str] | None = None
+    ) -> Recipe:
         """Return the recipe of this workflow.
 
         Args:
             info: The /object_info of the server that shall run it. With it, models and
                 methods become choices of what is there, and the best file is the default.
+            servers: Addresses of the known servers, of which a job names one, the first by
+                default; of none the recipe refuses every job. None: jobs name no server.
         """
+        parameters = [self._parameter(knob, info) for knob in self.knobs]
+        if servers:
+            # Before the models, which are those of the server.
+            at = next((i for i, p in enumerate(parameters) if p.group == "models"), len(parameters))
+            parameters.insert(at, server_parameter(servers))
         return Recipe(
             id=f"{ENGINE}-{self.id}",
             title=self.title,
             summary=self.summary,
             engine=ENGINE,
             family=self.id,
-            parameters=tuple(self._parameter(knob, info) for knob in self.knobs),
+            parameters=tuple(parameters),
             notice=self.notice,
             examples=self.examples,
+            check=None if servers is None or servers else _refuse,
+            group=OWN_GROUP if self.own else GROUP,
         )
 
     def _parameter(self, knob: Knob, info: ObjectInfo | None) -> Parameter:
@@ -134,7 +150,12 @@ class Workflow:
             default = choose_file(knob, offered) or default
         choices = offered if default in offered else (default, *offered)
         return replace(
-            knob.parameter, kind=Kind.CHOICE, default=default, choices=choices, maximum=None
+            knob.parameter,
+            kind=Kind.CHOICE,
+            default=default,
+            choices=choices,
+            maximum=None,
+            open=bool(knob.folder),
         )
 
     def offered(self, knob: Knob, info: ObjectInfo) -> tuple[str, ...] | None:
@@ -151,6 +172,30 @@ class Workflow:
     def knob(self, name: str) -> Knob | None:
         """Return the knob of the parameter `name`, None when there is none."""
         return next((knob for knob in self.knobs if knob.parameter.name == name), None)
+
+
+def server_parameter(servers: Sequence[str]) -> Parameter:
+    """Return the parameter that names one of `servers`, the first by default."""
+    return Parameter(
+        SERVER,
+        Kind.CHOICE,
+        "Run on",
+        servers[0],
+        choices=tuple(servers),
+        help="The ComfyUI server that runs it.",
+        group="server",
+    )
+
+
+def _refuse(_: Mapping[str, Value]) -> None:
+    raise ProblemError(
+        Problem(
+            Category.WORKER_UNAVAILABLE,
+            "This recipe runs on a ComfyUI server, and none is known.",
+            "Add one under Servers.",
+            field=SERVER,
+        )
+    )
 
 
 def choose_file(knob: Knob, offered: tuple[str, ...]) -> str | None:
@@ -218,6 +263,9 @@ def graph_for(
     graph = copy.deepcopy(workflow.graph)
     for knob in workflow.knobs:
         name = knob.parameter.name
+        if name not in params:
+            # The job is older than this knob: the graph's own value stays.
+            continue
         value: Value = params[name]
         if knob.parameter.kind is Kind.IMAGE:
             value = (files or {}).get(name, value)

@@ -132,7 +132,9 @@ def to_json(workflow: Workflow) -> dict[str, Any]:
         "output": list(workflow.output) if workflow.output else None,
         "graph": workflow.graph,
     }
-    return {key: value for key, value in data.items() if value not in (None, "", [], False)}
+    # A workflow without knobs still says so.
+    kept = ("parameters",)
+    return {k: v for k, v in data.items() if k in kept or v not in (None, "", [], False)}
 
 
 def _knob_json(knob: Knob) -> dict[str, Any]:
@@ -188,6 +190,15 @@ def save(folder: Path, workflow: Workflow) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+def remove(folder: Path, workflow: Workflow) -> None:
+    """Remove the file of `workflow` from `folder`; one that is gone is fine.
+
+    Raises:
+        OSError: The folder is not writable.
+    """
+    (folder / f"{workflow.id}.json").unlink(missing_ok=True)
 
 
 def saved(folder: Path) -> tuple[tuple[Workflow, ...], tuple[tuple[Path, Problem], ...]]:

@@ -1,0 +1,212 @@
+"""Pictures for the form: read small in a pump, refused with a reason, pasted ones kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+from PySide6.QtCore import QBuffer, QIODevice, QObject, QSize
+from PySide6.QtGui import QImage, QImageReader
+
+from app.controller import Controller
+from core.errors import Problem, ProblemError, invalid, problem_from
+from widgets.compose import ComposePanel
+
+MOST_BYTES = 100 * 2**20
+"""Largest file that a ComfyUI server takes."""
+MOST_PIXELS = 64_000_000
+THUMBNAIL = QSize(640, 360)
+
+# What servers read too; Qt would also take drawings and icons.
+_HEADS = (
+    (b"\x89PNG\r\n\x1a\n", b"png"),
+    (b"\xff\xd8\xff", b"jpeg"),
+    (b"GIF8", b"gif"),
+    (b"BM", b"bmp"),
+    (b"II*\0", b"tiff"),
+    (b"MM\0*", b"tiff"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture read for the form.
+
+    Attributes:
+        image: At most as large as a thumbnail; null for a file that is no picture.
+        width: Of the picture in its file, pixels.
+        height: Of the picture in its file, pixels.
+        words: How large it is.
+    """
+
+    image: QImage
+    width: int
+    height: int
+    words: str
+
+
+def read_picture(path: str, field: str = "image") -> Picture:
+    """Read a picture small; call it in a pump.
+
+    What it declares is looked at before anything is decoded.
+
+    Raises:
+        ProblemError: It is none, damaged or too large; the problem names `field`.
+    """
+    name = Path(path).name
+    _, head = _looked_at(path, field)
+    reader = QImageReader(path, _format(head, name, field))
+    reader.setAutoTransform(True)
+    whole = reader.size()
+    if not whole.isValid():
+        raise _damaged(field, name, reader)
+    if whole.width() * whole.height() > MOST_PIXELS:
+        raise invalid(
+            field,
+            f"{name} is {whole.width():,} × {whole.height():,} pixels large.",
+            f"Make it smaller: {MOST_PIXELS // 10**6} million pixels are the most.",
+        )
+    if whole.width() > THUMBNAIL.width() or whole.height() > THUMBNAIL.height():
+        # Enlarged by as much as an upright picture may lie on its side in the file.
+        from PySide6.QtCore import Qt
+
+        box = QSize(THUMBNAIL.width(), THUMBNAIL.width())
+        reader.setScaledSize(whole.scaled(box, Qt.AspectRatioMode.KeepAspectRatio))
+    image = reader.read()
+    if image.isNull():
+        raise _damaged(field, name, reader)
+    turned = (image.width() > image.height()) != (whole.width() > whole.height())
+    if turned:
+        whole.transpose()
+    return Picture(image, whole.width(), whole.height(), f"{whole.width()} × {whole.height()}")
+
+
+def read_file(path: str, field: str, suffixes: Sequence[str]) -> Picture:
+    """Look at a file that is no picture; call it in a pump.
+
+    Raises:
+        ProblemError: It is not there, empty, too large or of another kind.
+    """
+    name = Path(path).name
+    if not name.lower().endswith(tuple(suffixes)):
+        kinds = ", ".join(suffixes)
+        raise invalid(field, f"{name} cannot be used here.", f"Choose a file of these: {kinds}.")
+    size, head = _looked_at(path, field)
+    if not head:
+        raise invalid(field, f"{name} is empty.", "Choose another copy of it.")
+    return Picture(QImage(), 0, 0, f"{size / 1e6:,.1f} MB")
+
+
+def _looked_at(path: str, field: str) -> tuple[int, bytes]:
+    """Return the size of a file and its first bytes."""
+    name = Path(path).name
+    try:
+        size = Path(path).stat().st_size
+        with Path(path).open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        words = error.strerror or str(error)
+        raise invalid(
+            field, f"{name} cannot be read: {words}.", "Choose a file that is there."
+        ) from None
+    if size > MOST_BYTES:
+        raise invalid(
+            field,
+            f"{name} has {size / 2**20:,.0f} MB, and {MOST_BYTES // 2**20} are the most.",
+            "Servers take no larger one; save it smaller.",
+        )
+    return size, head
+
+
+def _format(head: bytes, name: str, field: str) -> bytes:
+    for start, kind in _HEADS:
+        if head.startswith(start):
+            return kind
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return b"webp"
+    raise invalid(
+        field, f"{name} is no picture.", "Choose a PNG, JPEG, WebP, GIF, BMP or TIFF file."
+    )
+
+
+def _damaged(field: str, name: str, reader: QImageReader) -> ProblemError:
+    told = reader.errorString().rstrip(".")
+    return invalid(
+        field, f"{name} is damaged and cannot be read: {told}.", "Choose another copy of it."
+    )
+
+
+def keep_picture(folder: Path, image: QImage) -> Path:
+    """Write a picture that is in no file into `folder`, and return its path.
+
+    The same picture gets the same name. Call it in a pump.
+
+    Raises:
+        OSError: The folder is not writable or the disk is full.
+    """
+    buffer = QBuffer()
+    buffer.open(QIODevice.OpenModeFlag.WriteOnly)
+    if not image.save(buffer, "PNG"):  # type: ignore[call-overload]
+        raise invalid("image", "The picture cannot be kept.", "Save it to a file and choose that.")
+    data = buffer.data().data()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"pasted-{blake2b(data, digest_size=6).hexdigest()}.png"
+    part = folder / f".{path.name}.{os.getpid()}.part"
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+class PictureDesk(QObject):
+    """Reads what picture fields of the form ask for, and keeps what is pasted into them."""
+
+    def __init__(
+        self, controller: Controller, compose: ComposePanel, folder: Path, parent: QObject
+    ) -> None:
+        """Keep pasted pictures in `folder`."""
+        super().__init__(parent)
+        self._controller, self._compose, self._folder = controller, compose, folder
+        compose.picture_wanted.connect(self._on_wanted)
+        compose.picture_pasted.connect(self.paste)
+        for field in compose.picture_fields().values():
+            field.ask_again()  # The form was filled before anybody listened.
+
+    def paste(self, name: str, image: QImage) -> None:
+        """Put a picture that is in no file into the field `name`."""
+
+        def keep() -> Iterator[object]:
+            yield keep_picture(self._folder, image)
+
+        def show(path: object) -> None:
+            self._compose.set_value(name, str(path))
+
+        self._controller.run_aside(keep, "paste", show)
+
+    def _on_wanted(self, name: str, path: str) -> None:
+        field = self._compose.picture_fields()[name]
+        suffixes = field.parameter.choices
+
+        def read() -> Iterator[object]:
+            try:
+                yield read_file(path, name, suffixes) if suffixes else read_picture(path, name)
+            except ProblemError as error:
+                yield error.problem
+            except Exception as error:  # noqa: BLE001 - a reader's fault is the picture's
+                yield problem_from(error)
+
+        self._controller.run_aside(read, "picture", lambda found: self._show(name, path, found))
+
+    def _show(self, name: str, path: str, found: object) -> None:
+        field = self._compose.picture_fields().get(name)
+        if field is None:
+            return
+        if isinstance(found, Picture):
+            field.show_picture(path, found.image, found.words)
+        elif isinstance(found, Problem):
+            field.show_bad(path, found)
