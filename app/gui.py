@@ -123,6 +123,9 @@ class Program(QObject):
 
     def _open_ledger(self) -> None:
         from app.controller import Controller
+        from app.engines import Engines, comfy_engines
+        from core.engines.comfy.known import load as load_servers
+        from core.engines.comfy.making import Making, shipped
         from core.engines.local.client import LocalEngine
         from core.engines.local.families import own_recipes, recipes
         from core.ledger import Ledger
@@ -137,7 +140,11 @@ class Program(QObject):
         outputs = Path(settings.outputs) if settings.outputs else places.outputs
         own, self._problems = own_recipes(map(Path, settings.model_folders))
         offered = [*recipes(places.models), *own]
-        self._controller = Controller(ledger, engine, offered, outputs)
+        servers, _ = load_servers(settings.servers)
+        making = Making(shipped(), places.data / "nodes")
+        engines = Engines(engine, comfy_engines(making), servers, settings.free_every)
+        self._controller = Controller(ledger, engines, offered, outputs)
+        self._controller.correct = settings.correct_values
 
     def _fill(self) -> None:
         assert self._controller is not None

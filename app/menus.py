@@ -38,6 +38,7 @@ class Menus:
         self.stop = self._add(self.queue, "&Stop running job", "Ctrl+.")
         self.reject = self._add(self.queue, "&Reject, next seed", "Ctrl+J")
         self.free = self._add(self.queue, "&Free VRAM", "Ctrl+Shift+F")
+        self.free_at = self.queue.addMenu("Free memory &of")
         self.undo = self._add(self.queue, "&Undo removal", "Ctrl+Shift+Z")
         self.view = bar.addMenu("&View")
         for number, dock in enumerate(window.panels.docks.values(), 1):

@@ -60,6 +60,7 @@ class Options:
         restart: Restarts it and returns when it answers again; None when it is not
             ours to restart. Raises ProblemError.
         watch: How to see that a decode stands still.
+        seconds: Returns how long a job may take; None leaves it to `patience`.
     """
 
     shared: Path | None = None
@@ -70,6 +71,7 @@ class Options:
     checkpoint: bool = False
     restart: Callable[[], None] | None = None
     watch: Watch = field(default_factory=Watch)
+    seconds: Callable[[Job], float | None] = field(default=lambda _: None)
 
 
 class ComfyEngine:
@@ -147,6 +149,16 @@ class ComfyEngine:
             if self._run is not None and self._run.job.id == job_id:
                 self._run.cancel()
 
+    def leave(self, job_id: str) -> None:
+        """Follow the job no longer; its prompt goes on, and `resume` finds it later.
+
+        Its events stop then, without an ending: this is for the end of the
+        program. A job that was not sent yet ends as Stopped.
+        """
+        with self._lock:
+            if self._run is not None and self._run.job.id == job_id:
+                self._run.leave()
+
     def release(self) -> Released:
         """Give the server's memory back. A running job of ours ends as Stopped."""
         began = monotonic()
@@ -177,6 +189,14 @@ class ComfyEngine:
         finally:
             server.close()
 
+    def busy(self) -> bool:
+        """Say whether a prompt runs there, anybody's. Raises ProblemError."""
+        server = self.server.fork()
+        try:
+            return bool(server.queue().running)
+        finally:
+            server.close()
+
     def foreign(self) -> list[Foreign]:
         """Return the prompts of other clients with their places. Raises ProblemError."""
         server = self.server.fork()
@@ -191,9 +211,9 @@ class ComfyEngine:
         self._closed.set()
         with self._lock:
             run = self._run
-            if run is not None:
+            if run is not None and not run.left:
                 run.cancel(grace_seconds=1.0)
-            elif self._ring is not None:
+            elif run is None and self._ring is not None:
                 self._ring.close()
         self.server.close()
 
@@ -215,7 +235,7 @@ class ComfyEngine:
                     self._forget()
                 yield event
         finally:
-            if not ended:  # Whoever drained this has gone away.
+            if not ended and not run.left:  # Whoever drained this has gone away.
                 run.abandon()
             self._forget()
 

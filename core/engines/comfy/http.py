@@ -163,6 +163,19 @@ class Server:
         answer = self.fetcher.json("GET", "/history/" + quote(prompt, safe=""))
         return self._sense(lambda said: answers.record(said, prompt), answer)
 
+    def sent(self, prompt: str, client: str) -> Graph | None:
+        """Return the graph of a prompt that runs, waits or ended; None when there is none.
+
+        Args:
+            prompt: Its id.
+            client: Its client id, for servers of old that choose another id.
+        """
+        for path, key in (("/queue", ""), ("/history/" + quote(prompt, safe=""), prompt)):
+            found = answers.sent_graph(self.fetcher.json("GET", path), key, prompt, client)
+            if found is not None:
+                return found
+        return None
+
     def recent(self, most: int = 50) -> dict[str, Record]:
         """Return how the last prompts ended, everybody's, by id."""
         answer = self.fetcher.json("GET", "/history", params={"max_items": most})

@@ -47,12 +47,14 @@ class Stop:
 
     Attributes:
         asked_at: When it was asked for first, None as long as it was not.
+        left: The job goes on without this program; whoever resumes it sees its end.
         listener: Woken by it.
     """
 
     def __init__(self, grace: float) -> None:
         self.grace = grace
         self.asked_at: float | None = None
+        self.left = False
         self.listener: Listener | None = None
         self._event = threading.Event()
 
@@ -62,6 +64,14 @@ class Stop:
             self.asked_at = monotonic()
         if grace_seconds is not None:
             self.grace = min(self.grace, grace_seconds)
+        self._wake()
+
+    def leave(self) -> None:
+        """Ask for the end of following it; on the server nothing is stopped."""
+        self.left = True
+        self._wake()
+
+    def _wake(self) -> None:
         self._event.set()
         if self.listener is not None:
             self.listener.wake()
@@ -127,12 +137,14 @@ class Pursuit:
 
         Raises:
             GivenUpError: A limit is reached.
-            StoppedError: It was asked to stop, and the prompt is gone.
+            StoppedError: It was asked to stop, and the prompt is gone; or it is left.
         """
         assert self.listener is not None
         follower, now = self.follower, monotonic()
         due = follower.due_at(self._cost_seconds)
         heard = self.listener.take(min(max(0.0, due - now), 1.0), _GATHER_SECONDS)
+        if self._stop.left:
+            raise StoppedError
         found: list[Event] = []
         for message, at in heard:
             if follower.hear(message, at) and not isinstance(message, Preview):

@@ -17,7 +17,7 @@ from core.engines.comfy.memory import Memory
 from core.engines.comfy.outputs import Fetching, StoppedError
 from core.engines.comfy.parts import Part, Parts
 from core.engines.comfy.pursuit import GivenUpError, Pursuit, Stop
-from core.engines.comfy.reconcile import Found, Standing, client_of
+from core.engines.comfy.reconcile import Found, Standing, client_of, reach
 from core.engines.comfy.rescue import Rescue
 from core.engines.comfy.sending import Sender
 from core.engines.comfy.show import Show
@@ -89,6 +89,15 @@ class Run:
         """Ask it to stop."""
         self._stop.ask(grace_seconds)
 
+    def leave(self) -> None:
+        """Follow it no longer; on the server it goes on, and its events stop without an ending."""
+        self._stop.leave()
+
+    @property
+    def left(self) -> bool:
+        """Whether it goes on without this program."""
+        return self._stop.left
+
     def events(self) -> Iterator[Event]:
         """Yield the job's events; raises nothing for what can go wrong with a job."""
         ending: Finished | Stopped | Failed
@@ -102,6 +111,8 @@ class Run:
             ending = self._failed(problem_from(error))
         finally:
             self._hang_up()
+        if self.left and (self._sent or self._attach) and not isinstance(ending, Finished):
+            return
         yield from self._told()
         yield from self._rescue.left(finished=isinstance(ending, Finished))
         yield ending
@@ -116,7 +127,10 @@ class Run:
     # --- the way through
 
     def _live(self) -> Generator[Event, None, Finished | Stopped | Failed]:
-        self._graph = self._engine.graph(self.job)
+        if self._attach:
+            yield from self._reach()
+        else:
+            self._graph = self._engine.graph(self.job)
         check_writable(self.job.output)
         wanted = self.job.params.get("checkpoint", self._engine.options.checkpoint)
         self._plan(checkpoint=wanted is True)
@@ -132,6 +146,15 @@ class Run:
         while (yield from self._part(teller)):
             pass
         return (yield from self._end(self._way.follower, teller))
+
+    def _reach(self) -> Iterator[Event]:
+        """Wait for the server of a job that was sent earlier. Raises GivenUpError."""
+        base, away = self._server.base, self._engine.options.patience.away
+        engine, pause = self._engine, self._stop.pause_or_raise
+        try:
+            self._graph = yield from reach(engine, self.job, pause, away)
+        except ProblemError:
+            raise GivenUpError(words.lost(base, away=True), lost=True) from None
 
     def _part(self, teller: Teller) -> Generator[Event, None, bool]:
         """Follow one prompt to its end; return whether another one follows."""
@@ -305,6 +328,9 @@ class Run:
         given = self.job.params.get("timeout_seconds")
         if isinstance(given, int | float) and given > 0:
             return float(given)
+        usual = self._engine.options.seconds(self.job)
+        if usual is not None:
+            return usual
         patience = self._engine.options.patience
         return patience.video if makes_video(self._graph) else patience.image
 

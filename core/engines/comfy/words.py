@@ -103,3 +103,11 @@ def no_latents(base: str) -> Problem:
         f"The server at {base} did not keep the latents that it sampled, or not to their end.",
         "Look whether its disk is full, then retry the job; it samples anew.",
     )
+
+
+def waits(base: str, seconds: float) -> str:
+    """A job was on a server that does not answer now."""
+    return (
+        f"The server at {base} does not answer. This job was there: it is waited for, "
+        f"for {seconds / 60:g} minutes at most. Stop the job to give it up now."
+    )
