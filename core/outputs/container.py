@@ -62,6 +62,10 @@ _KINDS = (
 )
 
 
+SUFFIXES = (".mp4", ".webm", ".gif", ".webp", ".png", ".jpeg")
+"""Suffixes that finished files have here."""
+
+
 def kind_of(path: str | os.PathLike[str]) -> FileKind | None:
     """Return what a file is; None for kinds that are not read here. Raises OSError."""
     with Path(path).open("rb") as file:

@@ -17,6 +17,7 @@ from core.engines.comfy.answers import Remote
 from core.engines.comfy.fetch import RefusedError
 from core.engines.comfy.http import MOST_OUTPUT_BYTES, Graph, Server
 from core.engines.comfy.posters import poster
+from core.engines.comfy.published import published
 from core.errors import Category, Problem, ProblemError
 from core.events import Output
 from core.jobs import Job
@@ -119,7 +120,10 @@ class Fetching:
         return first
 
     def _one(self, source: Remote | bytes) -> Output:
-        """Fetch, check and publish one file."""
+        """Fetch, check and publish one file, unless an earlier start of the program did."""
+        done = published(self.job, _described(source)) if isinstance(source, Remote) else None
+        if done is not None:
+            return done
         target = Path(self.job.output)
         part = part_path(target, self.job.id, "clip")
         try:

@@ -16,6 +16,7 @@ from core.engines.comfy.http import Graph
 from core.engines.comfy.memory import Memory
 from core.engines.comfy.outputs import Fetching, StoppedError
 from core.engines.comfy.parts import Part, Parts
+from core.engines.comfy.published import published
 from core.engines.comfy.pursuit import GivenUpError, Pursuit, Stop
 from core.engines.comfy.reconcile import Found, Standing, client_of, reach
 from core.engines.comfy.rescue import Rescue
@@ -24,7 +25,7 @@ from core.engines.comfy.show import Show
 from core.engines.comfy.socket import Listener
 from core.engines.comfy.tell import Teller
 from core.errors import Problem, ProblemError, problem_from
-from core.events import Event, Failed, Finished, Noted, Stopped, WorkerStarted
+from core.events import Event, Failed, Finished, Noted, Output, Stopped, WorkerStarted
 from core.frames import Ring
 from core.jobs import Job, Phase
 from core.outputs import check_writable
@@ -104,7 +105,7 @@ class Run:
         try:
             ending = yield from self._live()
         except GivenUpError as end:
-            ending = self._failed(end.problem, lost=end.lost)
+            ending = self._saved(end) or self._failed(end.problem, lost=end.lost)
         except StoppedError:
             ending = self._stopped()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this job's end
@@ -303,6 +304,14 @@ class Run:
         yield from self._told()
         yield from self._clean_up()
         yield from self._memory.read()
+        return self._finished(output)
+
+    def _saved(self, end: GivenUpError) -> Finished | None:
+        """Return the ending of a job that its server forgot when all was on our disk already."""
+        output = published(self.job) if end.lost and self._attach else None
+        return None if output is None else self._finished(output)
+
+    def _finished(self, output: Output) -> Finished:
         return Finished(
             job_id=self.job.id,
             output=output,
