@@ -1,9 +1,9 @@
 """kill -9 of Framedeck at random moments of the life of jobs on a server, 88 times.
 
-Each start follows what the one before left on the server, adds a job, and is
-killed up to 0.8 s later; the jobs take about half a second. Real processes, real signals, the
-stand-in over HTTP and WebSocket. Promise: every job ends once, none is sent twice, no file
-that the server made is missing, doubled or half. `FRAMEDECK_SEED` repeats a run.
+One job each time, killed at a moment of its life that chance chooses, then opened again.
+Real processes, real signals, the stand-in over HTTP and WebSocket. Promise: every job ends
+once, none is sent twice, no file that the server made is missing, doubled or half.
+`FRAMEDECK_SEED` repeats a run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> int:
             wrong, at = killed_at_random(home, server, KILLS, random.Random(seed))
         ended = Counter(row.state.value for row in rows(home).values())
     print(f"{KILLS} kills in {time.monotonic() - began:.0f} s, seed {seed}")
-    print("when killed, the newest job was: " + _counts(at))
+    print("when killed, the job was: " + _counts(at))
     print("in the end the jobs are: " + _counts(ended))
     for line in wrong:
         print(f"WRONG: {line}")

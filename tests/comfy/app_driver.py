@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+# Its pool's threads, which stay, bear the name of the thread that loads it first.
+import numpy  # noqa: F401
 from PySide6.QtCore import QCoreApplication, QTimer
 
 from app.controller import Controller
