@@ -59,7 +59,7 @@ class TopBar(QFrame):
         self._pause = Button("Pause queue", tip="The running job goes on; no new one starts")
         self._pause.setCheckable(True)
         self._pause.clicked.connect(self._on_pause)
-        self._free = Button(
+        self.free_button = self._free = Button(
             free_text, "primary", tip="Give all memory back: the local engine's and the servers'"
         )
         self._free.clicked.connect(self.free_requested)

@@ -25,7 +25,7 @@ from core.queue import Group, JobRow
 from tests.comfy.app_graphs import script
 
 ROOT = Path(__file__).parents[2]
-LIFE_SECONDS = 0.7
+LIFE_SECONDS = 0.45
 """About how long a job takes from its row to its end, where steps take 0.03 s."""
 
 

@@ -68,7 +68,7 @@ def make(
 
     local = LocalEngine(log=home / "engine.log", grace_seconds=2.0)
     engines = Engines(local, comfy_for, servers, free_every)
-    bases = [server.base for server in servers]
+    bases = [server.base for server in servers] or ["http://127.0.0.1:9"]
     offered = [*recipes(home / "models"), recipe(bases), recipe(bases, "video")]
     return Controller(Ledger.open(home / "ledger.sqlite"), engines, offered, home / "clips")
 
