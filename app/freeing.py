@@ -48,6 +48,11 @@ class FreedAt:
     held: bool = False
     problem: Problem | None = None
 
+    @property
+    def nothing(self) -> bool:
+        """Whether nothing was held there, of which there is nothing to tell."""
+        return not (self.released.ram_bytes or self.released.vram_bytes or self.held)
+
 
 def free(engines: Engines, place: str) -> Iterator[Waits | FreedAt]:
     """Free the memory of one place, waiting for the gap between prompts on a server.
@@ -157,9 +162,11 @@ class FreeDesk(QObject):
     def _tell(self, waits: list[str]) -> None:
         said = list(self._said.values())
         asked = [one for one in said if one.problem is None]
-        # Who wants all memory back is not troubled with servers that are away.
-        shown = asked or said
-        alone = len(shown) == 1 and not waits
+        # Who wants all memory back is not troubled with servers that are away or empty.
+        shown = [one for one in asked if not one.nothing]
+        if not shown and not waits:
+            shown = asked[:1] or said
+        alone = len(self._controller.engine.places()) == 1
         texts = [one.text if alone else f"{one.title}: {one.text}" for one in shown]
         held = [one for one in shown if one.held]
         actions = []

@@ -142,9 +142,8 @@ class Program(QObject):
         offered = [*recipes(places.models), *own]
         servers, _ = load_servers(settings.servers)
         making = Making(shipped(), places.data / "nodes")
-        engines = Engines(engine, comfy_engines(making), servers, settings.free_every)
+        engines = Engines(engine, comfy_engines(making), servers)
         self._controller = Controller(ledger, engines, offered, outputs)
-        self._controller.correct = settings.correct_values
 
     def _fill(self) -> None:
         assert self._controller is not None

@@ -14,6 +14,7 @@ from app.advice import AdviceDesk
 from app.controller import Controller
 from app.forecasts import Forecasts
 from app.freeing import FreeDesk
+from app.habits import HabitsDesk
 from app.leaks import LeakDesk
 from app.models import OwnModels
 from app.opening import OpenDesk
@@ -59,6 +60,7 @@ class Wiring(QObject):
         self._told_at = float("-inf")
         self._advice = AdviceDesk(self._panels.notice, controller.run_aside, self)
         self.freeing = FreeDesk(controller, window, self)
+        self.habits = HabitsDesk(controller, window, self)
         self._state = StateDesk(controller, self._panels, self)
         self._leaks = LeakDesk(controller, self._panels, self.freeing.request, self)
         self._timeline = TimelineDesk(controller, self._panels.timeline, self)

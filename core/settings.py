@@ -59,7 +59,7 @@ class Settings:
     correct_values: bool = False
 
 
-_MOST_FREE_EVERY = 10_000
+MOST_FREE_EVERY = 10_000
 _CHOICES = {"theme": ("system", "light", "dark"), "colours": ("light", "dark")}
 
 
@@ -69,7 +69,7 @@ def _usable(name: str, value: object, kind: type) -> bool:
     if kind is int:
         if not isinstance(value, int) or isinstance(value, bool):
             return False
-        return name != "free_every" or 0 <= value <= _MOST_FREE_EVERY
+        return name != "free_every" or 0 <= value <= MOST_FREE_EVERY
     if kind is list:
         inner = dict if name == "servers" else str
         return isinstance(value, list) and all(isinstance(item, inner) for item in value)

@@ -67,7 +67,7 @@ class TopBar(QFrame):
         self._row.addWidget(self._pause)
         self._row.addWidget(self._free)
         self._free_menu = QMenu(self)
-        self._free_one = Button("", "primary", tip="Free the memory of one engine")
+        self._free_one = Button("", "side", "chevron-down", "Free the memory of one engine")
         self._free_one.setAccessibleName("Free the memory of one engine")
         self._free_one.setMenu(self._free_menu)
         self._free_one.hide()

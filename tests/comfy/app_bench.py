@@ -42,12 +42,13 @@ def standin(folder: Path, **more: Any) -> Iterator[StandInProcess]:
 class Driver:
     """A program of tests.comfy.app_driver."""
 
-    def __init__(self, home: Path, *words: str) -> None:
+    def __init__(self, home: Path, *words: str, loud: bool = True) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.comfy.app_driver", str(home), *words],
             cwd=ROOT,
             env={**os.environ, "QT_QPA_PLATFORM": "offscreen"},
             stdout=subprocess.PIPE,
+            stderr=None if loud else subprocess.DEVNULL,
             text=True,
         )
         self.said: list[dict[str, Any]] = []
@@ -169,12 +170,12 @@ def killed_at_random(
     at: Counter[str] = Counter()
     wrong = []
     for number in range(times):
-        driver = Driver(home, server.url, "--add", "1", "--stay")
+        driver = Driver(home, server.url, "--add", "1", "--stay", loud=False)
         added = driver.until("added")["added"][0]
         time.sleep(chance.uniform(0.0, LIFE_SECONDS))
         driver.kill()
         at[rows(home)[added].state.value] += 1
-        last = Driver(home, server.url)
+        last = Driver(home, server.url, loud=False)
         if last.wait():
             wrong.append(f"start {number + 1} after a kill: {last.said[-3:]}")
         tell(number + 1)

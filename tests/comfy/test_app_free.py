@@ -23,7 +23,7 @@ from core.engines.comfy.standin.script import Script
 from core.events import Finished, Noted, Sampled
 from core.jobs import JobState
 from core.places import Places
-from core.settings import Settings
+from core.settings import Settings, load
 from tests.comfy.app_bench import rows
 from tests.comfy.app_driver import make
 from tests.comfy.app_graphs import graph, script
@@ -250,6 +250,37 @@ def test_each_place_can_be_freed_alone(
     controller.set_servers([])
     assert not made.panels.top._free_one.isVisible()
     assert list(made.panels.top._chips) == ["Local engine"]
+
+
+def test_what_it_does_by_itself_is_chosen_and_kept(
+    qtbot: Any, window: tuple[MainWindow, Wiring], server: Running, tmp_path: Path
+) -> None:
+    made, wiring = window
+    controller = made.controller
+    assert controller is not None
+    path = Places.find(tmp_path / "home").settings
+    assert [e.clean_ups.every for e in controller.engine.comfy().values()] == [10, 10]
+    asked: list[int] = []
+
+    def answer(number: int | None) -> None:
+        wiring.habits.ask_number = lambda every: asked.append(every) or number
+        made.menus.clean_ups.trigger()
+
+    answer(None)
+    answer(1)
+    assert asked == [10, 10]
+    assert [e.clean_ups.every for e in controller.engine.comfy().values()] == [1, 1]
+    made.menus.correct.trigger()
+    assert controller.correct
+    made.remember()
+    kept, bad = load(path)
+    assert (kept.free_every, kept.correct_values, bad) == (1, True, [])
+    freed = freed_at(server)
+    controller.add("drill-image", {"graph": text()})
+    qtbot.waitUntil(lambda: len(freed) == 1, timeout=20_000)
+    qtbot.waitUntil(lambda: controller.running is None, timeout=20_000)
+    path.write_text(path.read_text().replace('"free_every": 1', '"free_every": -1'))
+    assert load(path)[1] == ["free_every"]
 
 
 def test_a_running_job_of_ours_is_asked_for(qtbot: Any, window: tuple[MainWindow, Wiring]) -> None:

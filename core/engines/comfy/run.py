@@ -213,7 +213,7 @@ class Run:
         if found.standing is not Standing.ABSENT:
             self._take_over(found)
         elif self._attach:
-            raise GivenUpError(words.lost(self._server.base, away=False), lost=True)
+            raise GivenUpError(words.unknown(self._server.base), lost=True)
         elif self._parts.apart and all(map(self._has, self._parts.expect())):
             text = "The latents of an earlier try are still there; nothing is sampled again."
             yield Noted(job_id=self.job.id, text=text)

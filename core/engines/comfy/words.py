@@ -111,3 +111,13 @@ def waits(base: str, seconds: float) -> str:
         f"The server at {base} does not answer. This job was there: it is waited for, "
         f"for {seconds / 60:g} minutes at most. Stop the job to give it up now."
     )
+
+
+def unknown(base: str) -> Problem:
+    """A job begun by an earlier start of the program is not on its server."""
+    return Problem(
+        Category.WORKER_UNAVAILABLE,
+        f"The server at {base} knows nothing of this job: Framedeck ended before it was sent, "
+        "or the server was restarted since.",
+        "Retry the job; it begins anew with the same seed.",
+    )
