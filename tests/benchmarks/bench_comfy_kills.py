@@ -25,16 +25,23 @@ KILLS = 88
 
 def main() -> int:
     """Print what came of it; returns 1 when the promise is missed."""
-    from tests.comfy.app_bench import killed_at_random, rows, standin
+    from tests.comfy.app_bench import Driver, killed_at_random, life_of_a_job, rows, standin
 
     seed = int(os.environ.get("FRAMEDECK_SEED", random.randrange(2**32)))
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
         with standin(Path(folder), step_seconds=0.03) as server:
-            wrong, at = killed_at_random(home, server, KILLS, random.Random(seed))
+
+            def reopen() -> None:
+                assert Driver(home, server.url, loud=False).wait() == 0
+
+            life = max(life_of_a_job(Path(folder) / f"life-{n}", server) for n in range(3))
+            chance = random.Random(seed)
+            wrong, at = killed_at_random(home, server, KILLS, chance, reopen, life)
         ended = Counter(row.state.value for row in rows(home).values())
     print(f"{KILLS} kills in {time.monotonic() - began:.0f} s, seed {seed}")
+    print(f"a job takes {life:.2f} s")
     print("when killed, the job was: " + _counts(at))
     print("in the end the jobs are: " + _counts(ended))
     for line in wrong:

@@ -154,32 +154,48 @@ def all_wrong(home: Path, server: StandInProcess) -> list[str]:
     return wrong
 
 
+def life_of_a_job(home: Path, server: StandInProcess) -> float:
+    """Measure how long a job takes from its row to its end in a program that just began."""
+    driver = Driver(home, server.url, "--add", "1", loud=False)
+    driver.until("added")
+    began = time.monotonic()
+    driver.until("ended")
+    life = time.monotonic() - began
+    driver.wait()
+    return life
+
+
 def killed_at_random(
     home: Path,
     server: StandInProcess,
     times: int,
     chance: random.Random,
-    tell: Callable[[int], object] = lambda _: None,
+    reopen: Callable[[], object],
+    life_seconds: float = LIFE_SECONDS,
 ) -> tuple[list[str], Counter[str]]:
     """Kill the program `times` times, each time with one job, and open it again.
+
+    Args:
+        home: Where ledger and clips lie.
+        server: Where the jobs run.
+        times: How often.
+        chance: Chooses the moments.
+        reopen: Opens it again, and returns when all has come to its end.
+        life_seconds: How long a job takes, from its row to its end.
 
     Returns:
         What is wrong after all has come to its end, and the states of the jobs
         when they were killed.
     """
     at: Counter[str] = Counter()
-    wrong = []
-    for number in range(times):
+    for _ in range(times):
         driver = Driver(home, server.url, "--add", "1", "--stay", loud=False)
         added = driver.until("added")["added"][0]
-        time.sleep(chance.uniform(0.0, LIFE_SECONDS))
+        time.sleep(chance.uniform(0.0, life_seconds))
         driver.kill()
         at[rows(home)[added].state.value] += 1
-        last = Driver(home, server.url, loud=False)
-        if last.wait():
-            wrong.append(f"start {number + 1} after a kill: {last.said[-3:]}")
-        tell(number + 1)
-    wrong += all_wrong(home, server)
+        reopen()
+    wrong = all_wrong(home, server)
     if len(rows(home)) != times:
         wrong.append(f"{len(rows(home))} jobs instead of {times}")
     return wrong, at

@@ -7,13 +7,15 @@ import random
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from core.engines.comfy.known import KnownServer
 from core.engines.comfy.standin.process import StandInProcess
 from core.jobs import JobState
 from tests.comfy.app_bench import Driver, all_wrong, killed_at_random, rows, standin
-from tests.comfy.app_driver import POINTS, POST
+from tests.comfy.app_driver import POINTS, POST, make
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="kill -9 is POSIX")
 RANDOM = 3
@@ -27,16 +29,28 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandInProcess]
         yield made
 
 
+def reopen(qtbot: Any, home: Path, server: StandInProcess) -> None:
+    """Open it again, here, and let all come to its end."""
+    controller = make(home, [KnownServer(server.url)])
+    try:
+        controller.start()
+        qtbot.waitUntil(lambda: controller.running is None, timeout=30_000)
+        assert controller.ledger.next_waiting() is None
+    finally:
+        assert controller.close()
+
+
 @pytest.mark.parametrize("point", POINTS)
-def test_killed_at_a_chosen_point(tmp_path: Path, server: StandInProcess, point: str) -> None:
+def test_killed_at_a_chosen_point(
+    qtbot: Any, tmp_path: Path, server: StandInProcess, point: str
+) -> None:
     """Killed with one job there and one behind it; opened again, all of it comes to its end."""
     if point == POST:
         server.arm("late_reply", 1.0, path="/prompt", times=1)
     first = Driver(tmp_path, server.url, "--add", "2", "--kill", point)
     assert first.wait() == -signal.SIGKILL, first.said
     before = rows(tmp_path)
-    again = Driver(tmp_path, server.url)
-    assert again.wait() == 0
+    reopen(qtbot, tmp_path, server)
     assert all_wrong(tmp_path, server) == []
     after = rows(tmp_path)
     assert set(after) == set(before)
@@ -49,9 +63,11 @@ def test_killed_at_a_chosen_point(tmp_path: Path, server: StandInProcess, point:
         assert set(states) == {"done"}
 
 
-def test_killed_at_random(tmp_path: Path, server: StandInProcess) -> None:
-    """Each start follows what the last one left, adds a job, and is killed in its turn."""
+def test_killed_at_random(qtbot: Any, tmp_path: Path, server: StandInProcess) -> None:
     seed = int(os.environ.get("FRAMEDECK_SEED", random.randrange(2**32)))
-    wrong, at = killed_at_random(tmp_path, server, RANDOM, random.Random(seed))
+    chance = random.Random(seed)
+    wrong, at = killed_at_random(
+        tmp_path, server, RANDOM, chance, lambda: reopen(qtbot, tmp_path, server)
+    )
     assert wrong == [], f"seed {seed}"
     assert sum(at.values()) == RANDOM
