@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from collections.abc import Iterator
@@ -14,17 +15,21 @@ import requests
 from app.controller import Controller
 from app.engines import Engines, comfy_engines
 from app.wiring import save_filter
+from core.engines.comfy import making as making_module
+from core.engines.comfy.http import Server
 from core.engines.comfy.known import KnownServer
-from core.engines.comfy.making import Making
+from core.engines.comfy.making import Making, shipped
+from core.engines.comfy.published import published
 from core.engines.comfy.standin.media import Picture, frames, png
 from core.engines.comfy.standin.process import StandInProcess
 from core.engines.comfy.workflows import Workflow
 from core.engines.comfy.workflows_files import built_in
 from core.engines.local.client import LocalEngine
-from core.errors import Category
+from core.errors import Category, ProblemError
 from core.events import Event, Failed, Finished, FramesPublished, Sampled, Stopped, WorkerStarted
 from core.jobs import Job, JobState, Kind, Parameter, Recipe, new_job
 from core.ledger import Ledger
+from core.outputs.publish import part_path, remove_leftovers
 from tests.comfy.app_bench import rows, standin
 from tests.comfy.app_driver import make
 from tests.comfy.app_graphs import graph
@@ -275,8 +280,6 @@ def test_a_workflow_uploads_its_picture_and_has_its_own_time(
 def test_the_time_of_a_recipe_counts(
     qtbot: Any, home: Path, tmp_path: Path, workflows: dict[str, Workflow]
 ) -> None:
-    import dataclasses
-
     quick = dataclasses.replace(workflows["wan21-t2v"], timeout_seconds=0.6)
     models = {
         "diffusion_models": ["wan2.1_t2v_14B_fp8_scaled.safetensors"],
@@ -315,3 +318,77 @@ def test_a_recipe_says_what_it_makes(tmp_path: Path, workflows: dict[str, Workfl
         assert recipe.makes == workflow.makes
     plain = Recipe("r", "R", "", "comfy", "f", (Parameter("seed", Kind.SEED, "Seed", None),))
     assert new_job(plain, {}, tmp_path).output.endswith(".mp4")
+
+
+def test_a_servers_nodes_are_asked_for_once(
+    tmp_path: Path, server: StandInProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    plain = Server.object_info
+
+    def counted(self: Server, *given: Any) -> Any:
+        asked.append(self.base)
+        return plain(self, *given)
+
+    monkeypatch.setattr(Server, "object_info", counted)
+    making = Making(shipped(), tmp_path / "nodes")
+    there = Server(server.url)
+    assert making.info(there) is making.info(there)
+    assert asked == [server.url]
+    making.learn("http://other:8188", {"KSampler": {}})
+    assert making.info(Server("http://other:8188")) == {"KSampler": {}}
+    assert asked == [server.url]
+    monkeypatch.setattr(making_module, "FRESH_SECONDS", -1.0)
+    making.info(there)
+    assert len(asked) == 2
+    there.close()
+    job = Job("j", "r", "comfy", "sd15-image", "t", {}, "", "/tmp/x.png", 0.0)
+    assert making.seconds(job) == 600.0
+    nobody = Job.from_json({**job.to_json(), "family": "gone"})
+    assert making.seconds(nobody) is None
+    with pytest.raises(ProblemError) as refused:
+        making(nobody, there)
+    assert refused.value.problem.field == "recipe"
+
+
+# -- what was published ---------------------------------------------------------
+
+
+def half_of(job: Job, folder: Path) -> Path:
+    """Leave a half file of a job, as one does that died while it fetched another."""
+    part = part_path(Path(job.output), job.id, "clip")
+    part.write_bytes(b"half")
+    return part
+
+
+def test_leftovers_never_take_a_finished_file_of_another_ending(
+    qtbot: Any, home: Path, server: StandInProcess
+) -> None:
+    """A job for a clip whose server made a picture: a whole and a half file lie there."""
+    controller = make(home, known(server))
+    seen = endings(controller)
+    try:
+        # A recipe for clips, and a graph that makes a picture.
+        job = controller.add("drill-video", {"graph": text(makes="image")})[0]
+        qtbot.waitUntil(lambda: len(seen) == 1, timeout=20_000)
+        assert isinstance(seen[0], Finished)
+        output = seen[0].output
+        assert job.output.endswith(".mp4")
+        assert output.path == job.output.replace(".mp4", ".png")
+        part = half_of(job, home)
+        remove_leftovers(job.output)
+        assert not part.exists()
+        assert all(Path(path).exists() for path in (output.path, output.poster, output.recipe))
+        told = json.loads(Path(output.recipe).read_text("utf-8"))
+        assert published(job, told["file"]) == dataclasses.replace(
+            output, encode_seconds=0.0, verify_seconds=0.0
+        )
+        assert published(job, {**told["file"], "filename": "other.png"}) is None
+        other = Job.from_json({**job.to_json(), "id": "00000000-0000-4000-8000-000000000000"})
+        assert published(other) is None
+        # Changed since: it is not what was verified.
+        with Path(output.path).open("ab") as file:
+            file.write(b"!")
+        assert published(job) is None
+    finally:
+        assert controller.close()
