@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.engines.base import Engine, Released
-from core.engines.comfy.free import CleanUps
-from core.engines.comfy.held import Held
-from core.engines.comfy.known import KnownServer
+from core.engines.clean_ups import CleanUps
 from core.errors import Category, Problem, ProblemError
 from core.events import (
     Ending,
@@ -31,6 +29,9 @@ from core.units import memory
 
 if TYPE_CHECKING:
     from core.engines.comfy.client import ComfyEngine
+    from core.engines.comfy.free import Freed
+    from core.engines.comfy.held import Held
+    from core.engines.comfy.known import KnownServer
     from core.engines.comfy.making import Making
 
 COMFY = "comfy"
@@ -108,6 +109,9 @@ class Engines:
                 closed = True
             for base, server in wanted.items():
                 if base not in self._places and self._comfy_for is not None and not self._closed:
+                    # Most starts know no server, and need none of this.
+                    from core.engines.comfy.held import Held
+
                     engine = self._comfy_for(server)
                     engine.clean_ups.every = self._free_every
                     self._places[base] = _Place(server, engine, Held())
@@ -172,17 +176,21 @@ class Engines:
             return "Local engine"
         with self._lock:
             known = next((server for server in self._servers if server.base == place), None)
-        return (known or KnownServer(place)).name
+        if known is not None:
+            return known.name
+        from core.engines.comfy.known import KnownServer
+
+        return KnownServer(place).name
 
     def places(self) -> list[str]:
         """Return where memory can be freed: "local" and the servers' addresses."""
         return [LOCAL, *self.comfy()]
 
-    def held_at(self, place: str) -> Held:
-        """Return what is known of the memory that a server holds between jobs."""
+    def why_not(self, place: str, freed: Freed) -> str:
+        """Say why freeing a server's memory did not bring back everything; "" when it did."""
         with self._lock:
             found = self._places.get(place)
-        return found.held if found is not None else Held()
+        return found.held.why_not(freed) if found is not None else freed.why_not
 
     # -- an engine itself -----------------------------------------------------
 
@@ -306,26 +314,45 @@ class Engines:
         yield ending
 
 
-def comfy_engines(
-    making: Making, process_of: Callable[[str], int | None] = lambda _: None
-) -> Callable[[KnownServer], ComfyEngine]:
-    """Return what makes the engines of servers.
+class ComfyEngines:
+    """Makes the engines of servers, and loads what they need with the first of them.
 
     Args:
-        making: Makes the graphs of jobs.
-        process_of: Returns the process of the server at an address, where it is known.
-    """
-    from core.engines.comfy.client import ComfyEngine, Options
+        workflows: Folder of the person's own workflows.
+        cache: Folder in which the servers' lists of nodes are kept.
 
-    def make(server: KnownServer) -> ComfyEngine:
+    Attributes:
+        process_of: Returns the process of the server at an address, where it is known.
+        restart_of: Returns what restarts the server at an address and waits for it;
+            None for those that are not ours to restart.
+    """
+
+    def __init__(self, workflows: Path, cache: Path) -> None:
+        self._workflows, self._cache = workflows, cache
+        self._making: Making | None = None
+        self.process_of: Callable[[str], int | None] = lambda _: None
+        self.restart_of: Callable[[str], Callable[[], None] | None] = lambda _: None
+
+    @property
+    def making(self) -> Making:
+        """What makes the graphs of jobs."""
+        if self._making is None:
+            from core.engines.comfy.making import Making, stored
+
+            self._making = Making(stored(self._workflows), self._cache)
+        return self._making
+
+    def __call__(self, server: KnownServer) -> ComfyEngine:
+        """Return the engine of a server."""
+        from core.engines.comfy.client import ComfyEngine, Options
+
         options = Options(
             shared=Path(server.shared) if server.shared else None,
-            process=lambda: process_of(server.base),
-            seconds=making.seconds,
+            process=lambda: self.process_of(server.base),
+            restart=self.restart_of(server.base),
+            seconds=self.making.seconds,
         )
-        return ComfyEngine(server.base, making, options)
-
-    return make
+        return ComfyEngine(server.base, self.making, options)
 
 
 def released_words(released: Released) -> str:

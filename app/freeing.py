@@ -78,7 +78,7 @@ def free(engines: Engines, place: str) -> Iterator[Waits | FreedAt]:
         yield FreedAt(place, title, nothing, error.problem.message, problem=error.problem)
         return
     came = Released(max(0, freed.ram_bytes or 0), freed.vram_bytes, freed.seconds)
-    why = engines.held_at(place).why_not(freed)
+    why = engines.why_not(place, freed)
     text = freed.words().removesuffix(freed.why_not).rstrip()
     yield FreedAt(
         place,

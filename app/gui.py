@@ -123,9 +123,7 @@ class Program(QObject):
 
     def _open_ledger(self) -> None:
         from app.controller import Controller
-        from app.engines import Engines, comfy_engines
-        from core.engines.comfy.known import load as load_servers
-        from core.engines.comfy.making import Making, shipped
+        from app.engines import ComfyEngines, Engines
         from core.engines.local.client import LocalEngine
         from core.engines.local.families import own_recipes, recipes
         from core.ledger import Ledger
@@ -140,9 +138,12 @@ class Program(QObject):
         outputs = Path(settings.outputs) if settings.outputs else places.outputs
         own, self._problems = own_recipes(map(Path, settings.model_folders))
         offered = [*recipes(places.models), *own]
-        servers, _ = load_servers(settings.servers)
-        making = Making(shipped(), places.data / "nodes")
-        engines = Engines(engine, comfy_engines(making), servers)
+        engines = Engines(engine, ComfyEngines(places.workflows, places.data / "nodes"))
+        if settings.servers:
+            from core.engines.comfy.known import load as load_servers
+
+            # What is wrong with others is told by those who show them.
+            engines.set_servers(load_servers(settings.servers)[0])
         self._controller = Controller(ledger, engines, offered, outputs)
 
     def _fill(self) -> None:

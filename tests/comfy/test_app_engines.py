@@ -13,17 +13,17 @@ import pytest
 import requests
 
 from app.controller import Controller
-from app.engines import Engines, comfy_engines
+from app.engines import ComfyEngines, Engines
 from app.wiring import save_filter
 from core.engines.comfy import making as making_module
 from core.engines.comfy.http import Server
 from core.engines.comfy.known import KnownServer
-from core.engines.comfy.making import Making, shipped
+from core.engines.comfy.making import Making, stored
 from core.engines.comfy.published import published
 from core.engines.comfy.standin.media import Picture, frames, png
 from core.engines.comfy.standin.process import StandInProcess
 from core.engines.comfy.workflows import Workflow
-from core.engines.comfy.workflows_files import built_in
+from core.engines.comfy.workflows_files import built_in, save
 from core.engines.local.client import LocalEngine
 from core.errors import Category, ProblemError
 from core.events import Event, Failed, Finished, FramesPublished, Sampled, Stopped, WorkerStarted
@@ -233,14 +233,15 @@ def workflows() -> dict[str, Workflow]:
     return {workflow.id: workflow for workflow in built_in()}
 
 
-def over(
-    home: Path, server: StandInProcess, workflows: dict[str, Workflow], **recipes: Recipe
-) -> Controller:
+def over(home: Path, server: StandInProcess, workflows: list[Workflow]) -> Controller:
+    """A controller for which these are the person's own workflows."""
     home.mkdir()
-    making = Making(workflows.get, home / "nodes")
+    for workflow in workflows:
+        save(home / "own", workflow)
+    made = ComfyEngines(home / "own", home / "nodes")
     local = LocalEngine(log=home / "engine.log", grace_seconds=2.0)
-    engines = Engines(local, comfy_engines(making), known(server))
-    offered = [workflow.recipe() for workflow in workflows.values()]
+    engines = Engines(local, made, known(server))
+    offered = [workflow.recipe() for workflow in workflows]
     return Controller(Ledger.open(home / "ledger.sqlite"), engines, offered, home / "clips")
 
 
@@ -250,8 +251,7 @@ def test_a_workflow_uploads_its_picture_and_has_its_own_time(
     picture = tmp_path / "my picture.png"
     picture.write_bytes(png(next(iter(frames(Picture(512, 512, seed=3))))))
     with standin(tmp_path / "a", models={"checkpoints": ["svd.safetensors"]}) as server:
-        svd = workflows["svd-i2v"]
-        controller = over(home, server, {"svd-i2v": svd})
+        controller = over(home, server, [workflows["svd-i2v"]])
         seen = endings(controller)
         try:
             given = {"image": str(picture), "steps": 3, "width": 256, "height": 256}
@@ -280,24 +280,24 @@ def test_a_workflow_uploads_its_picture_and_has_its_own_time(
 def test_the_time_of_a_recipe_counts(
     qtbot: Any, home: Path, tmp_path: Path, workflows: dict[str, Workflow]
 ) -> None:
-    quick = dataclasses.replace(workflows["wan21-t2v"], timeout_seconds=0.6)
+    quick = dataclasses.replace(workflows["wan21-t2v"], id="mine", timeout_seconds=0.6, own=True)
     models = {
         "diffusion_models": ["wan2.1_t2v_14B_fp8_scaled.safetensors"],
         "text_encoders": ["umt5_xxl_fp8_e4m3fn_scaled.safetensors"],
         "vae": ["wan_2.1_vae.safetensors"],
     }
     with standin(tmp_path / "a", models=models, step_seconds=0.2) as server:
-        controller = over(home, server, {"wan21-t2v": quick})
+        controller = over(home, server, [quick])
         seen = endings(controller)
         told: list[str] = []
         controller.told.connect(told.append)
         try:
             given = {"prompt": "a drill", "width": 128, "height": 128, "frames": 80}
             with pytest.raises(Exception) as refused:
-                controller.add("comfy-wan21-t2v", given)
+                controller.add("comfy-mine", given)
             assert refused.value.problem.field == "frames"
             controller.correct = True
-            (job,) = controller.add("comfy-wan21-t2v", given)
+            (job,) = controller.add("comfy-mine", given)
             assert job.params["frames"] == 81
             assert told == [
                 "Frames 80 became 81. Use a whole number from 5 to 161 that is a multiple of 4 "
@@ -331,7 +331,7 @@ def test_a_servers_nodes_are_asked_for_once(
         return plain(self, *given)
 
     monkeypatch.setattr(Server, "object_info", counted)
-    making = Making(shipped(), tmp_path / "nodes")
+    making = Making(stored(tmp_path), tmp_path / "nodes")
     there = Server(server.url)
     assert making.info(there) is making.info(there)
     assert asked == [server.url]

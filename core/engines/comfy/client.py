@@ -10,7 +10,8 @@ from pathlib import Path
 from time import monotonic
 
 from core.engines.base import Released
-from core.engines.comfy.free import CleanUps, Freed, free
+from core.engines.clean_ups import CleanUps
+from core.engines.comfy.free import Freed, free
 from core.engines.comfy.given import graph_of
 from core.engines.comfy.http import Graph, Server, Stats
 from core.engines.comfy.outputs import Checks

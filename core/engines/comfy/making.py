@@ -12,7 +12,7 @@ from core.engines.comfy.fetch import RefusedError
 from core.engines.comfy.http import Graph, Server
 from core.engines.comfy.node_types import ObjectInfo
 from core.engines.comfy.workflows import Upload, Workflow, graph_for, uploads
-from core.engines.comfy.workflows_files import built_in
+from core.engines.comfy.workflows_files import built_in, saved
 from core.errors import invalid
 from core.jobs import Job
 
@@ -90,14 +90,19 @@ class Making:
             self._infos[base] = info, monotonic()
 
 
-def shipped() -> Callable[[str], Workflow | None]:
-    """Return what finds the workflows that ship with Framedeck; their files are read when asked."""
+def stored(folder: Path) -> Callable[[str], Workflow | None]:
+    """Return what finds the workflows that ship with Framedeck and those in `folder`.
+
+    Files are read when they are asked for; the person's own ones every time.
+    """
     kept: dict[str, Workflow] = {}
 
     def find(family: str) -> Workflow | None:
         if not kept:
             kept.update({workflow.id: workflow for workflow in built_in()})
-        return kept.get(family)
+        if family in kept:
+            return kept[family]
+        return next((one for one in saved(folder)[0] if one.id == family), None)
 
     return find
 
