@@ -60,6 +60,10 @@ class Engines:
         comfy_for: Makes the engine of a server.
         servers: The servers at first.
         free_every: Free an engine's memory after so many of its finished jobs; 0 never.
+
+    Attributes:
+        local: The engine of this machine.
+        comfy_for: What makes the engine of a server.
     """
 
     def __init__(
@@ -70,7 +74,7 @@ class Engines:
         free_every: int = 0,
     ) -> None:
         self.local = local
-        self._comfy_for = comfy_for
+        self.comfy_for = comfy_for
         self._lock = threading.RLock()
         self._servers: list[KnownServer] = []
         self._places: dict[str, _Place] = {}
@@ -108,11 +112,11 @@ class Engines:
                 place.engine.close()
                 closed = True
             for base, server in wanted.items():
-                if base not in self._places and self._comfy_for is not None and not self._closed:
+                if base not in self._places and self.comfy_for is not None and not self._closed:
                     # Most starts know no server, and need none of this.
                     from core.engines.comfy.held import Held
 
-                    engine = self._comfy_for(server)
+                    engine = self.comfy_for(server)
                     engine.clean_ups.every = self._free_every
                     self._places[base] = _Place(server, engine, Held())
         return closed

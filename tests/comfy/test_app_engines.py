@@ -86,7 +86,7 @@ def test_each_job_runs_where_it_names(
     one, other = two
     pids = {one.url: one.pid, other.url: other.pid}
     controller = make(home, known(one, other))
-    controller.engine._comfy_for = None  # Whatever is made later, these two stay.
+    controller.engine.comfy_for = None  # Whatever is made later, these two stay.
     for base, engine in controller.engine.comfy().items():
         object.__setattr__(engine.options, "process", lambda base=base: pids[base])
     seen = endings(controller)
