@@ -98,6 +98,7 @@ class FreeDesk(QObject):
 
     Attributes:
         restart: Restarts the server at an address; None while nobody can.
+        can_restart: Says whether that has a chance.
     """
 
     def __init__(self, controller: Controller, window: MainWindow, parent: QObject) -> None:
@@ -105,6 +106,7 @@ class FreeDesk(QObject):
         self._controller, self._window = controller, window
         self._panels: Panels = window.panels
         self.restart: Callable[[str], object] | None = None
+        self.can_restart: Callable[[str], bool] = lambda _: True
         self._open: dict[str, str] = {}
         self._said: dict[str, FreedAt] = {}
         controller.freeing.connect(self._on_item)
@@ -168,12 +170,12 @@ class FreeDesk(QObject):
             shown = asked[:1] or said
         alone = len(self._controller.engine.places()) == 1
         texts = [one.text if alone else f"{one.title}: {one.text}" for one in shown]
-        held = [one for one in shown if one.held]
+        held = [one for one in shown if one.held and self.can_restart(one.place)]
         actions = []
         if self.restart is not None:
             restart = self.restart
             actions = [(f"Restart {one.title}", lambda one=one: restart(one.place)) for one in held]
-        bad = held or all(one.problem is not None for one in said)
+        bad = any(one.held for one in shown) or all(one.problem is not None for one in said)
         kind = "info" if waits else "warning" if bad else "success"
         self._panels.notice.show_text(" ".join([*texts, *waits]), actions, kind, KEY)
 
