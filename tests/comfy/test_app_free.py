@@ -168,11 +168,14 @@ def window(qtbot: Any, tmp_path: Path, server: Running) -> Iterator[tuple[MainWi
     made.show()
     qtbot.waitExposed(made)
     controller.start()
-    # The window may put other recipes of ComfyUI into their place when it has read them.
-    qtbot.wait(300)
-    controller.recipes["drill-image"] = drill_recipe([server.url])
     yield made, wiring
     assert controller.close()
+
+
+def add(controller: Controller, server: Running, steps: int = 1) -> None:
+    """Queue a job, whatever recipes of ComfyUI the window has put in place meanwhile."""
+    controller.recipes["drill-image"] = drill_recipe([server.url])
+    controller.add("drill-image", {"graph": text(steps=steps)})
 
 
 def test_one_button_frees_all_and_waits_for_the_gap(
@@ -189,7 +192,7 @@ def test_one_button_frees_all_and_waits_for_the_gap(
     controller.job_ended.connect(lambda _job, ending: ended.append(ending))
     controller.add("test-pattern", SMALL)
     object.__setattr__(server.server.script, "step_seconds", 0.15)
-    controller.add("drill-image", {"graph": text(steps=12)})
+    add(controller, server, steps=12)
     with qtbot.waitSignal(
         controller.event,
         timeout=30_000,
@@ -240,7 +243,7 @@ def test_each_place_can_be_freed_alone(
     server.faults.arm("hold", 5 * GB)
     ended: list[Any] = []
     controller.job_ended.connect(lambda _job, ending: ended.append(ending))
-    controller.add("drill-image", {"graph": text()})
+    add(controller, server)
     qtbot.waitUntil(lambda: len(ended) == 1 and controller.running is None, timeout=20_000)
     actions[name].trigger()
     notice = made.panels.notice
@@ -280,7 +283,7 @@ def test_what_it_does_by_itself_is_chosen_and_kept(
     kept, bad = load(path)
     assert (kept.free_every, kept.correct_values, bad) == (1, True, [])
     freed = freed_at(server)
-    controller.add("drill-image", {"graph": text()})
+    add(controller, server)
     qtbot.waitUntil(lambda: len(freed) == 1, timeout=20_000)
     qtbot.waitUntil(lambda: controller.running is None, timeout=20_000)
     path.write_text(path.read_text().replace('"free_every": 1', '"free_every": -1'))
@@ -315,7 +318,7 @@ def test_closing_says_that_a_servers_job_goes_on(
     asked: list[str] = []
     made.confirm = lambda *words: bool(asked.append(" ".join(words)))
     object.__setattr__(server.server.script, "step_seconds", 0.2)
-    controller.add("drill-image", {"graph": text(steps=20)})
+    add(controller, server, steps=20)
     with qtbot.waitSignal(
         controller.event, timeout=30_000, check_params_cb=lambda e: isinstance(e, Sampled)
     ):
