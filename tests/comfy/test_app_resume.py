@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +17,11 @@ import requests
 
 from app.controller import Controller
 from core.engines.comfy.known import KnownServer
+from core.engines.comfy.reconcile import client_of
 from core.engines.comfy.standin.process import StandInProcess
-from core.events import Failed, Finished, FramesPublished, Noted, Sampled, Stopped
+from core.events import Ending, Failed, Finished, FramesPublished, Noted, Sampled, Stopped
 from core.jobs import JobState
-from tests.comfy.app_bench import Driver, all_wrong, rows, standin
+from tests.comfy.app_bench import ROOT, Driver, all_wrong, rows, standin
 from tests.comfy.app_driver import make
 from tests.comfy.app_graphs import graph
 
@@ -257,5 +260,46 @@ def test_published_and_forgotten_by_the_server_is_done(
         assert row.output is not None
         assert Path(row.output.path).is_file()
         assert server.posted() == {}
+    finally:
+        assert controller.close()
+
+
+# A program that began jobs and is gone.
+BEGIN = """
+import sys
+from pathlib import Path
+from core.ledger import Ledger
+ledger = Ledger.open(Path(sys.argv[1]))
+for key in sys.argv[2:]:
+    ledger.begin(key)
+ledger.close()
+"""
+
+
+@pytest.mark.parametrize("server", [{"step_seconds": 0.15}], indirect=True)
+def test_three_at_once_are_followed_in_turn_and_one_of_them_is_cancelled_before(
+    qtbot: Any, tmp_path: Path, server: StandInProcess
+) -> None:
+    home = tmp_path / "home"
+    controller = opened(home, server.url)
+    seen = seen_by(controller)
+    try:
+        controller.set_paused(True)
+        jobs = [controller.add("drill-image", {"graph": text()})[0] for _ in range(3)]
+        ids = [job.id for job in jobs]
+        path = str(home / "ledger.sqlite")
+        subprocess.run([sys.executable, "-c", BEGIN, path, *ids], cwd=ROOT, check=True)
+        for job in jobs:
+            body = {"prompt": json.loads(str(job.params["graph"])), "prompt_id": job.id}
+            body["client_id"] = client_of(job.id)
+            requests.post(f"{server.url}/prompt", json=body, timeout=5).raise_for_status()
+        assert controller.start() == []
+        assert controller.running is not None
+        assert controller.running.id == ids[0]
+        controller.cancel([ids[1]])
+        qtbot.waitUntil(lambda: controller.running is None, timeout=30_000)
+        ended = [(event.job_id, type(event)) for event in seen if isinstance(event, Ending)]
+        assert ended == list(zip(ids, [Finished, Stopped, Finished], strict=True))
+        assert set(server.posted().values()) == {1}
     finally:
         assert controller.close()
