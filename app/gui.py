@@ -139,11 +139,6 @@ class Program(QObject):
         own, self._problems = own_recipes(map(Path, settings.model_folders))
         offered = [*recipes(places.models), *own]
         engines = Engines(engine, ComfyEngines(places.workflows, places.data / "nodes"))
-        if settings.servers:
-            from core.engines.comfy.known import load as load_servers
-
-            # What is wrong with others is told by those who show them.
-            engines.set_servers(load_servers(settings.servers)[0])
         self._controller = Controller(ledger, engines, offered, outputs)
 
     def _fill(self) -> None:

@@ -15,6 +15,7 @@ from app.controller import Controller
 from app.forecasts import Forecasts
 from app.freeing import FreeDesk
 from app.habits import HabitsDesk
+from app.joining import join
 from app.leaks import LeakDesk
 from app.models import OwnModels
 from app.opening import OpenDesk
@@ -84,6 +85,7 @@ class Wiring(QObject):
         self.workflows.servers_shown.connect(self._show_servers)
         self.workflows.server_wanted.connect(self._show_servers)
         self.workflows.server_wanted.connect(self._panels.servers.add_requested)
+        join(controller, self.servers, self.freeing)
 
     # -- requests -----------------------------------------------------------
 
