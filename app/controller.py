@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,24 +10,22 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QCoreApplication, QObject, Signal
 
+from app.asking import copies_of, corrected, recipe_of, row_of
+from app.clips import ClipReader
+from app.engines import Engines, state_words
+from app.freeing import FreedAt, Waits, free
 from app.pump import Pump, Task
+from app.resuming import Resumes
 from core.engines.base import Engine
 from core.errors import Category, Problem, ProblemError, problem_from
-from core.events import (
-    Event,
-    Failed,
-    Finished,
-    PhaseStarted,
-    Sampled,
-    Stopped,
-    WorkerStarted,
-)
+from core.events import Event, Failed, Finished, Stopped
 from core.gpu.sampler import Sampler
-from core.jobs import SEED_LIMIT, Job, JobState, Recipe, new_job
+from core.jobs import Job, JobState, Recipe, new_job
 from core.ledger import Ledger
 from core.queue import Group, JobRow
 
 if TYPE_CHECKING:
+    from core.engines.comfy.known import KnownServer
     from core.recorder.recorder import Recorder
 
 _log = logging.getLogger(__name__)
@@ -40,14 +37,18 @@ class Controller(QObject):
     """Holds the ledger and the engines, runs one job at a time.
 
     Attributes:
+        correct: Whether numbers that a model does not take are moved to the nearest it takes.
         queue_changed: Order, states or rows changed; views ask again.
         job_began: A Job started; its events follow.
         event: One event of the running job, already in the ledger if it is to be kept.
         job_ended: Job and its ending.
-        engine_state: Engine name, a few words, and a tone for its dot.
+        engine_state: What an engine is called, a few words, and a tone for its dot.
+        places_changed: There are other engines now; see `engine.places`.
         paused_changed: Whether the queue is paused.
         problem: A Problem and the key under which it replaces an older one.
-        freed: A core.engines.base.Released.
+        freeing: An app.freeing.Waits, or the FreedAt that ends the freeing of a place.
+        freed: A core.engines.base.Released, of one place.
+        told: Something worth telling, in words.
         reading: A core.gpu.readings.Reading.
         recorded: A core.recorder.settle.Recorded: an ended job's trace is whole.
         clip_frame: A core.outputs.read.ReadFrame of the clip asked for last.
@@ -59,9 +60,12 @@ class Controller(QObject):
     event = Signal(object)
     job_ended = Signal(object, object)
     engine_state = Signal(str, str, str)
+    places_changed = Signal()
     paused_changed = Signal(bool)
     problem = Signal(object, str)
+    freeing = Signal(object)
     freed = Signal(object)
+    told = Signal(str)
     reading = Signal(object)
     recorded = Signal(object)
     clip_frame = Signal(object)
@@ -77,51 +81,44 @@ class Controller(QObject):
     ) -> None:
         super().__init__(parent)
         self.ledger = ledger
-        self.engine = engine
+        self.engine = engine if isinstance(engine, Engines) else Engines(engine)
         self.recipes = {recipe.id: recipe for recipe in recipes}
         self.outputs = outputs
         self.running: Job | None = None
+        self.correct = False
         self._undo: list[str] = []
         self._pump: Pump | None = None
-        self._cancelled: str | None = None
+        self._cancelled: set[str] = set()
+        self._resumes = Resumes()
         self._ending: Finished | Stopped | Failed | None = None
         self._tasks: list[Task] = []
         self._sampler: Sampler | None = None
         self._recorder: Recorder | None = None
-        self._clip_stop = threading.Event()
+        self._clips = ClipReader(self.run_aside, self.clip_frame.emit)
         self._closing = False
 
     # -- start and end ------------------------------------------------------
 
     def start(self) -> list[JobRow]:
-        """Take stock after the last end, then run what waits.
+        """Take stock after the last end, follow what runs on servers, then run what waits.
 
         Returns:
             The jobs that ran when an earlier process died; they are marked
             lost and offered again, never taken for done.
         """
-        lost = self.ledger.recover()
-        for row in self._lost():
-            from core.outputs import remove_leftovers
-
-            remove_leftovers(row.job.output)
+        lost = self._resumes.take_stock(self.ledger)
         if self.ledger.opened_with is not None:
             self.problem.emit(self.ledger.opened_with, "ledger")
         self.paused_changed.emit(self.ledger.paused)
-        self.engine_state.emit(self.engine.name, "idle", "idle")
+        self.places_changed.emit()
         self.queue_changed.emit()
         self._next()
         return lost
 
-    def _lost(self) -> Iterator[JobRow]:
-        """Yield all lost jobs, those of earlier starts too: a start may have been cut short."""
-        keys = self.ledger.ids(Group.FINISHED)
-        for begin in range(0, len(keys), 128):
-            # Lost jobs stand first among the ended ones.
-            for row in self.ledger.rows(keys[begin : begin + 128]):
-                if row.state is not JobState.LOST:
-                    return
-                yield row
+    def set_servers(self, servers: Sequence[KnownServer]) -> None:
+        """Know these ComfyUI servers from now on, the first being the default."""
+        self.engine.set_servers(servers)
+        self.places_changed.emit()
 
     def watch(self, sampler: Sampler, recorder: Recorder | None = None) -> None:
         """Start reading memory in a pump of its own, and recording it in another one."""
@@ -146,18 +143,20 @@ class Controller(QObject):
     def close(self) -> bool:
         """End everything within SHUTDOWN_SECONDS; say whether all of it ended.
 
-        A job that runs is stopped, and stands in the ledger as such.
+        A job that runs is stopped, and stands in the ledger as such. One on a
+        server goes on there, and is followed again by the next `start`.
         """
         if self._closing:
             return not self._pumps()
         self._closing = True
         deadline = time.monotonic() + SHUTDOWN_SECONDS
-        self._clip_stop.set()
+        self._clips.stop()
         for watcher in (self._sampler, self._recorder):
             if watcher is not None:
                 watcher.stop()
+        left = self.running is not None and self.goes_on(self.running)
         if self.running is not None:
-            self.engine.cancel(self.running.id)
+            (self.engine.leave if left else self.engine.cancel)(self.running.id)
             if self._pump is not None:
                 self._pump.join(1.0)
         self.engine.close()
@@ -165,10 +164,14 @@ class Controller(QObject):
         waits = [pump.join(max(0.0, deadline - time.monotonic())) for pump in self._pumps()]
         # The ending may lie in the event queue; nobody else will deliver it now.
         QCoreApplication.sendPostedEvents(self)
-        if self.running is not None and self._ending is None:
+        if self.running is not None and self._ending is None and not left:
             self._finish(self.running, Stopped(job_id=self.running.id, seconds=0.0))
         self.guard(self.ledger.close)
         return all(waits)
+
+    def goes_on(self, job: Job) -> bool:
+        """Say whether the running job goes on when the program ends."""
+        return self.engine.stays(job) and job.id not in self._cancelled
 
     def _pumps(self) -> list[Pump]:
         return [*(task.pump for task in self._tasks), *([self._pump] if self._pump else [])]
@@ -181,23 +184,26 @@ class Controller(QObject):
         Raises:
             ProblemError: A value cannot be used; the problem names its field.
         """
-        recipe = self._recipe(recipe_id)
-        jobs = [new_job(recipe, given, self.outputs)]
-        for number in range(1, copies):
-            # Copies are for choosing among: a seed given by hand counts up.
-            seed = given.get("seed")
-            apart = {"seed": None if seed is None else (int(str(seed)) + number) % SEED_LIMIT}
-            jobs.append(new_job(recipe, {**given, **apart}, self.outputs))
+        recipe = recipe_of(self.recipes, recipe_id)
+        given, moved = corrected(recipe, given, wanted=self.correct)
+        jobs = copies_of(recipe, given, self.outputs, copies)
         self.ledger.enqueue(jobs)
+        self._tell(moved)
         self.queue_changed.emit()
         self._next()
         return jobs
 
     def edit(self, job_id: str, recipe_id: str, given: Mapping[str, object]) -> None:
         """Replace what a waiting job asks for. Raises ProblemError as `add`."""
-        fresh = new_job(self._recipe(recipe_id), given, self.outputs)
-        self.ledger.edit(job_id, fresh)
+        recipe = recipe_of(self.recipes, recipe_id)
+        given, moved = corrected(recipe, given, wanted=self.correct)
+        self.ledger.edit(job_id, new_job(recipe, given, self.outputs))
+        self._tell(moved)
         self.queue_changed.emit()
+
+    def _tell(self, text: str) -> None:
+        if text:
+            self.told.emit(text)
 
     def reject(self, job_id: str) -> None:
         """Stop the running job and queue the same with a new seed, first in line."""
@@ -205,7 +211,7 @@ class Controller(QObject):
             return
         job = self.running
         again = dict(job.params) | {"seed": None}
-        fresh = new_job(self._recipe(job.recipe), again, self.outputs)
+        fresh = new_job(recipe_of(self.recipes, job.recipe), again, self.outputs)
         first = self.ledger.next_waiting()
         self.ledger.enqueue([fresh], before=first.id if first else None)
         self._cancel_running(job_id)
@@ -214,14 +220,15 @@ class Controller(QObject):
     def cancel(self, ids: Sequence[str]) -> None:
         """Stop the running job if it is among `ids`; waiting ones leave the queue (`undo`)."""
         if self.running is not None and self.running.id in ids:
-            self.engine_state.emit(self.engine.name, "stopping", "busy")
+            self._say("stopping")
             self._cancel_running(self.running.id)
+        self._cancelled.update(self._resumes.among(ids))
         waiting = [i for i in ids if self.row(i).state is JobState.WAITING]
         if waiting:
             self.remove(waiting)
 
     def _cancel_running(self, job_id: str) -> None:
-        self._cancelled = job_id
+        self._cancelled.add(job_id)
         self.engine.cancel(job_id)
 
     def remove(self, ids: Sequence[str]) -> None:
@@ -267,53 +274,32 @@ class Controller(QObject):
         self.paused_changed.emit(paused)
         self._next()
 
-    def free(self) -> None:
-        """Give the engine's memory back; `freed` says how much came."""
+    def free(self, place: str = "") -> None:
+        """Give memory back, of one place or of all; `freeing` and `freed` say what came of it.
 
-        def release() -> Iterator[object]:
-            yield self.engine.release()
+        On a server this waits for the gap between prompts.
+        """
+        for one in [place] if place else self.engine.places():
+            self.run_aside(lambda one=one: free(self.engine, one), "release", self._on_freeing)
 
-        def done(released: object) -> None:
-            self.freed.emit(released)
-            self.engine_state.emit(self.engine.name, "idle", "idle")
-
-        self.run_aside(release, "release", done)
+    def _on_freeing(self, item: Waits | FreedAt) -> None:
+        self.freeing.emit(item)
+        if isinstance(item, FreedAt):
+            self.freed.emit(item.released)
+            if self.running is None:
+                self.engine_state.emit(item.title, "idle", "idle")
 
     def stop_clip(self) -> None:
         """Stop reading the clip asked for last; no more of its frames come."""
-        self._clip_stop.set()
+        self._clips.stop()
 
     def read_clip(self, path: str, max_bytes: int) -> None:
         """Decode a clip in a pump; its frames come as `clip_frame`."""
-        from core.outputs import read_frames
-
-        self._clip_stop.set()
-        stop = self._clip_stop = threading.Event()
-
-        def frames() -> Iterator[object]:
-            for frame in read_frames(path, max_bytes):
-                if stop.is_set():
-                    return
-                yield frame
-
-        def deliver(frame: object) -> None:
-            if not stop.is_set():
-                self.clip_frame.emit(frame)
-
-        self.run_aside(frames, "clip", deliver)
+        self._clips.read(path, max_bytes)
 
     def row(self, job_id: str) -> JobRow:
         """Return a job's row. Raises ProblemError when it is not in the ledger any more."""
-        row = self.ledger.row(job_id)
-        if row is None:
-            raise ProblemError(
-                Problem(
-                    Category.INVALID_PARAMS,
-                    "This job is not in the list any more.",
-                    "It was removed; Undo (Ctrl+Z) brings back what was removed last.",
-                )
-            )
-        return row
+        return row_of(self.ledger, job_id)
 
     def ended_rows(self, most: int) -> list[JobRow]:
         """Return the rows of the latest `most` jobs that ended (about 10 µs each)."""
@@ -321,22 +307,19 @@ class Controller(QObject):
 
     # -- running ------------------------------------------------------------
 
-    def _recipe(self, recipe_id: str) -> Recipe:
-        recipe = self.recipes.get(recipe_id)
-        if recipe is None:
-            raise ProblemError(
-                Problem(
-                    Category.INVALID_PARAMS,
-                    f"The recipe {recipe_id!r} is not known.",
-                    "Choose one of: " + ", ".join(self.recipes) + ".",
-                    field="recipe",
-                )
-            )
-        return recipe
-
     def _next(self) -> None:
-        """Start the first waiting job if nothing runs and nothing holds the queue."""
-        if self.running is not None or self._closing or self.ledger.paused:
+        """Start the first waiting job if nothing runs and nothing holds the queue.
+
+        Jobs that run on servers since an earlier start come before, and are not held.
+        """
+        if self.running is not None or self._closing:
+            return
+        job = self._resumes.next()
+        if job is not None:
+            self._begin(job, self.engine.resume)
+            self._say("looking for the job")
+            return
+        if self.ledger.paused:
             return
         job = self.ledger.next_waiting()
         if job is None:
@@ -349,11 +332,14 @@ class Controller(QObject):
                 self.problem.emit(error.problem, "ledger")
             # Else another process sharing the ledger was faster with this one.
             return
+        self._begin(job, self.engine.run)
+
+    def _begin(self, job: Job, run: Callable[[Job], Iterator[Event]]) -> None:
         self.running, self._ending = job, None
         self._set_busy(True)
         self.job_began.emit(job)
         self.queue_changed.emit()
-        pump = Pump(lambda: self.engine.run(job), f"job {job.id[:8]}", self)
+        pump = Pump(lambda: run(job), f"job {job.id[:8]}", self)
         self._pump = pump
         pump.emitted.connect(self._on_event)
         pump.crashed.connect(self._on_crash)
@@ -367,21 +353,23 @@ class Controller(QObject):
         if isinstance(event, Finished | Stopped | Failed):
             self._finish(job, event)
             return
-        if self._cancelled == job.id:
+        if job.id in self._cancelled:
             # The pump may not have reached the engine when it was asked; again is harmless.
             self.engine.cancel(job.id)
         self.guard(lambda: self.ledger.record(job.id, event))
-        match event:
-            case WorkerStarted(device=device):
-                self.engine_state.emit(self.engine.name, f"ready on {device}", "busy")
-            case PhaseStarted(phase=phase):
-                self.engine_state.emit(self.engine.name, f"{phase.value}", "busy")
-            case Sampled(step=step, steps=steps):
-                self.engine_state.emit(self.engine.name, f"sampling {step}/{steps}", "busy")
+        words = state_words(event)
+        if words and job.id not in self._cancelled:
+            self._say(words)
         self.event.emit(event)
+
+    def _say(self, words: str) -> None:
+        """Say what the engine of the running job does."""
+        if self.running is not None:
+            self.engine_state.emit(self.engine.title_of(self.running), words, "busy")
 
     def _finish(self, job: Job, ending: Finished | Stopped | Failed) -> None:
         self._ending = ending
+        self._cancelled.discard(job.id)
         if isinstance(ending, Failed):
             problem = ending.problem
             _log.warning("job %s failed: %s\n%s", job.id, problem.message, problem.details)
@@ -410,7 +398,10 @@ class Controller(QObject):
         self._set_busy(False)
         if self._closing:
             return
-        self.engine_state.emit(self.engine.name, "idle", "idle")
+        if job is not None:
+            self.engine_state.emit(self.engine.title_of(job), "idle", "idle")
+        if self.engine.tidy():
+            self.places_changed.emit()
         self.queue_changed.emit()
         self._next()
 

@@ -24,6 +24,7 @@ from core import resources
 if TYPE_CHECKING:
     from app.controller import Controller
     from app.window import MainWindow
+    from core.jobs import Job
     from core.recorder.keep import Limits
     from widgets.readings import ReadingsDialog
 
@@ -71,6 +72,24 @@ def show_readings(
     dialog.open()
     controller.run_aside(look, "kept", show)
     return dialog
+
+
+def closing_words(controller: Controller, job: Job) -> tuple[str, str, str]:
+    """Return what to ask before the program ends while `job` runs: title, text, action."""
+    if controller.goes_on(job):
+        place = controller.engine.title_of(job)
+        return (
+            "A job is running",
+            f"“{job.title}” goes on at {place} without Framedeck. When Framedeck is opened "
+            "again, it follows the job and fetches what it made. Waiting jobs stay in the queue.",
+            "Quit",
+        )
+    return (
+        "A job is running",
+        f"“{job.title}” is not finished. Quitting stops it; it can be retried later. "
+        "Waiting jobs stay in the queue.",
+        "Stop it and quit",
+    )
 
 
 def version() -> str:

@@ -123,6 +123,7 @@ class Program(QObject):
 
     def _open_ledger(self) -> None:
         from app.controller import Controller
+        from app.engines import ComfyEngines, Engines
         from core.engines.local.client import LocalEngine
         from core.engines.local.families import own_recipes, recipes
         from core.ledger import Ledger
@@ -137,7 +138,8 @@ class Program(QObject):
         outputs = Path(settings.outputs) if settings.outputs else places.outputs
         own, self._problems = own_recipes(map(Path, settings.model_folders))
         offered = [*recipes(places.models), *own]
-        self._controller = Controller(ledger, engine, offered, outputs)
+        engines = Engines(engine, ComfyEngines(places.workflows, places.data / "nodes"))
+        self._controller = Controller(ledger, engines, offered, outputs)
 
     def _fill(self) -> None:
         assert self._controller is not None

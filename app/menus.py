@@ -38,6 +38,10 @@ class Menus:
         self.stop = self._add(self.queue, "&Stop running job", "Ctrl+.")
         self.reject = self._add(self.queue, "&Reject, next seed", "Ctrl+J")
         self.free = self._add(self.queue, "&Free VRAM", "Ctrl+Shift+F")
+        self.free_at = self.queue.addMenu("Free memory &of")
+        self.clean_ups = self._add(self.queue, "&Clean up by itself…", "")
+        self.correct = self._add(self.queue, "&Round values to what models take", "")
+        self.correct.setCheckable(True)
         self.undo = self._add(self.queue, "&Undo removal", "Ctrl+Shift+Z")
         self.view = bar.addMenu("&View")
         for number, dock in enumerate(window.panels.docks.values(), 1):

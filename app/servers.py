@@ -350,7 +350,9 @@ class ServersDesk(QObject):
             if self._chips.get(base, name) != name:
                 self._top.remove_engine(self._chips[base])
             self._chips[base] = name
-            self._top.set_engine(name, state_words(watched), tone_of(watched))
+            job = self._controller.running
+            if job is None or self._controller.engine.server_of(job) != base:
+                self._top.set_engine(name, state_words(watched), tone_of(watched))
 
     # -- adding and editing -------------------------------------------------------
 

@@ -17,6 +17,7 @@ from widgets.colours import DARK, LIGHT, Mode, Tokens
 
 if TYPE_CHECKING:
     from app.controller import Controller
+    from core.jobs import Job
 
 LAYOUT_VERSION = 1
 _OPENED = (
@@ -183,18 +184,19 @@ class MainWindow(QMainWindow):
 
     def closeEvent(self, event: QCloseEvent) -> None:
         job = self.controller.running if self.controller is not None else None
-        if job is not None and not self.confirm(
-            "A job is running",
-            f"“{job.title}” is not finished. Quitting stops it; it can be retried later. "
-            "Waiting jobs stay in the queue.",
-            "Stop it and quit",
-        ):
+        if job is not None and not self._may_close(job):
             event.ignore()
             return
         self._dirty.stop()
         event.accept()
         self.gone = True
         self.closed.emit()
+
+    def _may_close(self, job: Job) -> bool:
+        from app.dialogs import closing_words
+
+        assert self.controller is not None
+        return self.confirm(*closing_words(self.controller, job))
 
     def _ask(self, title: str, text: str, action: str) -> bool:
         from PySide6.QtWidgets import QMessageBox

@@ -13,6 +13,9 @@ from PySide6.QtWidgets import QFileDialog
 from app.advice import AdviceDesk
 from app.controller import Controller
 from app.forecasts import Forecasts
+from app.freeing import FreeDesk
+from app.habits import HabitsDesk
+from app.joining import join
 from app.leaks import LeakDesk
 from app.models import OwnModels
 from app.opening import OpenDesk
@@ -23,7 +26,6 @@ from app.traces import TraceDesk
 from app.watching import StateDesk
 from app.window import MainWindow
 from app.workflows import WorkflowDesk
-from core.engines.base import Released
 from core.errors import Category, Problem, ProblemError
 from core.events import Event, Failed, Finished, Noted, Stopped
 from core.gpu.readings import Reading, Role
@@ -33,6 +35,7 @@ from core.queue import JobRow
 from core.units import memory
 from widgets.tiles import SHOWN_SECONDS
 
+PICTURES = (".png", ".jpeg", ".webp", ".gif")
 CLIP_BYTES = 256_000_000
 """Most memory that the frames of the clip on the stage may take."""
 
@@ -57,8 +60,10 @@ class Wiring(QObject):
         self._looking_back = False
         self._told_at = float("-inf")
         self._advice = AdviceDesk(self._panels.notice, controller.run_aside, self)
+        self.freeing = FreeDesk(controller, window, self)
+        self.habits = HabitsDesk(controller, window, self)
         self._state = StateDesk(controller, self._panels, self)
-        self._leaks = LeakDesk(controller, self._panels, self._on_free, self)
+        self._leaks = LeakDesk(controller, self._panels, self.freeing.request, self)
         self._timeline = TimelineDesk(controller, self._panels.timeline, self)
         self._timeline.restore(window.settings.timeline)
         self._panels.timeline.choices_changed.connect(
@@ -80,6 +85,7 @@ class Wiring(QObject):
         self.workflows.servers_shown.connect(self._show_servers)
         self.workflows.server_wanted.connect(self._show_servers)
         self.workflows.server_wanted.connect(self._panels.servers.add_requested)
+        join(controller, self.servers, self.freeing)
 
     # -- requests -----------------------------------------------------------
 
@@ -101,7 +107,6 @@ class Wiring(QObject):
         self._panels.stage.save_as_requested.connect(self._on_save_as)
         self._panels.stage.reveal_requested.connect(self._on_reveal_path)
         self._panels.top.pause_toggled.connect(lambda on: guard(lambda: controller.set_paused(on)))
-        self._panels.top.free_requested.connect(self._on_free)
         queue = self._panels.queue
         queue.pause_toggled.connect(lambda on: guard(lambda: controller.set_paused(on)))
         queue.cancel_requested.connect(lambda ids: guard(lambda: controller.cancel(ids)))
@@ -178,23 +183,13 @@ class Wiring(QObject):
                 key="removed",
             )
 
-    def _on_free(self) -> None:
-        if self._controller.running is not None and not self._window.confirm(
-            "A job is running",
-            "Freeing memory now stops the running job. It can be retried.",
-            "Stop it and free",
-        ):
-            return
-        self._panels.top.set_freeing(True)
-        self._controller.free()
-
     def _on_clip_wanted(self, path: str) -> None:
         self._controller.guard(lambda: self._controller.read_clip(path, CLIP_BYTES))
 
     def _on_save_as(self, path: str) -> None:
         source = Path(path)
         target, _ = QFileDialog.getSaveFileName(
-            self._window, "Save clip as", str(Path.home() / source.name), "MP4 video (*.mp4)"
+            self._window, "Save clip as", str(Path.home() / source.name), save_filter(source)
         )
         if target:
             self._controller.guard(lambda: _copy(source, Path(target)))
@@ -226,7 +221,7 @@ class Wiring(QObject):
     def refresh(self) -> None:
         """Show what the ledger holds, without starting anything."""
         self._on_paused(self._controller.ledger.paused)
-        self._on_engine_state(self._controller.engine.name, "idle", "idle")
+        self._on_places()
         self._panels.status.set_health("Healthy", "success")
 
     def tell_lost(self, rows: list[JobRow]) -> None:
@@ -251,7 +246,8 @@ class Wiring(QObject):
         controller.paused_changed.connect(self._on_paused)
         controller.problem.connect(self._on_problem)
         self._panels.timeline.problem.connect(lambda p: self._on_problem(p, "trace"))
-        controller.freed.connect(self._on_freed)
+        controller.told.connect(lambda text: self._panels.notice.show_text(text, key="note"))
+        controller.places_changed.connect(self._on_places)
         controller.reading.connect(self._on_reading)
         controller.reading.connect(self._advice.on_reading)
         controller.clip_frame.connect(self._on_clip_frame)
@@ -300,8 +296,11 @@ class Wiring(QObject):
                 self._panels.notice.show_problem(problem, (retry,))
 
     def _on_engine_state(self, name: str, text: str, tone: str) -> None:
-        label = "Local engine" if name == "local" else name
-        self._panels.top.set_engine(label, text, {"idle": "success", "busy": "info"}[tone])
+        self._panels.top.set_engine(name, text, {"idle": "success", "busy": "info"}[tone])
+
+    def _on_places(self) -> None:
+        engine = self._controller.engine
+        self._panels.top.set_engines([engine.title_at(place) for place in engine.places()])
 
     def _on_paused(self, paused: bool) -> None:
         self._panels.top.set_paused(paused)
@@ -311,12 +310,8 @@ class Wiring(QObject):
 
     def _on_problem(self, problem: Problem, key: str) -> None:
         if key == "release":
-            self._panels.top.set_freeing(False)
+            self.freeing.failed()
         self._panels.notice.show_problem(problem, key=key)
-
-    def _on_freed(self, released: Released) -> None:
-        self._panels.top.set_freeing(False)
-        self._panels.notice.show_text(freed_text(released), kind="success", key="freed")
 
     def _on_reading(self, reading: Reading) -> None:
         self._panels.tiles.update_reading(reading)
@@ -340,7 +335,6 @@ class Wiring(QObject):
         menus.pause.triggered.connect(
             lambda on: controller.guard(lambda: controller.set_paused(on))
         )
-        menus.free.triggered.connect(self._on_free)
         menus.undo.triggered.connect(lambda: controller.guard(controller.undo))
         menus.add_job.triggered.connect(self._panels.compose.submit)
         menus.stop.triggered.connect(lambda: self._with_running(lambda i: controller.cancel([i])))
@@ -372,6 +366,12 @@ class Wiring(QObject):
             self._controller.guard(lambda: action(running.id))
 
 
+def save_filter(source: Path) -> str:
+    """Return the kind of a file as a file dialog wants it, such as "MP4 video (*.mp4)"."""
+    noun = "picture" if source.suffix.lower() in PICTURES else "video"
+    return f"{source.suffix[1:].upper()} {noun} (*{source.suffix})"
+
+
 def lost_problem(rows: list[JobRow]) -> Problem:
     """Say in words what happened to jobs that ran when Framedeck died."""
     names = ", ".join(f"“{row.job.title}”" for row in rows[:3])
@@ -381,16 +381,6 @@ def lost_problem(rows: list[JobRow]) -> Problem:
         f"{names}{more} was running when Framedeck ended and did not finish.",
         "Retry it: the same settings and seed give the same clip.",
     )
-
-
-def freed_text(released: Released) -> str:
-    """Say in words how much memory came back."""
-    parts = []
-    if released.vram_bytes is not None:
-        parts.append(f"{memory(released.vram_bytes)} of VRAM")
-    if released.ram_bytes or not parts:
-        parts.append(f"{memory(released.ram_bytes)} of memory")
-    return f"{' and '.join(parts)} freed in {released.seconds:.1f} s."
 
 
 def panel_text(reading: Reading) -> str:

@@ -25,6 +25,9 @@ MOST_WORD = 400
 """Longest word that an open choice takes."""
 _MOST_TOLD = 16
 
+SUFFIXES: Mapping[str, str] = MappingProxyType({"video": ".mp4", "image": ".png"})
+"""Ending of the file by what a recipe makes."""
+
 
 class Kind(StrEnum):
     """What a parameter holds, which also decides how a form shows it."""
@@ -231,6 +234,7 @@ class Recipe:
         examples: Prompts to try.
         check: Rule over all values together; raises ProblemError.
         group: Heading under which menus list it; "" for what runs on this machine.
+        makes: "video" or "image".
     """
 
     id: str
@@ -244,6 +248,7 @@ class Recipe:
     examples: tuple[str, ...] = ()
     check: Callable[[Mapping[str, Value]], None] | None = field(default=None, compare=False)
     group: str = ""
+    makes: str = "video"
 
     def resolve(self, given: Mapping[str, object]) -> dict[str, Value]:
         """Return a complete set of values: `given` checked, the rest by default.
@@ -301,7 +306,8 @@ class Job:
         title: Short name for lists.
         params: Complete, checked parameter values, the seed among them.
         model: Absolute model folder; "" for a family without weights.
-        output: Absolute final path of the clip, ending in .mp4.
+        output: Absolute final path, ending in .mp4 for a clip and .png for a picture;
+            a server may make another kind, which then gets its own ending.
         created_at: Unix time, seconds.
     """
 
@@ -381,7 +387,7 @@ def new_job(
     if output is None:
         words = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40].strip("-") or recipe.id
         day = time.strftime("%Y-%m-%d", time.localtime(now))
-        output = folder / day / f"{words}-{job_id[:8]}.mp4"
+        output = folder / day / f"{words}-{job_id[:8]}{SUFFIXES[recipe.makes]}"
     return Job(
         id=job_id,
         recipe=recipe.id,

@@ -35,6 +35,8 @@ class Settings:
         loop: Whether finished clips play in a loop.
         readings_days: How long readings of memory are kept.
         readings_gigabytes: How much of the disk they may take; the oldest go first.
+        free_every: An engine's memory is freed after so many of its finished jobs; 0 never.
+        correct_values: Numbers that a model does not take are moved to the nearest it takes.
         servers: ComfyUI servers, each as `core.engines.comfy.known.KnownServer` writes it.
     """
 
@@ -53,8 +55,11 @@ class Settings:
     readings_days: float = 30.0
     readings_gigabytes: float = 2.0
     servers: list[dict[str, Any]] = field(default_factory=list)
+    free_every: int = 10
+    correct_values: bool = False
 
 
+MOST_FREE_EVERY = 10_000
 _CHOICES = {"theme": ("system", "light", "dark"), "colours": ("light", "dark")}
 
 
@@ -62,7 +67,9 @@ def _usable(name: str, value: object, kind: type) -> bool:
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 3600
     if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        if not isinstance(value, int) or isinstance(value, bool):
+            return False
+        return name != "free_every" or 0 <= value <= MOST_FREE_EVERY
     if kind is list:
         inner = dict if name == "servers" else str
         return isinstance(value, list) and all(isinstance(item, inner) for item in value)

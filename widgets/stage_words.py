@@ -54,8 +54,9 @@ def badges_of_output(job: Job, output: Output) -> tuple[str, str]:
     left = [_short(job.title)]
     if "seed" in job.params:
         left.append(f"seed {job.params['seed']}")
-    right = [f"{output.width}×{output.height}", f"{output.frames} frames", f"{output.fps:g} fps"]
-    return " · ".join(left), " · ".join([*right, "verified ✓"])
+    moves = [f"{output.frames} frames", f"{output.fps:g} fps"] if output.frames > 1 else ["picture"]
+    right = [f"{output.width}×{output.height}", *moves, "verified ✓"]
+    return " · ".join(left), " · ".join(right)
 
 
 def badges_of_run(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from PySide6.QtCore import Qt, QTimer, Signal
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QMenu, QSizePolicy
 
 from widgets.parts import Button, ElidedLabel, label, set_tone
 
@@ -38,6 +40,7 @@ class TopBar(QFrame):
 
     pause_toggled = Signal(bool)
     free_requested = Signal()
+    free_at_requested = Signal(str)
 
     def __init__(self, title: str = "Framedeck", free_text: str = "Free VRAM") -> None:
         super().__init__()
@@ -56,13 +59,19 @@ class TopBar(QFrame):
         self._pause = Button("Pause queue", tip="The running job goes on; no new one starts")
         self._pause.setCheckable(True)
         self._pause.clicked.connect(self._on_pause)
-        self._free = Button(
-            free_text, "primary", tip="End the engine's process and give all its memory back"
+        self.free_button = self._free = Button(
+            free_text, "primary", tip="Give all memory back: the local engine's and the servers'"
         )
         self._free.clicked.connect(self.free_requested)
         self._row.addWidget(self._result, 1)
         self._row.addWidget(self._pause)
         self._row.addWidget(self._free)
+        self._free_menu = QMenu(self)
+        self._free_one = Button("", "side", "chevron-down", "Free the memory of one engine")
+        self._free_one.setAccessibleName("Free the memory of one engine")
+        self._free_one.setMenu(self._free_menu)
+        self._free_one.hide()
+        self._row.addWidget(self._free_one)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_RESULT_MS)
@@ -75,6 +84,22 @@ class TopBar(QFrame):
             chip = self._chips[name] = EngineChip()
             self._row.insertWidget(1 + len(self._chips), chip)
         chip.show_state(name, text, tone)
+
+    def set_engines(self, names: Sequence[str]) -> None:
+        """Keep the chips of these engines and add those that are missing, as idle."""
+        for name in [name for name in self._chips if name not in names]:
+            self.remove_engine(name)
+        for name in names:
+            if name not in self._chips:
+                self.set_engine(name, "idle", "success")
+
+    def set_places(self, places: Sequence[tuple[str, str]]) -> None:
+        """Offer the memory of each place by itself: (key, title); with one there is no choice."""
+        menu = self._free_menu
+        menu.clear()
+        for key, title in places:
+            menu.addAction(title, lambda key=key: self.free_at_requested.emit(key))
+        self._free_one.setVisible(len(places) > 1)
 
     def remove_engine(self, name: str) -> None:
         """Take the chip of engine `name` away."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+_HEAD_BYTES = 256 * 1024
 _KEEPS_BYTES_SINCE = 19
 """From this PyAV on bytes that are no UTF-8 are kept, as surrogates, without being asked to."""
 
@@ -48,27 +49,48 @@ class FileKind:
 MP4 = FileKind("mp4", ".mp4")
 # A poster beside the file is a .jpg already.
 _JPEG = FileKind("jpeg_pipe", ".jpeg", still=True)
+_WEBP = FileKind("webp_pipe", ".webp", still=True)
+_PNG = FileKind("png_pipe", ".png", still=True)
+MOVING_PNG = FileKind("apng", ".png")
+MOVING_WEBP = FileKind("webp_anim", ".webp")
+"""Of no reader of FFmpeg's: see `core.outputs.webp`."""
 _KINDS = (
     (b"\x1a\x45\xdf\xa3", FileKind("matroska", ".webm")),
     (b"GIF8", FileKind("gif", ".gif")),
-    (b"\x89PNG\r\n\x1a\n", FileKind("png_pipe", ".png", still=True)),
+    (b"\x89PNG\r\n\x1a\n", _PNG),
     (b"\xff\xd8\xff", _JPEG),
 )
+
+
+SUFFIXES = (".mp4", ".webm", ".gif", ".webp", ".png", ".jpeg")
+"""Suffixes that finished files have here."""
 
 
 def kind_of(path: str | os.PathLike[str]) -> FileKind | None:
     """Return what a file is; None for kinds that are not read here. Raises OSError."""
     with Path(path).open("rb") as file:
-        head = file.read(64)
+        head = file.read(_HEAD_BYTES)
     if head[4:8] == b"ftyp":
         return MP4
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return FileKind("webp_pipe", ".webp", still=not _animated(head))
-    return next((kind for start, kind in _KINDS if head.startswith(start)), None)
+        return MOVING_WEBP if _animated(head) else _WEBP
+    found = next((kind for start, kind in _KINDS if head.startswith(start)), None)
+    return MOVING_PNG if found is _PNG and _moves(head) else found
 
 
 def _animated(head: bytes) -> bool:
     return head[12:16] == b"VP8X" and bool(head[20] & 2)
+
+
+def _moves(head: bytes) -> bool:
+    """Say whether a PNG is animated: that is told before its first picture."""
+    at = 8
+    while at + 8 <= len(head):
+        name = head[at + 4 : at + 8]
+        if name in (b"acTL", b"IDAT"):
+            return name == b"acTL"
+        at += 12 + int.from_bytes(head[at : at + 4], "big")
+    return False
 
 
 def still_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
@@ -77,7 +99,7 @@ def still_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
     None when the head does not say. Raises OSError.
     """
     with Path(path).open("rb") as file:
-        head = file.read(256 * 1024)
+        head = file.read(_HEAD_BYTES)
     return picture_size(head)
 
 

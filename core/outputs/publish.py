@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import Category, Problem, ProblemError
+from core.outputs.container import SUFFIXES
 
 _LEAST_FREE_BYTES = 16 * 1024 * 1024
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -55,7 +56,7 @@ def remove_leftovers(output_path: str | os.PathLike[str]) -> None:
     ids = {part.name[len(_part_prefix(output)) :][:8] for part in parts}
     for name in _names(output) if parts else ():
         recipe = name.with_suffix(".json")
-        if name.exists():
+        if any(name.with_suffix(suffix).exists() for suffix in (name.suffix, *SUFFIXES)):
             continue
         # It may have died between publishing the recipe and the clip.
         if _job_id_in(recipe)[:8] in ids:

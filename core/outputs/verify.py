@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.outputs.container import MP4, kind_of, open_to_read
+from core.outputs import webp
+from core.outputs.container import MOVING_WEBP, MP4, kind_of, open_to_read
 from core.outputs.marks import (
     GRID,
     digest_of,
@@ -187,6 +188,8 @@ def inspect(
     """
     import av
 
+    if container == MOVING_WEBP.format:
+        return _inspect_webp(path, expected, on_verify)
     found = Findings()
     try:
         opened = open_to_read(path, format=container)
@@ -217,6 +220,26 @@ def inspect(
         found.width, found.height = stream.width, stream.height
         found.fps = float(stream.average_rate or 0)
         reader.close(stream.frames)
+    return found
+
+
+def _inspect_webp(path: Path, expected: Expected, on_verify: Counter | None) -> Findings:
+    """As `inspect`, for an animated WebP."""
+    import av
+
+    whole = webp.read(path)
+    found = Findings(width=whole.width, height=whole.height, fps=whole.fps)
+    if not whole.whole:
+        found.faults.append("It stops before its end.")
+    reader = _Reader(found, expected, on_verify, len(whole.frames))
+    try:
+        for number, frame in enumerate(whole.frames):
+            picture = webp.decoded(frame, MOST_PIXELS)
+            picture.pts = number
+            reader.look(picture)
+    except (av.FFmpegError, ValueError) as error:
+        found.faults.append(f"It stops decoding after {found.frames} frames: {_reason(error)}.")
+    reader.close(len(whole.frames))
     return found
 
 
@@ -251,9 +274,10 @@ class _Reader:
                 self.wrong_packets += known != file_checksum(bytes(packet))
             self.packets += 1
         for frame in packet.decode():
-            self._look(frame)
+            self.look(frame)
 
-    def _look(self, frame: Any) -> None:
+    def look(self, frame: Any) -> None:
+        """Look at the next frame."""
         found = self.found
         found.frames += 1
         self.corrupt += bool(frame.is_corrupt)
@@ -274,7 +298,9 @@ class _Reader:
         say = found.faults.append
         # Not every container counts its frames.
         frames = expected.frames if expected.frames is not None else promised or found.frames
-        if found.frames != frames or not frames:
+        if not found.frames and not frames:
+            say("It holds no frames that can be decoded.")
+        elif found.frames != frames:
             say(f"It has {found.frames} frames instead of {frames}.")
         size = (expected.width, expected.height)
         if size != (None, None) and size != (found.width, found.height):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.engines.comfy.free import CleanUps
+from core.engines.clean_ups import CleanUps
 from core.events import Finished, Noted, Sampled
 from tests.comfy.client_bench import Process, drain, engine, graph, job, run_until
 

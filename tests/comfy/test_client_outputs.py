@@ -201,7 +201,7 @@ def test_a_huge_picture_in_a_hundred_bytes_is_not_decoded(tmp_path: Path) -> Non
     began = time.monotonic()
     with pytest.raises(ProblemError) as caught:
         fetching.fetch([], [huge_png()])
-    assert "30000×30000" in caught.value.problem.message
+    assert "30,000×30,000" in caught.value.problem.message
     assert time.monotonic() - began < 1
     assert everything(tmp_path) == set()
 

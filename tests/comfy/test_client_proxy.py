@@ -108,8 +108,8 @@ def test_a_proxy_that_goes_silent_at_step_five(
     later = run_until(events, lambda event: isinstance(event, Sampled) and event.step > 40)
     assert time.monotonic() - frozen < 12, "the socket is back by itself"
     assert comfy._run is not None
-    assert comfy._run._listener is not None
-    assert comfy._run._listener.connections >= 2
+    assert comfy._run._way.listener is not None
+    assert comfy._run._way.listener.connections >= 2
     later += run_until(events, lambda event: isinstance(event, FramesPublished))
     ending = drain(events)[-1]
     assert isinstance(ending, Finished)

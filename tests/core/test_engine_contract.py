@@ -12,15 +12,17 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 import pytest
 
+from app.engines import Engines
 from core.engines.base import Engine
 from core.engines.comfy.client import ComfyEngine, Options, Patience
 from core.engines.comfy.http import Graph, Server
+from core.engines.comfy.known import KnownServer
 from core.engines.local import families
 from core.engines.local.client import LocalEngine
 from core.errors import Category, invalid
@@ -120,8 +122,18 @@ def comfy(folder: Path) -> Bench:
     return Bench(engine, job, lambda kind, at: job(fault=kind, at=at), server.kill)
 
 
+def behind_one_door(folder: Path) -> Bench:
+    """A server's engine behind the door that the window uses."""
+    inner = comfy(folder)
+    assert isinstance(inner.engine, ComfyEngine)
+    engine = inner.engine
+    server = KnownServer(engine.server.base)
+    mine = LocalEngine(log=folder / "logs" / "engine.log")
+    return replace(inner, engine=Engines(mine, lambda _: engine, [server]))
+
+
 WORKERS = {"local": local}
-BENCHES = {**WORKERS, "comfy": comfy}
+BENCHES = {**WORKERS, "comfy": comfy, "one door": behind_one_door}
 
 
 def opened(make: Callable[[Path], Bench], folder: Path) -> Iterator[Bench]:

@@ -185,6 +185,42 @@ def record(answer: Any, prompt: str) -> Record | None:
     return Record(End.SUCCESS if good else End.ERROR, None, outputs)
 
 
+def sent_graph(answer: Any, key: str, prompt: str, client: str) -> Mapping[str, Any] | None:
+    """Return the graph of a prompt from an answer of the queue or the history; None without one.
+
+    Args:
+        answer: To GET /queue, or to GET /history/<id>.
+        key: Where the entry stands in a history; "" for a queue.
+        prompt: Id of the prompt.
+        client: Client id that it was sent under.
+    """
+    if not isinstance(answer, dict):
+        return None
+    rows: list[Any] = []
+    if key:
+        entry = answer.get(key)
+        rows = [entry.get("prompt")] if isinstance(entry, dict) else []
+    else:
+        for name in ("queue_running", "queue_pending"):
+            found = answer.get(name)
+            rows += found if isinstance(found, list) else []
+    for row in rows:
+        if not isinstance(row, list) or len(row) < 3 or not isinstance(row[2], dict):
+            continue
+        extra = row[3] if len(row) > 3 and isinstance(row[3], dict) else {}
+        graph: dict[str, Any] = row[2]
+        nodes = graph.values()
+        whole = all(_is_node(node) for node in nodes)
+        if whole and (row[1] == prompt or extra.get("client_id") == client):
+            return graph
+    return None
+
+
+def _is_node(node: Any) -> bool:
+    whole = isinstance(node, dict) and isinstance(node.get("class_type"), str)
+    return whole and isinstance(node.get("inputs"), dict)
+
+
 def _error(said: Any, prompt: str) -> Broke | None:
     if not isinstance(said, dict):
         return None

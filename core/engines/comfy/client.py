@@ -10,11 +10,13 @@ from pathlib import Path
 from time import monotonic
 
 from core.engines.base import Released
-from core.engines.comfy.free import CleanUps, Freed, free
+from core.engines.clean_ups import CleanUps
+from core.engines.comfy.free import Freed, free
 from core.engines.comfy.given import graph_of
 from core.engines.comfy.http import Graph, Server, Stats
 from core.engines.comfy.outputs import Checks
 from core.engines.comfy.reconcile import Foreign, foreign
+from core.engines.comfy.rescue import Watch
 from core.engines.comfy.run import Run
 from core.errors import ProblemError
 from core.events import Ending, Event
@@ -54,6 +56,12 @@ class Options:
         checks: How its files are checked.
         patience: How long things may take.
         free_every: Free its memory after so many finished jobs; 0 never.
+        checkpoint: Let it keep latents in a file before they are decoded, so that a
+            failed decode repeats no sampling; a job's own "checkpoint" comes first.
+        restart: Restarts it and returns when it answers again; None when it is not
+            ours to restart. Raises ProblemError.
+        watch: How to see that a decode stands still.
+        seconds: Returns how long a job may take; None leaves it to `patience`.
     """
 
     shared: Path | None = None
@@ -61,6 +69,10 @@ class Options:
     checks: Checks = field(default_factory=Checks)
     patience: Patience = field(default_factory=Patience)
     free_every: int = 10
+    checkpoint: bool = False
+    restart: Callable[[], None] | None = None
+    watch: Watch = field(default_factory=Watch)
+    seconds: Callable[[Job], float | None] = field(default=lambda _: None)
 
 
 class ComfyEngine:
@@ -127,7 +139,8 @@ class ComfyEngine:
     def resume(self, job: Job) -> Iterator[Event]:
         """Follow a job that an earlier start of the program sent; else as `run`.
 
-        Nothing is ever sent: a job that the server does not know ends as lost.
+        What was sent is not sent again: a job that the server does not know ends as
+        lost. Only the decode of what the server has sampled meanwhile may follow.
         """
         return self._events(job, attach=True)
 
@@ -136,6 +149,16 @@ class ComfyEngine:
         with self._lock:
             if self._run is not None and self._run.job.id == job_id:
                 self._run.cancel()
+
+    def leave(self, job_id: str) -> None:
+        """Follow the job no longer; its prompt goes on, and `resume` finds it later.
+
+        Its events stop then, without an ending: this is for the end of the
+        program. A job that was not sent yet ends as Stopped.
+        """
+        with self._lock:
+            if self._run is not None and self._run.job.id == job_id:
+                self._run.leave()
 
     def release(self) -> Released:
         """Give the server's memory back. A running job of ours ends as Stopped."""
@@ -167,12 +190,20 @@ class ComfyEngine:
         finally:
             server.close()
 
+    def busy(self) -> bool:
+        """Say whether a prompt runs there, anybody's. Raises ProblemError."""
+        server = self.server.fork()
+        try:
+            return bool(server.queue().running)
+        finally:
+            server.close()
+
     def foreign(self) -> list[Foreign]:
         """Return the prompts of other clients with their places. Raises ProblemError."""
         server = self.server.fork()
         try:
             run = self._run
-            return foreign(server.queue(), () if run is None else (run.job.id, run.prompt))
+            return foreign(server.queue(), () if run is None else run.prompts)
         finally:
             server.close()
 
@@ -181,9 +212,9 @@ class ComfyEngine:
         self._closed.set()
         with self._lock:
             run = self._run
-            if run is not None:
+            if run is not None and not run.left:
                 run.cancel(grace_seconds=1.0)
-            elif self._ring is not None:
+            elif run is None and self._ring is not None:
                 self._ring.close()
         self.server.close()
 
@@ -205,7 +236,7 @@ class ComfyEngine:
                     self._forget()
                 yield event
         finally:
-            if not ended:  # Whoever drained this has gone away.
+            if not ended and not run.left:  # Whoever drained this has gone away.
                 run.abandon()
             self._forget()
 

@@ -48,6 +48,11 @@ def decoders(graph: Graph) -> list[str]:
     return [key for key, node in graph.items() if node["class_type"] in (PLAIN, TILED)]
 
 
+def is_decoder(kind: str) -> bool:
+    """Say whether a class of nodes decodes latents, those of packs among them."""
+    return "decode" in kind.lower()
+
+
 def tile(graph: Graph, tiles: Tiles | None = None) -> Graph:
     """Return a copy of `graph` in which every whole decode is done in tiles.
 

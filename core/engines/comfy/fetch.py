@@ -146,7 +146,9 @@ class Fetcher:
                     raise self._slow(f"It did not finish its answer within {seconds:g} s.")
                 yield chunk
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise self._failed(error) from error
+            if isinstance(error, urllib3.exceptions.TimeoutError):
+                raise self._failed(error) from error
+            raise self._cut_off(size, error) from error
         promised = answer.headers.get("Content-Length", "")
         coded = answer.headers.get("Content-Encoding")
         if answer.request.method == "HEAD" or coded is not None:
@@ -225,6 +227,16 @@ class Fetcher:
             )
         )
 
+    def _cut_off(self, size: int, error: Exception) -> ProblemError:
+        return ProblemError(
+            Problem(
+                Category.NETWORK_ERROR,
+                f"The server at {self.base} broke off its answer after {size:,} bytes.",
+                "Retry; if it happens again, look into the server's log and at what is on the way.",
+                details=repr(error),
+            )
+        )
+
     def _slow(self, what: str, details: str = "") -> ProblemError:
         return ProblemError(
             Problem(
@@ -290,7 +302,8 @@ def parse_json(raw: bytes, base: str) -> Any:
     except (ValueError, RecursionError) as error:
         start = raw[:_TELL_BYTES].decode(errors="replace")
         page = start.lstrip().lower().startswith(("<!doctype", "<html"))
-        what = "It sent a web page instead of JSON." if page else f"It sent no JSON ({error})."
+        why = "nested too deeply" if isinstance(error, RecursionError) else error
+        what = "It sent a web page instead of JSON." if page else f"It sent no JSON ({why})."
         raise broken(base, what, start) from None
     return found
 

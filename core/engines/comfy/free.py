@@ -15,6 +15,7 @@ _LOOK_SECONDS = 0.1
 _STILL_LOOKS = 5
 _STILL_BYTES = 32 * 1024 * 1024
 _HELD_BYTES = 1024**3
+_LEAST_TOLD_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,14 @@ class Freed:
     def words(self) -> str:
         """Say it in one sentence."""
         came = self.vram_bytes if self.vram_bytes is not None else self.ram_bytes
-        said = f"{max(0, came or 0) / 1e9:.1f} GB freed in {self.seconds:.1f} s"
+        if came is None:
+            return self.why_not or "Freed; nobody can say how much came back."
+        if came < _LEAST_TOLD_BYTES:
+            said = f"Nothing came back within {self.seconds:.1f} s"
+        elif came < 1e9:
+            said = f"{came / 1e6:.0f} MB freed in {self.seconds:.1f} s"
+        else:
+            said = f"{came / 1e9:.1f} GB freed in {self.seconds:.1f} s"
         if self.waited_seconds >= 0.5:
             said += f", after waiting {self.waited_seconds:.0f} s for a running prompt"
         return f"{said}. {self.why_not}".rstrip()
@@ -52,6 +60,7 @@ def free(
     *,
     wait_seconds: float = 1_200.0,
     settle_seconds: float = 5.0,
+    keep_results: bool = False,
     waiting: Callable[[], None] | None = None,
 ) -> Freed:
     """Free a server's memory in the gap between prompts; measure before and after.
@@ -61,6 +70,7 @@ def free(
         pause: Waits so many seconds; True means stop waiting.
         wait_seconds: How long a running prompt may hold it up.
         settle_seconds: How long to look for memory coming back.
+        keep_results: Unload models alone, and leave what nodes made for the next prompt.
         waiting: Called once when a prompt has to be waited for.
 
     Raises:
@@ -68,7 +78,7 @@ def free(
     """
     began = monotonic()
     before = server.stats()
-    server.free()
+    server.free(keep_results=keep_results)
     waited = _wait(server, pause, began + wait_seconds, waiting)
     if waited is None:
         return Freed(
@@ -115,7 +125,8 @@ def _said(before: Stats, after: Stats, seconds: float, waited: float) -> Freed:
     held = None
     if after.has_gpu:
         totals = [d.torch_total_bytes for d in after.devices]
-        held = sum(one or 0 for one in totals) if totals else None
+        known = [one for one in totals if one is not None]
+        held = sum(known) if known else None
     why = ""
     if held is not None and held > _HELD_BYTES and (vram or 0) < held:
         why = f"{held / 1e9:.1f} GB are held by a node pack; restarting the server frees them."
@@ -133,23 +144,3 @@ def _free(stats: Stats) -> int | None:
         return stats.ram_free_bytes
     known = [device.vram_free_bytes for device in stats.devices]
     return sum(one for one in known if one is not None)
-
-
-class CleanUps:
-    """Says after which finished scenes memory is to be freed.
-
-    Args:
-        every: After each so many; 0 never.
-    """
-
-    def __init__(self, every: int = 10) -> None:
-        self.every = every
-        self._scenes = 0
-
-    def finished(self) -> bool:
-        """Count a scene; say whether it is time."""
-        self._scenes += 1
-        if self.every <= 0 or self._scenes < self.every:
-            return False
-        self._scenes = 0
-        return True

@@ -41,11 +41,34 @@ def parse(text: str) -> Graph:
     """Return the graph in a JSON text. Raises ProblemError."""
     if len(text) > _MOST_TEXT:
         raise _refused(f"has {len(text):,} characters")
+    odd: list[str] = []
+
+    def note(word: str) -> float:
+        odd.append(word)
+        return float(word)
+
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        data = json.loads(text, parse_constant=note)
+    except RecursionError:
+        raise _refused("is nested too deeply") from None
+    except ValueError as error:
         raise _refused(f"is no JSON ({error})") from None
-    return checked(data)
+    found = checked(data)
+    return _of_numbers(found, odd[0]) if odd else found
+
+
+def _of_numbers(graph: Graph, odd: str) -> Graph:
+    """Return `graph` without what servers add beside inputs, where NaN stands at times."""
+    plain = {
+        key: {name: node[name] for name in ("class_type", "inputs", "_meta") if name in node}
+        for key, node in graph.items()
+    }
+    for key, node in plain.items():
+        try:
+            json.dumps(node, allow_nan=False)
+        except ValueError:
+            raise _refused(f"has {odd} in node {key[:40]!r}, which is no number") from None
+    return plain
 
 
 def checked(data: Any) -> Graph:
@@ -53,7 +76,8 @@ def checked(data: Any) -> Graph:
     if not isinstance(data, Mapping) or not data:
         raise _refused("is no object with nodes")
     if len(data) > MOST_NODES:
-        raise _refused(f"has {len(data):,} nodes and may have {MOST_NODES:,}")
+        why = f"The workflow has {len(data):,} nodes and may have {MOST_NODES:,}."
+        raise invalid(KEY, why, "Split it into several workflows.")
     for key, node in data.items():
         if not isinstance(node, Mapping) or not isinstance(node.get("class_type"), str):
             raise _refused(f"is not in API format: node {str(key)[:40]!r} has no class_type")

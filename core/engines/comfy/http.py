@@ -23,7 +23,7 @@ Graph = Mapping[str, Mapping[str, Any]]
 _Read = TypeVar("_Read")
 
 MOST_UPLOAD_BYTES = 100 * 1024 * 1024
-_MOST_OUTPUT_BYTES = 16 * 1024**3
+MOST_OUTPUT_BYTES = 16 * 1024**3
 _MOST_LOG_LINES = 5_000
 
 
@@ -163,6 +163,19 @@ class Server:
         answer = self.fetcher.json("GET", "/history/" + quote(prompt, safe=""))
         return self._sense(lambda said: answers.record(said, prompt), answer)
 
+    def sent(self, prompt: str, client: str) -> Graph | None:
+        """Return the graph of a prompt that runs, waits or ended; None when there is none.
+
+        Args:
+            prompt: Its id.
+            client: Its client id, for servers of old that choose another id.
+        """
+        for path, key in (("/queue", ""), ("/history/" + quote(prompt, safe=""), prompt)):
+            found = answers.sent_graph(self.fetcher.json("GET", path), key, prompt, client)
+            if found is not None:
+                return found
+        return None
+
     def recent(self, most: int = 50) -> dict[str, Record]:
         """Return how the last prompts ended, everybody's, by id."""
         answer = self.fetcher.json("GET", "/history", params={"max_items": most})
@@ -187,9 +200,13 @@ class Server:
         """Take prompts out of the history."""
         self.fetcher.read("POST", "/history", json={"delete": list(prompts)})
 
-    def free(self) -> None:
-        """Ask for all memory back; it is done between prompts. One flag alone frees little."""
-        flags = {"unload_models": True, "free_memory": True}
+    def free(self, *, keep_results: bool = False) -> None:
+        """Ask for memory back; it is done between prompts.
+
+        Args:
+            keep_results: Unload models alone: what nodes made is kept for the next prompt.
+        """
+        flags = {"unload_models": True, "free_memory": not keep_results}
         self.fetcher.read("POST", "/free", json=flags)
 
     # --- what it has
@@ -288,11 +305,26 @@ class Server:
             said = answer.headers.get("Content-Length", "")
         return int(said) if said.isdecimal() else None
 
-    def view(self, remote: Remote, target: BinaryIO, *, seconds: float = 600.0) -> int:
+    def view_start(self, remote: Remote, most_bytes: int) -> bytes:
+        """Return the first bytes of a file, fewer when it is shorter."""
+        found = b""
+        with self.fetcher.stream("GET", _view(remote)) as answer:
+            for chunk in self.fetcher.chunks(answer, 30.0, MOST_OUTPUT_BYTES):
+                found += chunk
+                if len(found) >= most_bytes:
+                    break
+        return found[:most_bytes]
+
+    def view(
+        self,
+        remote: Remote,
+        target: BinaryIO,
+        *,
+        seconds: float = 600.0,
+        most_bytes: int = MOST_OUTPUT_BYTES,
+    ) -> int:
         """Write a file to `target` as it comes; return its size."""
-        return self.fetcher.download(
-            _view(remote), target, seconds=seconds, most_bytes=_MOST_OUTPUT_BYTES
-        )
+        return self.fetcher.download(_view(remote), target, seconds=seconds, most_bytes=most_bytes)
 
     def _sense(self, read: Callable[[Any], _Read], answer: Any) -> _Read:
         try:

@@ -28,6 +28,12 @@ class Memory:
         self._at = 0.0
         self.peak_rss_bytes: int | None = None
 
+    def anew(self) -> Memory:
+        """Return one for the process that is there now, with the peak of both."""
+        found = Memory(self._job, self._process)
+        found.peak_rss_bytes = self.peak_rss_bytes
+        return found
+
     def due(self) -> Iterator[Event]:
         """Read it if the last time is a while ago."""
         if monotonic() - self._at >= _EVERY_SECONDS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +15,13 @@ from typing import Any
 
 from core.engines.comfy.answers import Remote
 from core.engines.comfy.fetch import RefusedError
-from core.engines.comfy.http import Graph, Server
+from core.engines.comfy.http import MOST_OUTPUT_BYTES, Graph, Server
 from core.engines.comfy.posters import poster
+from core.engines.comfy.published import published
 from core.errors import Category, Problem, ProblemError
 from core.events import Output
 from core.jobs import Job
-from core.outputs.container import FileKind, kind_of, picture_size, still_size
+from core.outputs.container import MOVING_PNG, MOVING_WEBP, FileKind, kind_of, still_size
 from core.outputs.marks import digest_of
 from core.outputs.publish import part_path, publish, storage_problem, sync_file, write_synced
 from core.outputs.read import RECIPE_KEY
@@ -27,6 +29,10 @@ from core.outputs.verify import MOST_PIXELS, Expected, Findings, inspect
 
 _FORMAT = 1
 _MOST_FILES = 64
+_AGAIN = "Retry the job with another seed, so that the server makes the file anew."
+_MOST_UNTOLD_BYTES = 512 * 1024**2
+_LEAVE_FREE_BYTES = 256 * 1024**2
+_PICTURES_THAT_MOVE = (MOVING_PNG, MOVING_WEBP)
 # What a person most likely wants first: a clip before a picture of it.
 _RANKS = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".gif", ".webp", ".png", ".jpg", ".jpeg")
 
@@ -114,7 +120,10 @@ class Fetching:
         return first
 
     def _one(self, source: Remote | bytes) -> Output:
-        """Fetch, check and publish one file."""
+        """Fetch, check and publish one file, unless an earlier start of the program did."""
+        done = published(self.job, _described(source)) if isinstance(source, Remote) else None
+        if done is not None:
+            return done
         target = Path(self.job.output)
         part = part_path(target, self.job.id, "clip")
         try:
@@ -130,6 +139,7 @@ class Fetching:
     def _checked(self, source: Remote | bytes, part: Path) -> tuple[FileKind, Findings, float]:
         """Write the file to `part` until it is right; raises as `fetch`, and OSError."""
         faults: list[str] = []
+        hint = _AGAIN
         for attempt in range(self.checks.retries + 1):
             if attempt and self.pause(self.checks.settle_seconds):
                 raise StoppedError
@@ -141,12 +151,16 @@ class Fetching:
                     steady = self._take(source, part)
                 began = monotonic()
                 kind, found = self._look(part)
+                if kind in _PICTURES_THAT_MOVE and isinstance(source, Remote):
+                    # By its name it might have been a still.
+                    steady = self._stands(source, [part.stat().st_size])
             except RefusedError as error:
-                faults = [self._gone(error)]
+                faults, hint = [self._gone(error)], _AGAIN
                 continue
             except ProblemError as error:
-                faults = [error.problem.message]
+                faults, hint = [error.problem.message], error.problem.hint
                 continue
+            hint = _AGAIN
             faults = found.faults + ([] if steady else ["It is still being written."])
             if not faults and kind is not None:
                 for doubt in found.doubts:
@@ -158,7 +172,7 @@ class Fetching:
             Problem(
                 Category.BAD_OUTPUT,
                 f"The server's file {name!r} is not right: {' '.join(faults)}",
-                "Retry the job with another seed, so that the server makes the file anew.",
+                hint,
                 details=repr(source)[:2_000],
             )
         )
@@ -172,22 +186,32 @@ class Fetching:
 
     def _take(self, remote: Remote, part: Path) -> bool:
         """Copy or download a file; say whether its size stood still."""
+        clip = _rank(remote) < _rank_of(".webp")
+        sizes = [self._size(remote)] if clip else []
         here = self._shared_path(remote)
-        if here is not None:
-            size: Callable[[], int | None] = lambda: here.stat().st_size  # noqa: E731
-        else:
-            size = lambda: self.server.view_size(remote)  # noqa: E731
-        sizes = [size()] if _rank(remote) < _rank_of(".webp") else []
         if here is not None:
             shutil.copyfile(here, part)
         else:
+            # A body that does not end must not fill the disk.
+            room = shutil.disk_usage(part.parent).free - _LEAVE_FREE_BYTES
+            told = sizes[0] if clip else self._size(remote)
+            most = MOST_OUTPUT_BYTES if told is not None else _MOST_UNTOLD_BYTES
             with part.open("wb") as file:
-                self.server.view(remote, file)
-        for _ in range(self.checks.looks - 1 if sizes else 0):
+                self.server.view(remote, file, most_bytes=max(0, min(room, most)))
+        sizes.append(part.stat().st_size)
+        return self._stands(remote, sizes) if clip else True
+
+    def _size(self, remote: Remote) -> int | None:
+        """Return how large a file is now, None when the server does not say."""
+        here = self._shared_path(remote)
+        return self.server.view_size(remote) if here is None else here.stat().st_size
+
+    def _stands(self, remote: Remote, sizes: list[int | None]) -> bool:
+        """Say whether a file keeps the sizes that it had, over the window."""
+        for _ in range(self.checks.looks - 1):
             if self.pause(self.checks.window_seconds):
                 raise StoppedError
-            sizes.append(size())
-        sizes.append(part.stat().st_size)
+            sizes.append(self._size(remote))
         return len({one for one in sizes if one is not None}) == 1
 
     def _shared_path(self, remote: Remote) -> Path | None:
@@ -215,15 +239,18 @@ class Fetching:
             return None, Findings([f"It is {what} ({size:,} bytes)."])
         if not kind.still and size <= self.checks.least_bytes:
             return kind, Findings([f"It has only {size:,} bytes."])
-        if kind.format == "webp_pipe" and not kind.still:
-            return kind, _animated_webp(part)
         declared = still_size(part)
         if declared is not None and declared[0] * declared[1] > MOST_PIXELS:
-            return kind, Findings([f"It claims to be {declared[0]}×{declared[1]}."])
+            return kind, Findings([f"It claims to be {declared[0]:,}×{declared[1]:,} pixels."])
         found = inspect(part, Expected(), self.verified, container=kind.format)
         if kind.still:
             found.doubts = [doubt for doubt in found.doubts if "black" in doubt]
         return kind, found
+
+    def _asked_fps(self) -> float:
+        given = self.job.params.get("fps")
+        number = isinstance(given, int | float) and 0 < given < math.inf
+        return float(given) if number and given is not None else 1.0
 
     def _publish(
         self,
@@ -238,7 +265,7 @@ class Fetching:
         write_synced(picture, poster(part, kind))
         sync_file(part)
         size = part.stat().st_size
-        fps = found.fps if not kind.still and found.fps else float(self.job.params.get("fps", 1))
+        fps = found.fps if not kind.still and found.fps else self._asked_fps()
         recipe = {
             RECIPE_KEY: _FORMAT,
             "job": self.job.to_json(),
@@ -286,23 +313,3 @@ def _described(source: Remote | bytes) -> dict[str, str]:
         "subfolder": source.subfolder[:300],
         "type": source.type[:20],
     }
-
-
-def _animated_webp(path: Path) -> Findings:
-    """Look at the parts of an animated WebP, whose frames FFmpeg does not decode."""
-    data = path.read_bytes()
-    width, height = picture_size(data[:64]) or (0, 0)
-    found = Findings(width=width, height=height)
-    if int.from_bytes(data[4:8], "little") + 8 > len(data):
-        found.faults.append("It stops before its end.")
-    at, shown_ms = 12, 0
-    while at + 8 <= len(data):
-        size = int.from_bytes(data[at + 4 : at + 8], "little")
-        if data[at : at + 4] == b"ANMF":
-            found.frames += 1
-            shown_ms += int.from_bytes(data[at + 20 : at + 23], "little")
-        at += 8 + size + size % 2
-    if not found.frames:
-        found.faults.append("It holds no frames.")
-    found.fps = 1000 * found.frames / shown_ms if shown_ms else 1.0
-    return found

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.outputs.container import FileKind, open_to_read, picture_size
+from core.outputs import webp
+from core.outputs.container import MOVING_WEBP, FileKind, open_to_read, picture_size
+from core.outputs.verify import MOST_PIXELS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,11 +25,8 @@ def poster(path: Path, kind: FileKind) -> bytes:
     import av
 
     best: tuple[float, Any] | None = None
-    with (
-        contextlib.suppress(av.FFmpegError, ValueError),
-        open_to_read(path, format=kind.format) as container,
-    ):
-        for index, frame in enumerate(container.decode(video=0)):
+    with contextlib.suppress(av.FFmpegError, ValueError):
+        for index, frame in enumerate(_frames(path, kind)):
             detail = float(frame.to_ndarray(format="gray")[::3, ::3].std())
             if best is None or detail > 1.1 * best[0]:
                 best = (detail, frame)
@@ -41,6 +41,15 @@ def poster(path: Path, kind: FileKind) -> bytes:
     coder.options = {"qmin": "2", "qmax": "4"}
     picture.pts = 0
     return b"".join(bytes(packet) for packet in [*coder.encode(picture), *coder.encode(None)])
+
+
+def _frames(path: Path, kind: FileKind) -> Iterator[Any]:
+    if kind == MOVING_WEBP:
+        for one in webp.read(path).frames:
+            yield webp.decoded(one, MOST_PIXELS)
+        return
+    with open_to_read(path, format=kind.format) as container:
+        yield from container.decode(video=0)
 
 
 def fitted(width: int, height: int, side: int) -> tuple[int, int]:

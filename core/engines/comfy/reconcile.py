@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass
 from enum import StrEnum
 from time import monotonic
+from typing import TYPE_CHECKING
 
+from core.engines.comfy import words
 from core.engines.comfy.answers import Entry, Queue, Record
-from core.engines.comfy.http import Server
-from core.errors import ProblemError
+from core.engines.comfy.http import Graph, Server
+from core.errors import Category, ProblemError
+from core.events import Event, Noted
+from core.jobs import Job
+
+if TYPE_CHECKING:
+    from core.engines.comfy.client import ComfyEngine
 
 SURE_AFTER_SECONDS = 1.0
+_REACH_SECONDS = 0.5
+_AWAY = (Category.NETWORK_ERROR, Category.TIMEOUT)
 
 
 class Standing(StrEnum):
@@ -118,6 +127,56 @@ def look_surely(
         # Shortly after a request that broke off the server may still be reading it.
         if pause(SURE_AFTER_SECONDS):
             return found
+
+
+def reach(
+    engine: ComfyEngine,
+    job: Job,
+    pause: Callable[[float], bool],
+    patience_seconds: float,
+) -> Generator[Event, None, Graph]:
+    """Wait until the server of a job that was sent earlier answers.
+
+    Args:
+        engine: The server's.
+        job: The job.
+        pause: Waits so many seconds; raises when it is to stop.
+        patience_seconds: How long the server may be away.
+
+    Yields:
+        A note, when it has to be waited for.
+
+    Returns:
+        The job's graph: as it would be sent today, or as the server was sent it when
+        its workflow or a picture of it is gone; empty when the server has none.
+
+    Raises:
+        ProblemError: It stayed away.
+    """
+    until, told = monotonic() + patience_seconds, False
+    server = engine.server
+    while True:
+        try:
+            server.queue()
+            engine.stats()
+            return _graph_again(engine, job)
+        except ProblemError as error:
+            if error.problem.category not in _AWAY or monotonic() > until:
+                raise
+        if not told:
+            told = True
+            yield Noted(job_id=job.id, text=words.waits(server.base, patience_seconds))
+        pause(_REACH_SECONDS)
+
+
+def _graph_again(engine: ComfyEngine, job: Job) -> Graph:
+    """Return the graph of a job that was sent earlier. Raises ProblemError."""
+    try:
+        return engine.graph(job)
+    except ProblemError as error:
+        if error.problem.category in _AWAY:
+            raise
+    return engine.server.sent(job.id, client_of(job.id)) or {}
 
 
 def foreign(queue: Queue, ours: Collection[str]) -> list[Foreign]:

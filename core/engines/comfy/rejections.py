@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from core.engines.comfy import graphs
 from core.engines.comfy.messages import Broke
 from core.errors import Category, Problem, ProblemError
 
@@ -38,18 +39,33 @@ def rejection(body: bytes, graph: Mapping[str, Mapping[str, Any]], base: str) ->
                     details,
                 )
             )
+    own = _own_reason(graph)
+    if own is not None:
+        return ProblemError(Problem(own.category, own.message, own.hint, details))
     error = said.get("error")
     error = error if isinstance(error, dict) else {"message": error or ""}
     why = " ".join(text for _, text, _ in faults[:3])
     why = why or " ".join(str(error.get(key) or "") for key in ("message", "details")).strip()
+    why = why.rstrip(".") or "it did not say why"
     return ProblemError(
         Problem(
             Category.INVALID_PARAMS,
-            f"The server at {base} refused the workflow: {why or 'it did not say why.'}",
+            f"The server at {base} refused the workflow: {why}.",
             _HINTS.get(str(error.get("type")), _HINT),
             details,
         )
     )
+
+
+def _own_reason(graph: Mapping[str, Any]) -> Problem | None:
+    """Return what is wrong with a graph's links: of a circle servers say nothing of use."""
+    if len(graph) > graphs.MAX_NODES:
+        return None
+    try:
+        graphs.check(graph)
+    except ProblemError as error:
+        return error.problem
+    return None
 
 
 _HINT = "Change the value that is named, or open the workflow in ComfyUI and repair it there."

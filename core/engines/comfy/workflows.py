@@ -139,6 +139,7 @@ class Workflow:
             examples=self.examples,
             check=None if servers is None or servers else _refuse,
             group=OWN_GROUP if self.own else GROUP,
+            makes=self.makes,
         )
 
     def _parameter(self, knob: Knob, info: ObjectInfo | None) -> Parameter:

@@ -162,7 +162,7 @@ class Executor:
         if self._catalogue.kind(kind) == "SaveImageWebsocket":
             return str(time())
         if kind in ("LoadImage", "LoadImageMask", "LoadLatent"):
-            path = self._shelf.place("input") / str(next(iter(values.values()), ""))
+            path = self._catalogue.place(str(next(iter(values.values()), "")))
             return str(zlib.crc32(path.read_bytes())) if path.is_file() else ""
         return ""
 

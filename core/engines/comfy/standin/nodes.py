@@ -209,6 +209,14 @@ class Catalogue:
             if path.is_file() and path.suffix.lower() in _SUFFIXES[kind]
         )
 
+    def place(self, name: str) -> Path:
+        """Return where a file lies that a node names: "x.png" or "x.latent [output]"."""
+        plain, _, note = name.rpartition(" ")
+        folders = {f"[{kind}]": self._inputs.with_name(kind) for kind in ("output", "temp")}
+        if note in folders:
+            return folders[note] / plain
+        return self._inputs / (plain if note == "[input]" else name)
+
     def model_files(self, name: str, inputs: Mapping[str, Any]) -> list[str]:
         """Return the models that a node with these inputs loads, such as "vae/wan.safetensors"."""
         return [
@@ -226,7 +234,7 @@ class Catalogue:
 
         def check(inputs: Mapping[str, Any]) -> tuple[str, str] | None:
             value = inputs.get(key)
-            if isinstance(value, list) or (self._inputs / str(value)).exists():
+            if isinstance(value, list) or self.place(str(value)).exists():
                 return None
             return key, f"Invalid {kind} file: {value}"
 

@@ -1,0 +1,72 @@
+"""From what a person asked for to jobs, or to a problem that names what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from app.engines import COMFY
+from core.errors import Category, Problem, ProblemError
+from core.jobs import SEED_LIMIT, Job, Recipe, new_job
+from core.ledger import Ledger
+from core.queue import JobRow
+
+
+def recipe_of(recipes: Mapping[str, Recipe], recipe_id: str) -> Recipe:
+    """Return the recipe of an id. Raises ProblemError when there is none."""
+    recipe = recipes.get(recipe_id)
+    if recipe is None:
+        raise ProblemError(
+            Problem(
+                Category.INVALID_PARAMS,
+                f"The recipe {recipe_id!r} is not known.",
+                "Choose one of: " + ", ".join(recipes) + ".",
+                field="recipe",
+            )
+        )
+    return recipe
+
+
+def row_of(ledger: Ledger, job_id: str) -> JobRow:
+    """Return a job's row. Raises ProblemError when it is not in the ledger any more."""
+    row = ledger.row(job_id)
+    if row is None:
+        raise ProblemError(
+            Problem(
+                Category.INVALID_PARAMS,
+                "This job is not in the list any more.",
+                "It was removed; Undo (Ctrl+Z) brings back what was removed last.",
+            )
+        )
+    return row
+
+
+def copies_of(
+    recipe: Recipe, given: Mapping[str, object], outputs: Path, copies: int = 1
+) -> list[Job]:
+    """Return `copies` jobs that differ in their seed. Raises ProblemError naming a field."""
+    jobs = [new_job(recipe, given, outputs)]
+    for number in range(1, copies):
+        # Copies are for choosing among: a seed given by hand counts up.
+        seed = given.get("seed")
+        apart = {"seed": None if seed is None else (int(str(seed)) + number) % SEED_LIMIT}
+        jobs.append(new_job(recipe, {**given, **apart}, outputs))
+    return jobs
+
+
+def corrected(
+    recipe: Recipe, given: Mapping[str, object], *, wanted: bool
+) -> tuple[Mapping[str, object], str]:
+    """Return `given` with numbers moved to what the model takes, and what was moved, in words.
+
+    Args:
+        recipe: What is asked for.
+        given: Values by name.
+        wanted: Whether a person chose that; else nothing is moved.
+    """
+    if not wanted or recipe.engine != COMFY:
+        return given, ""
+    from core.engines.comfy.workflows import correct
+
+    values, notes = correct(recipe, given)
+    return values, " ".join(notes)

@@ -1,0 +1,404 @@
+"""All engines behind one door: each job goes to where it shall run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.engines.base import Engine, Released
+from core.engines.clean_ups import CleanUps
+from core.errors import Category, Problem, ProblemError
+from core.events import (
+    Ending,
+    Event,
+    Failed,
+    Finished,
+    Noted,
+    PhaseStarted,
+    Sampled,
+    Stopped,
+    WorkerStarted,
+)
+from core.frames import Ring
+from core.jobs import Job
+from core.units import memory
+
+if TYPE_CHECKING:
+    from core.engines.comfy.client import ComfyEngine
+    from core.engines.comfy.free import Freed
+    from core.engines.comfy.held import Held
+    from core.engines.comfy.known import KnownServer
+    from core.engines.comfy.making import Making
+
+COMFY = "comfy"
+"""The engine that jobs for ComfyUI servers name; their parameter `server` names the server."""
+SERVER = "server"
+LOCAL = "local"
+"""The local engine among the places where memory can be freed; servers have their address."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A server and the engine that speaks with it."""
+
+    server: KnownServer
+    engine: ComfyEngine
+    held: Held
+
+
+class Engines:
+    """Runs each job on the local engine or on the server that it names; one job at a time.
+
+    `set_servers`, `cancel`, `leave`, `release` and `close` may be called from any thread.
+
+    Args:
+        local: The engine of this machine.
+        comfy_for: Makes the engine of a server.
+        servers: The servers at first.
+        free_every: Free an engine's memory after so many of its finished jobs; 0 never.
+
+    Attributes:
+        local: The engine of this machine.
+        comfy_for: What makes the engine of a server.
+    """
+
+    def __init__(
+        self,
+        local: Engine,
+        comfy_for: Callable[[KnownServer], ComfyEngine] | None = None,
+        servers: Sequence[KnownServer] = (),
+        free_every: int = 0,
+    ) -> None:
+        self.local = local
+        self.comfy_for = comfy_for
+        self._lock = threading.RLock()
+        self._servers: list[KnownServer] = []
+        self._places: dict[str, _Place] = {}
+        self._at: Engine = local
+        self._job: Job | None = None
+        self._closed = False
+        self._clean_ups = CleanUps(free_every)
+        self._free_every = free_every
+        self.set_servers(servers)
+
+    # -- which there are ------------------------------------------------------
+
+    def set_servers(self, servers: Sequence[KnownServer]) -> None:
+        """Know these servers from now on. One that is taken away ends the job it is at first."""
+        with self._lock:
+            self._servers = list(servers)
+        self.tidy()
+
+    def tidy(self) -> bool:
+        """Close the engines of servers that are not known any more, but for one at work.
+
+        Returns:
+            Whether there was any.
+        """
+        closed = False
+        with self._lock:
+            wanted = {server.base: server for server in self._servers}
+            for base, place in list(self._places.items()):
+                busy = self._job is not None and place.engine is self._at
+                if wanted.get(base) == place.server or busy:
+                    continue
+                del self._places[base]
+                if self._at is place.engine:
+                    self._at = self.local
+                place.engine.close()
+                closed = True
+            for base, server in wanted.items():
+                if base not in self._places and self.comfy_for is not None and not self._closed:
+                    # Most starts know no server, and need none of this.
+                    from core.engines.comfy.held import Held
+
+                    engine = self.comfy_for(server)
+                    engine.clean_ups.every = self._free_every
+                    self._places[base] = _Place(server, engine, Held())
+        return closed
+
+    def servers(self) -> list[KnownServer]:
+        """Return the known servers, the first being the default."""
+        with self._lock:
+            return list(self._servers)
+
+    def comfy(self) -> dict[str, ComfyEngine]:
+        """Return the engines of the known servers by address."""
+        with self._lock:
+            known = [server.base for server in self._servers]
+            return {base: self._places[base].engine for base in known if base in self._places}
+
+    def set_free_every(self, every: int) -> None:
+        """Free memory after so many finished jobs of an engine from now on; 0 never."""
+        with self._lock:
+            self._free_every = self._clean_ups.every = every
+            for place in self._places.values():
+                place.engine.clean_ups.every = every
+
+    def server_of(self, job: Job) -> str | None:
+        """Return the address of the server that a job names or gets; None without one."""
+        if job.engine != COMFY:
+            return None
+        named = str(job.params.get(SERVER) or "")
+        with self._lock:
+            return named or (self._servers[0].base if self._servers else None)
+
+    def of(self, job: Job) -> Engine:
+        """Return the engine of a job.
+
+        Raises:
+            ProblemError: It names a server that is not known, or an engine that is none.
+        """
+        if job.engine == self.local.name:
+            return self.local
+        if job.engine != COMFY:
+            raise ProblemError(
+                Problem(
+                    Category.WORKER_UNAVAILABLE,
+                    f"There is no engine {job.engine!r} in this version of Framedeck.",
+                    "Make the job anew with one of the recipes that are offered.",
+                )
+            )
+        base = self.server_of(job)
+        found = self.comfy().get(base) if base is not None else None
+        if found is None:
+            raise ProblemError(_no_server(base))
+        return found
+
+    def title_of(self, job: Job) -> str:
+        """Return what a person calls the place where a job runs."""
+        base = self.server_of(job)
+        return self.title_at(base) if base is not None else self.title_at(LOCAL)
+
+    def title_at(self, place: str) -> str:
+        """Return what a person calls a place: "local" or a server's address."""
+        if place in ("", LOCAL):
+            return "Local engine"
+        with self._lock:
+            known = next((server for server in self._servers if server.base == place), None)
+        if known is not None:
+            return known.name
+        from core.engines.comfy.known import KnownServer
+
+        return KnownServer(place).name
+
+    def places(self) -> list[str]:
+        """Return where memory can be freed: "local" and the servers' addresses."""
+        return [LOCAL, *self.comfy()]
+
+    def why_not(self, place: str, freed: Freed) -> str:
+        """Say why freeing a server's memory did not bring back everything; "" when it did."""
+        with self._lock:
+            found = self._places.get(place)
+        return found.held.why_not(freed) if found is not None else freed.why_not
+
+    # -- an engine itself -----------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Key of the engine of the job that runs or ran last."""
+        return self._at.name
+
+    @property
+    def pid(self) -> int | None:
+        """The process of the engine of the job that runs or ran last."""
+        return self._at.pid
+
+    @property
+    def ring(self) -> Ring | None:
+        """Where the frames of the job that runs or ran last lie."""
+        return self._at.ring
+
+    def run(self, job: Job) -> Iterator[Event]:
+        """Run `job` where it belongs; as `Engine.run`."""
+        return self._events(job, attach=False)
+
+    def resume(self, job: Job) -> Iterator[Event]:
+        """Follow a job that an earlier start of the program sent to a server.
+
+        Nothing is ever sent: what its server does not know ends as lost.
+        """
+        return self._events(job, attach=True)
+
+    def cancel(self, job_id: str) -> None:
+        """Ask the job named `job_id` to stop; does nothing to any other."""
+        with self._lock:
+            engine = self._at if self._job is not None and self._job.id == job_id else None
+        if engine is not None:
+            engine.cancel(job_id)
+
+    def stays(self, job: Job) -> bool:
+        """Say whether a job goes on without this program."""
+        return job.engine == COMFY
+
+    def leave(self, job_id: str) -> None:
+        """Follow a server's job no longer; it goes on there and can be resumed."""
+        with self._lock:
+            engine = self._at if self._job is not None and self._job.id == job_id else None
+        leave = getattr(engine, "leave", None)
+        if leave is not None:
+            leave(job_id)
+
+    def release(self) -> Released:
+        """Give all memory back, the servers' too. A running job ends as Stopped."""
+        every = [engine.release() for engine in (self.local, *self.comfy().values())]
+        known = [one.vram_bytes for one in every if one.vram_bytes is not None]
+        return Released(
+            sum(one.ram_bytes for one in every),
+            sum(known) if known else None,
+            sum(one.seconds for one in every),
+        )
+
+    def close(self) -> None:
+        """End all engines, each within its time; twice is fine. Servers go on."""
+        with self._lock:
+            self._closed = True
+            engines = [place.engine for place in self._places.values()]
+        for engine in engines:
+            engine.close()
+        self.local.close()
+
+    # -- one run --------------------------------------------------------------
+
+    def _events(self, job: Job, *, attach: bool) -> Iterator[Event]:
+        try:
+            engine = self._begin(job)
+        except ProblemError as error:
+            yield Failed(job_id=job.id, problem=error.problem, seconds=0.0, lost=attach)
+            return
+        try:
+            resume = getattr(engine, "resume", None)
+            if attach and resume is None:
+                yield Failed(job_id=job.id, problem=_not_here(), seconds=0.0, lost=True)
+                return
+            events = resume(job) if attach else engine.run(job)
+            if engine is self.local:
+                yield from self._tidied(events)
+            else:
+                yield from events
+                self._look(job)
+        finally:
+            with self._lock:
+                self._job = None
+
+    def _begin(self, job: Job) -> Engine:
+        with self._lock:
+            if self._job is not None:
+                raise RuntimeError("the engines run one job at a time")
+            self._at, self._job = self.of(job), job
+            return self._at
+
+    def _look(self, job: Job) -> None:
+        """Read what a server holds after a job; its ending was told already."""
+        base = self.server_of(job) or ""
+        with self._lock:
+            place = self._places.get(base)
+        if place is None or place.engine is not self._at or self._closed:
+            return
+        with suppress(ProblemError):
+            place.held.ended(place.engine.server.stats())
+
+    def _tidied(self, events: Iterator[Event]) -> Iterator[Event]:
+        """Free the local engine's memory when it is time, before its job's ending is told."""
+        ending: Finished | Stopped | Failed | None = None
+        for event in events:
+            if isinstance(event, Ending):
+                ending = event
+            else:
+                yield event
+        if ending is None:
+            return
+        if isinstance(ending, Finished) and self._clean_ups.finished():
+            text = f"Memory cleaned up: {released_words(self.local.release())}"
+            yield Noted(job_id=ending.job_id, text=text)
+        yield ending
+
+
+class ComfyEngines:
+    """Makes the engines of servers, and loads what they need with the first of them.
+
+    Args:
+        workflows: Folder of the person's own workflows.
+        cache: Folder in which the servers' lists of nodes are kept.
+
+    Attributes:
+        process_of: Returns the process of the server at an address, where it is known.
+        restart_of: Returns what restarts the server at an address and waits for it;
+            None for those that are not ours to restart.
+    """
+
+    def __init__(self, workflows: Path, cache: Path) -> None:
+        self._workflows, self._cache = workflows, cache
+        self._making: Making | None = None
+        self.process_of: Callable[[str], int | None] = lambda _: None
+        self.restart_of: Callable[[str], Callable[[], None] | None] = lambda _: None
+
+    @property
+    def making(self) -> Making:
+        """What makes the graphs of jobs."""
+        if self._making is None:
+            from core.engines.comfy.making import Making, stored
+
+            self._making = Making(stored(self._workflows), self._cache)
+        return self._making
+
+    def __call__(self, server: KnownServer) -> ComfyEngine:
+        """Return the engine of a server."""
+        from core.engines.comfy.client import ComfyEngine, Options
+
+        options = Options(
+            shared=Path(server.shared) if server.shared else None,
+            process=lambda: self.process_of(server.base),
+            restart=self.restart_of(server.base),
+            seconds=self.making.seconds,
+        )
+        return ComfyEngine(server.base, self.making, options)
+
+
+def released_words(released: Released) -> str:
+    """Say in words how much memory came back."""
+    parts = []
+    if released.vram_bytes is not None:
+        parts.append(f"{memory(released.vram_bytes)} of VRAM")
+    if released.ram_bytes or not parts:
+        parts.append(f"{memory(released.ram_bytes)} of memory")
+    return f"{' and '.join(parts)} freed in {released.seconds:.1f} s."
+
+
+def state_words(event: Event) -> str:
+    """Return what an engine does by the latest event; "" when that says nothing of it."""
+    match event:
+        case WorkerStarted(device=device):
+            return f"ready on {device}"
+        case PhaseStarted(phase=phase):
+            return phase.value
+        case Sampled(step=step, steps=steps):
+            return f"sampling {step}/{steps}"
+    return ""
+
+
+def _no_server(base: str | None) -> Problem:
+    if base is None:
+        return Problem(
+            Category.WORKER_UNAVAILABLE,
+            "No ComfyUI server is known.",
+            "Add one to the servers, then retry the job.",
+        )
+    return Problem(
+        Category.WORKER_UNAVAILABLE,
+        f"The server {base} of this job is not among the known servers any more.",
+        "Add it again and retry the job, or duplicate the job and choose another server.",
+        field=SERVER,
+    )
+
+
+def _not_here() -> Problem:
+    return Problem(
+        Category.WORKER_UNAVAILABLE,
+        "Framedeck ended while this job was running.",
+        "Retry the job; it begins anew with the same seed.",
+    )

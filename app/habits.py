@@ -1,0 +1,57 @@
+"""How Framedeck behaves by itself: when it frees memory, whether it corrects numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from PySide6.QtCore import QObject
+from PySide6.QtWidgets import QInputDialog
+
+from app.controller import Controller
+from app.window import MainWindow
+from core.settings import MOST_FREE_EVERY
+
+
+class HabitsDesk(QObject):
+    """Takes a person's choices from the menu to the controller and into the settings.
+
+    Args:
+        controller: Who behaves so.
+        window: Whose menu and settings they are.
+
+    Attributes:
+        ask_number: Asks for the number of jobs between two clean-ups, None for no answer.
+    """
+
+    def __init__(self, controller: Controller, window: MainWindow, parent: QObject) -> None:
+        super().__init__(parent)
+        self._controller, self._window = controller, window
+        self.ask_number: Callable[[int], int | None] = self._ask
+        menus, settings = window.menus, window.settings
+        controller.correct = settings.correct_values
+        controller.engine.set_free_every(settings.free_every)
+        menus.correct.setChecked(settings.correct_values)
+        menus.correct.toggled.connect(self._on_correct)
+        menus.clean_ups.triggered.connect(self._on_clean_ups)
+
+    def _on_correct(self, on: bool) -> None:
+        self._controller.correct = on
+        self._window.keep(correct_values=on)
+
+    def _on_clean_ups(self) -> None:
+        every = self.ask_number(self._window.settings.free_every)
+        if every is None:
+            return
+        self._controller.engine.set_free_every(every)
+        self._window.keep(free_every=every)
+
+    def _ask(self, every: int) -> int | None:
+        number, good = QInputDialog.getInt(
+            self._window,
+            "Clean up by itself",
+            "Free an engine's memory after so many finished jobs (0: never):",
+            every,
+            0,
+            MOST_FREE_EVERY,
+        )
+        return number if good else None
