@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from core.engines.comfy import http, outputs
+from core.engines.comfy import http
 from core.engines.comfy.standin.faults import HOSTILE_NAMES
 from core.engines.comfy.standin.nodes import SLEEP
 from core.engines.comfy.standin.script import Script
@@ -86,7 +86,7 @@ def test_answers_that_are_none(
     fault: str,
     words: str,
 ) -> None:
-    monkeypatch.setattr(outputs, "_MOST_UNTOLD_BYTES", 4 * 2**20)
+    monkeypatch.setattr(http, "_MOST_UNTOLD_BYTES", 4 * 2**20)
     monkeypatch.setattr(http.Fetcher.read, "__kwdefaults__", {"seconds": 5.0, "most_bytes": 2**20})
     monkeypatch.setattr(http.Fetcher.json, "__kwdefaults__", _small(http.Fetcher.json))
     # Polling must not end before a job does: of the queue's and the history's answers one is bad.

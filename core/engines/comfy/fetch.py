@@ -156,11 +156,29 @@ class Fetcher:
         if promised.isdecimal() and int(promised) != size:
             raise self._broken(f"Its answer ended after {size:,} of {promised} bytes.")
 
-    def download(self, path: str, target: BinaryIO, *, seconds: float, most_bytes: int) -> int:
-        """Write a body to `target` as it comes; return its size. Raises as `json`."""
+    def download(
+        self,
+        path: str,
+        target: BinaryIO,
+        *,
+        seconds: float,
+        most_bytes: int,
+        most_untold_bytes: int,
+    ) -> int:
+        """Write a body to `target` as it comes; return its size. Raises as `json`.
+
+        Args:
+            path: What to ask for.
+            target: Where it goes.
+            seconds: Time for all of it.
+            most_bytes: Longest body.
+            most_untold_bytes: Longest body of which the server does not say how long it is.
+        """
         size = 0
         with self.stream("GET", path, seconds=seconds) as answer:
-            for chunk in self.chunks(answer, seconds, most_bytes):
+            told = answer.headers.get("Content-Length", "").isdecimal()
+            most = most_bytes if told else min(most_bytes, most_untold_bytes)
+            for chunk in self.chunks(answer, seconds, most):
                 target.write(chunk)
                 size += len(chunk)
         return size

@@ -24,6 +24,7 @@ _Read = TypeVar("_Read")
 
 MOST_UPLOAD_BYTES = 100 * 1024 * 1024
 MOST_OUTPUT_BYTES = 16 * 1024**3
+_MOST_UNTOLD_BYTES = 512 * 1024**2
 _MOST_LOG_LINES = 5_000
 
 
@@ -324,7 +325,13 @@ class Server:
         most_bytes: int = MOST_OUTPUT_BYTES,
     ) -> int:
         """Write a file to `target` as it comes; return its size."""
-        return self.fetcher.download(_view(remote), target, seconds=seconds, most_bytes=most_bytes)
+        return self.fetcher.download(
+            _view(remote),
+            target,
+            seconds=seconds,
+            most_bytes=most_bytes,
+            most_untold_bytes=_MOST_UNTOLD_BYTES,
+        )
 
     def _sense(self, read: Callable[[Any], _Read], answer: Any) -> _Read:
         try:

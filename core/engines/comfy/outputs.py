@@ -30,7 +30,6 @@ from core.outputs.verify import MOST_PIXELS, Expected, Findings, inspect
 _FORMAT = 1
 _MOST_FILES = 64
 _AGAIN = "Retry the job with another seed, so that the server makes the file anew."
-_MOST_UNTOLD_BYTES = 512 * 1024**2
 _LEAVE_FREE_BYTES = 256 * 1024**2
 _PICTURES_THAT_MOVE = (MOVING_PNG, MOVING_WEBP)
 # What a person most likely wants first: a clip before a picture of it.
@@ -194,10 +193,9 @@ class Fetching:
         else:
             # A body that does not end must not fill the disk.
             room = shutil.disk_usage(part.parent).free - _LEAVE_FREE_BYTES
-            told = sizes[0] if clip else self._size(remote)
-            most = MOST_OUTPUT_BYTES if told is not None else _MOST_UNTOLD_BYTES
+            most = max(0, min(room, MOST_OUTPUT_BYTES))
             with part.open("wb") as file:
-                self.server.view(remote, file, most_bytes=max(0, min(room, most)))
+                self.server.view(remote, file, most_bytes=most)
         sizes.append(part.stat().st_size)
         return self._stands(remote, sizes) if clip else True
 

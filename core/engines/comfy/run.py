@@ -101,22 +101,26 @@ class Run:
 
     def events(self) -> Iterator[Event]:
         """Yield the job's events; raises nothing for what can go wrong with a job."""
-        ending: Finished | Stopped | Failed
         try:
-            ending = yield from self._live()
-        except GivenUpError as end:
-            ending = self._saved(end) or self._failed(end.problem, lost=end.lost)
-        except StoppedError:
-            ending = self._stopped()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is this job's end
-            ending = self._failed(problem_from(error))
+            ending = yield from self._ending()
+            if self.left and (self._sent or self._attach) and not isinstance(ending, Finished):
+                return
+            yield from self._told()
+            yield from self._rescue.left(finished=isinstance(ending, Finished))
+            yield ending
         finally:
             self._hang_up()
-        if self.left and (self._sent or self._attach) and not isinstance(ending, Finished):
-            return
-        yield from self._told()
-        yield from self._rescue.left(finished=isinstance(ending, Finished))
-        yield ending
+
+    def _ending(self) -> Generator[Event, None, Finished | Stopped | Failed]:
+        """Yield all events but the last, which is returned."""
+        try:
+            return (yield from self._live())
+        except GivenUpError as end:
+            return self._saved(end) or self._failed(end.problem, lost=end.lost)
+        except StoppedError:
+            return self._stopped()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this job's end
+            return self._failed(problem_from(error))
 
     def abandon(self) -> None:
         """Take the prompt off the server as far as that goes at once."""
