@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from core.engines.comfy.held import Held
     from core.engines.comfy.known import KnownServer
     from core.engines.comfy.making import Making
+    from core.engines.comfy.rescue import Watch
 
 COMFY = "comfy"
 """The engine that jobs for ComfyUI servers name; their parameter `server` names the server."""
@@ -329,6 +330,7 @@ class ComfyEngines:
         process_of: Returns the process of the server at an address, where it is known.
         restart_of: Returns what restarts the server at an address and waits for it;
             None for those that are not ours to restart.
+        watch_of: Returns what tells a decode that stands still on a server.
     """
 
     def __init__(self, workflows: Path, cache: Path) -> None:
@@ -336,6 +338,7 @@ class ComfyEngines:
         self._making: Making | None = None
         self.process_of: Callable[[str], int | None] = lambda _: None
         self.restart_of: Callable[[str], Callable[[], None] | None] = lambda _: None
+        self.watch_of: Callable[[KnownServer], Watch] | None = None
 
     @property
     def making(self) -> Making:
@@ -349,11 +352,13 @@ class ComfyEngines:
     def __call__(self, server: KnownServer) -> ComfyEngine:
         """Return the engine of a server."""
         from core.engines.comfy.client import ComfyEngine, Options
+        from core.engines.comfy.rescue import Watch
 
         options = Options(
             shared=Path(server.shared) if server.shared else None,
             process=lambda: self.process_of(server.base),
             restart=self.restart_of(server.base),
+            watch=self.watch_of(server) if self.watch_of is not None else Watch(),
             seconds=self.making.seconds,
         )
         return ComfyEngine(server.base, self.making, options)

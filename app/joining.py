@@ -2,30 +2,139 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
+from PySide6.QtCore import QObject, Qt, Signal
+
 from app.engines import ComfyEngines
+from core.errors import Category, Problem, ProblemError
 
 if TYPE_CHECKING:
     from app.controller import Controller
     from app.freeing import FreeDesk
     from app.servers import ServersDesk
+    from app.watching import StateDesk
+    from core.engines.comfy.known import KnownServer
+    from core.engines.comfy.rescue import Watch
     from core.engines.comfy.scan import Scan
+    from core.jobs import Job
+
+HEARD_SECONDS = 10.0
+"""How long the window may take to begin a restart that a job asks for."""
+BACK_SECONDS = 180.0
+"""How long a restarted server may take until it answers: it loads its node packs."""
+_LOOK_SECONDS = 0.5
 
 
-def join(controller: Controller, servers: ServersDesk, freeing: FreeDesk) -> None:
+@dataclass(slots=True)
+class _Wish:
+    """A restart that a job's thread asks the window for."""
+
+    base: str
+    begun: threading.Event = field(default_factory=threading.Event)
+    problem: Problem | None = None
+
+
+class Restarts(QObject):
+    """Lets a job's own thread have its server restarted, which the window's thread does."""
+
+    _wished = Signal(object)
+
+    def __init__(self, servers: ServersDesk, parent: QObject) -> None:
+        super().__init__(parent)
+        self._servers = servers
+        self._wished.connect(self._on_wished, Qt.ConnectionType.QueuedConnection)
+
+    def _on_wished(self, wish: _Wish) -> None:
+        try:
+            self._servers.restart_unasked(wish.base)
+        except ProblemError as error:
+            wish.problem = error.problem
+        finally:
+            wish.begun.set()
+
+    def restart(self, base: str) -> None:
+        """Restart the server and return when it answers; from any thread but the window's.
+
+        Raises:
+            ProblemError: It is not ours to restart, or does not come back.
+        """
+        before = self._servers.pid_of(base)
+        wish = _Wish(base)
+        self._wished.emit(wish)
+        if not wish.begun.wait(HEARD_SECONDS):
+            raise ProblemError(_gone(base, "The window does not answer."))
+        if wish.problem is not None:
+            raise ProblemError(wish.problem)
+        until = monotonic() + BACK_SECONDS
+        while monotonic() < until:
+            if self._servers.pid_of(base) not in (None, before) and _answers(base):
+                return
+            sleep(_LOOK_SECONDS)
+        raise ProblemError(_gone(base, f"It did not answer within {BACK_SECONDS:.0f} s."))
+
+
+def join(controller: Controller, servers: ServersDesk, freeing: FreeDesk, state: StateDesk) -> None:
     """Let jobs run on the servers that are known, with what was found out of them."""
     comfy = controller.engine.comfy_for
-    if isinstance(comfy, ComfyEngines):
-        comfy.process_of = servers.pid_of
+    restarts = Restarts(servers, servers)
+
+    def known(job: Job) -> KnownServer | None:
+        base = controller.engine.server_of(job)
+        return next((server for server in servers.servers if server.base == base), None)
+
+    def elsewhere(job: Job) -> bool:
+        server = known(job)
+        return server is not None and not server.is_local
+
+    def watch_of(server: KnownServer) -> Watch:
+        from core.engines.comfy.rescue import Watch
+
+        # What is read here tells nothing of another machine's card.
+        if not server.is_local:
+            return Watch()
+        return Watch(signs=state.signs, usual_seconds=state.usual_decode_seconds)
+
+    def restart_of(base: str) -> Callable[[], None]:
+        return partial(restarts.restart, base)
 
     def scanned(scan: Scan) -> None:
         if isinstance(comfy, ComfyEngines):
             comfy.making.learn(scan.base, scan.info)
 
+    if isinstance(comfy, ComfyEngines):
+        comfy.process_of = servers.pid_of
+        comfy.restart_of, comfy.watch_of = restart_of, watch_of
+    state.elsewhere = elsewhere
     servers.servers_changed.connect(controller.set_servers)
     servers.scanned.connect(scanned)
     freeing.can_restart = servers.can_restart
     freeing.restart = lambda base: controller.guard(lambda: servers.restart(base))
     if servers.servers:
         controller.set_servers(servers.servers)
+
+
+def _answers(base: str) -> bool:
+    from core.engines.comfy.http import Server
+
+    server = Server(base)
+    try:
+        server.stats()
+    except ProblemError:
+        return False
+    finally:
+        server.close()
+    return True
+
+
+def _gone(base: str, why: str) -> Problem:
+    return Problem(
+        Category.WORKER_UNAVAILABLE,
+        f"The server {base} was not restarted. {why}",
+        "Look at its log in Servers (Ctrl+4), start it there, then retry the job.",
+    )

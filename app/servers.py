@@ -234,6 +234,18 @@ class ServersDesk(QObject):
             else:
                 watched.start()
 
+    def restart_unasked(self, base: str) -> None:
+        """Restart a server for a job that hangs on it; whoever asks has looked at its queue.
+
+        Raises:
+            ProblemError: Framedeck cannot restart it, or something is being done with it.
+        """
+        watched = self._of(base)
+        self._need_folder(watched)
+        if watched.doing is not None:
+            raise _invalid(f"{watched.known.name} is being started or ended already.", "Wait.")
+        watched.restart()
+
     def rescan(self, base: str) -> None:
         """Ask a server again what it has. Raises ProblemError."""
         self._of(base).rescan()

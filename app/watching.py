@@ -50,6 +50,10 @@ class StateDesk(QObject):
         panels: Where it is said.
         cpu: Returns percent of one core that a process used since the last call,
             None when that cannot be told.
+
+    Attributes:
+        elsewhere: Says whether a job runs on another machine, of which nothing is read here.
+        judgement: What was found last of the running job, None before.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class StateDesk(QObject):
         self._controller, self._panels = controller, panels
         self._cpu = cpu or Cpu()
         self._usual: Usual | None = None
+        self.elsewhere: Callable[[Job], bool] = lambda _: False
         self._begin(None)
         controller.job_began.connect(self._on_began)
         controller.event.connect(self._on_event)
@@ -117,7 +122,7 @@ class StateDesk(QObject):
 
     def _on_reading(self, reading: Reading) -> None:
         job = self._job
-        if job is None:
+        if job is None or self.elsewhere(job):
             return
         if self._first_at is None:
             self._first_at = reading.at_seconds
@@ -129,6 +134,17 @@ class StateDesk(QObject):
             self._judged_at = reading.at_seconds
             if reading.at_seconds - self._first_at >= FIRST_SECONDS:
                 self._judge(job, reading.at_seconds)
+
+    def signs(self) -> tuple[Sign, ...]:
+        """Return what was read while the running job ran, oldest first; from any thread."""
+        return tuple(self._signs)
+
+    def usual_decode_seconds(self, job: Job) -> float | None:
+        """Return the longest usual gap between events of a job's decode; from any thread."""
+        running, usual = self._job, self._usual
+        if usual is None or running is None or running.id != job.id:
+            return None
+        return usual.p99_seconds.get(Phase.DECODE)
 
     # -- what it comes to -------------------------------------------------------
 

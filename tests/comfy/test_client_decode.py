@@ -187,7 +187,7 @@ def test_latents_are_kept_and_removed_or_told(
 
 def test_a_job_says_itself_whether_it_wants_a_checkpoint(server: Running, tmp_path: Path) -> None:
     comfy = engine(server.url, checkpoint=True)
-    what = job(tmp_path, picture(), checkpoint=False)
+    what = job(tmp_path, picture(), latent_checkpoint=False)
     run(comfy, what)
     assert posts(server, what) == [1]
     other = job(tmp_path, trivial(7))

@@ -57,7 +57,7 @@ class Options:
         patience: How long things may take.
         free_every: Free its memory after so many finished jobs; 0 never.
         checkpoint: Let it keep latents in a file before they are decoded, so that a
-            failed decode repeats no sampling; a job's own "checkpoint" comes first.
+            failed decode repeats no sampling; a job's own "latent_checkpoint" comes first.
         restart: Restarts it and returns when it answers again; None when it is not
             ours to restart. Raises ProblemError.
         watch: How to see that a decode stands still.

@@ -137,7 +137,7 @@ class Run:
         else:
             self._graph = self._engine.graph(self.job)
         check_writable(self.job.output)
-        wanted = self.job.params.get("checkpoint", self._engine.options.checkpoint)
+        wanted = self.job.params.get("latent_checkpoint", self._engine.options.checkpoint)
         self._plan(checkpoint=wanted is True)
         self._way.listener = self._stop.listener = Listener(self._server.base, self._client)
         self._way.memory = self._memory

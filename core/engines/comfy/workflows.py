@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from core.engines.comfy import graphs, savers
+from core.engines.comfy import decode, graphs, savers
 from core.engines.comfy.graphs import Graph
 from core.engines.comfy.node_types import ObjectInfo, node_type
 from core.errors import Category, Problem, ProblemError
@@ -24,6 +24,15 @@ SERVER = "server"
 """Parameter that names the server a job runs on."""
 GROUP = "ComfyUI"
 OWN_GROUP = "Your workflows"
+
+
+_CHECKPOINT = Parameter(
+    "latent_checkpoint",
+    Kind.SWITCH,
+    "Checkpoint before the decode",
+    False,
+    help="The server keeps what it sampled; a failed decode goes on from there.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +137,8 @@ class Workflow:
             # Before the models, which are those of the server.
             at = next((i for i, p in enumerate(parameters) if p.group == "models"), len(parameters))
             parameters.insert(at, server_parameter(servers))
+            if decode.decoders(self.graph):
+                parameters.append(_CHECKPOINT)
         return Recipe(
             id=f"{ENGINE}-{self.id}",
             title=self.title,
