@@ -35,12 +35,16 @@ def test_every_recipe_names_its_server_before_the_models(name: str) -> None:
     plain = BUILT_IN[name].recipe(object_info())
     recipe = BUILT_IN[name].recipe(object_info(), SERVERS)
     names = [p.name for p in recipe.parameters]
-    assert [n for n in names if n != SERVER] == [p.name for p in plain.parameters]
+    asked = [n for n in names if n not in (SERVER, "latent_checkpoint")]
+    assert asked == [p.name for p in plain.parameters]
+    # All of them decode; whether what was sampled is kept before is for the person to say.
+    assert names[-1] == "latent_checkpoint"
+    assert recipe.parameters[-1].default is False
     at = names.index(SERVER)
     assert recipe.parameters[at].choices == SERVERS
     assert recipe.parameters[at].default == SERVERS[0]
     assert {p.group for p in recipe.parameters[:at]}.isdisjoint({"models"})
-    assert {p.group for p in recipe.parameters[at + 1 :]} <= {"models"}
+    assert {p.group for p in recipe.parameters[at + 1 : -1]} <= {"models"}
     assert recipe.group == "ComfyUI"
 
 
