@@ -144,6 +144,7 @@ class _Chip(Button):
         super().__init__(text, "chip", tip=text)
         self._whole = text
         self.setAccessibleName(text)
+        self.ensurePolished()
         # The hint of the whole text, whatever is shown of it.
         self._wide = super().sizeHint()
 
@@ -158,7 +159,8 @@ class _Chip(Button):
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Show as much as fits."""
         super().resizeEvent(event)
-        room = self.width() - 22
+        around = self._wide.width() - self.fontMetrics().horizontalAdvance(self._whole)
+        room = self.width() - max(0, around)
         middle = Qt.TextElideMode.ElideMiddle
         self.setText(self.fontMetrics().elidedText(self._whole, middle, room))
 
