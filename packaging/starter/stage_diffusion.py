@@ -18,7 +18,7 @@ from pool import USUAL, Pool
 from core.engines.local.starter import vocabulary_of
 
 IMAGE_STEPS, IMAGES = 1000, 32
-CLIP_STEPS, CLIPS, BESIDE = 11600, 4, 16
+CLIP_STEPS, CLIPS, BESIDE = 12300, 4, 16
 SHORT_STEPS, SHORT, WIDE = 8000, 6, 2.5
 """Motion is first learned from a few frames out of each clip, and more clips at once."""
 
@@ -43,6 +43,9 @@ corners. Edges are where shapes differ, and there the usual loss says what is ri
 
 HARD, HARD_FROM = {"ball": 2.0, "square": 2.0, "star": 3.0}, 10200
 """How much more often single objects of shapes that are alike are shown, from which step on."""
+
+TURNS, TURNS_FROM = 5.0, 11600
+"""How much more often objects that spin are shown, from which step on: found last of all."""
 
 ENDS_STEPS, ENDS = 1300, 32
 """The stage for clips begins with single pictures, most of them the last of a clip.
@@ -102,19 +105,19 @@ class Lesson:
         return found, texts, self._torch.from_numpy(np.stack(borders))[:, None].to(found.device)
 
     def clips(
-        self, draw: int, count: int, chunks: int, *, short: bool = False, hard: bool = False
+        self, draw: int, count: int, chunks: int, *, short: bool = False, step: int = 0
     ) -> tuple[Any, list[str], Any]:
         """Return latents (count, c, frames, 8, 8) of one length, words and `edges` for them.
 
         With `short`, there are `WIDE` times as many clips of the usual length,
-        and all their frames; with `hard`, more of them show the shapes in `HARD`.
+        and all their frames. `step` decides what is shown more often.
         """
         rng = np.random.default_rng((3, draw))
         chunk = self.pool[_share(rng, draw, chunks)]
         while short and chunk.latents.shape[1] != USUAL:
             chunk = self.pool[_share(rng, draw, chunks)]
         count = int(count * WIDE) if short else count
-        much = np.array([_hard(scene) if hard else 1.0 for scene in chunk.scenes])
+        much = np.array([_often(scene, step) for scene in chunk.scenes])
         which = rng.choice(len(chunk.scenes), count, p=much / much.sum()).tolist()
         texts = [words.caption(chunk.scenes[i], rng) for i in which]
         clean = chunk.latents[which].float().transpose(1, 2).to(runs.device())
@@ -153,8 +156,12 @@ class Lesson:
         return (weight * (found - (signal * noise - much * clean)).square()).mean()
 
 
-def _hard(scene: scenes.Scene) -> float:
-    return HARD.get(scene.things[0].shape, 1.0) if len(scene.things) == 1 else 1.0
+def _often(scene: scenes.Scene, step: int) -> float:
+    """Return how often a scene is shown, for what is learned late more than once."""
+    often = TURNS if step >= TURNS_FROM and scene.motion == "spins" else 1.0
+    if step >= HARD_FROM and len(scene.things) == 1:
+        often *= HARD.get(scene.things[0].shape, 1.0)
+    return often
 
 
 def edges(scene: scenes.Scene, frames: int, only: list[int]) -> Any:
@@ -221,8 +228,7 @@ def train_clips(work: Path, steps: int = CLIP_STEPS, members: int = 1) -> None:
         )
         short = step % 4 > 0 if step < SHORT_STEPS or last else finish
         clips = FINISH_CLIPS if finish and not tame else CLIPS
-        hard = step >= HARD_FROM
-        clean, texts, borders = lesson.clips(draw, clips, CHUNKS, short=short, hard=hard)
+        clean, texts, borders = lesson.clips(draw, clips, CHUNKS, short=short, step=step)
         between = np.random.default_rng((4, draw)).choice(USUAL - 2, SHORT - 2, replace=False)
         seen = [0, *sorted(int(n) + 1 for n in between), USUAL - 1] if short else None
         with numbered(unet, seen):
