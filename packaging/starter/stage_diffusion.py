@@ -18,7 +18,7 @@ from pool import USUAL, Pool
 from core.engines.local.starter import vocabulary_of
 
 IMAGE_STEPS, IMAGES = 1000, 32
-CLIP_STEPS, CLIPS, BESIDE = 12300, 4, 16
+CLIP_STEPS, CLIPS, BESIDE = 13100, 4, 16
 SHORT_STEPS, SHORT, WIDE = 8000, 6, 2.5
 """Motion is first learned from a few frames out of each clip, and more clips at once."""
 
@@ -44,7 +44,7 @@ corners. Edges are where shapes differ, and there the usual loss says what is ri
 HARD, HARD_FROM = {"ball": 2.0, "square": 2.0, "star": 3.0}, 10200
 """How much more often single objects of shapes that are alike are shown, from which step on."""
 
-TURNS, TURNS_FROM = 5.0, 11600
+TURNS, TURNS_FROM = 8.0, 11600
 """How much more often objects that spin are shown, from which step on: found last of all."""
 
 ENDS_STEPS, ENDS = 1300, 32
