@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from app import bench
 from core.engines.local.client import LocalEngine
 from core.engines.local.families import own_recipes
 from core.engines.local.families import recipes as local_recipes
@@ -51,6 +52,8 @@ def main(argv: list[str]) -> int:
         The exit code: 0 done, 1 failed, 2 bad arguments, 130 interrupted.
     """
     options = _parser().parse_args(argv)
+    if options.command == "bench":
+        return _bench(options)
     places = Places.find(options.home)
     try:
         recipes = _recipes(places, options.model)
@@ -61,6 +64,13 @@ def main(argv: list[str]) -> int:
         return _complain(error.problem, options.json)
     except OSError as error:
         return _complain(problem_from(error), options.json)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    try:
+        return bench.run(options)
+    except ProblemError as error:
+        return _complain(error.problem, options.json)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,7 +97,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="any parameter of the recipe; may be repeated",
     )
-    for command in (listing, make):
+    measure = commands.add_parser("bench", help="measure this installation")
+    bench.add_arguments(measure)
+    for command in (listing, make, measure):
         command.add_argument(
             "--model", type=Path, metavar="FOLDER", help="an AnimateDiff model in diffusers' format"
         )

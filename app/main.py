@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from argparse import Namespace
 
-COMMANDS = ("generate", "recipes", "monitor", "report", "fire-drill", "desktop-entry")
+COMMANDS = ("generate", "recipes", "bench", "monitor", "report", "fire-drill", "desktop-entry")
 
 
 def main(argv: list[str]) -> int:
@@ -57,7 +57,8 @@ def _options(argv: list[str]) -> Namespace:
         prog="framedeck",
         description="A control panel for local AI video generation.",
         epilog="Without a command the window opens. Commands: generate (make a clip without a "
-        "window), recipes (list what can be made), monitor (memory of the GPUs in a terminal), "
+        "window), recipes (list what can be made), bench (measure this installation), "
+        "monitor (memory of the GPUs in a terminal), "
         "report (what a job did to memory), fire-drill (let a make-believe ComfyUI server fail in "
         "twenty ways), desktop-entry (start by double-click).",
     )

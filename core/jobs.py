@@ -230,7 +230,7 @@ class Recipe:
         family: Model family inside that engine.
         parameters: The knobs, in form order.
         model: Model folder; "" for a family without weights.
-        notice: Plain words shown with the recipe, such as "untrained".
+        notice: Plain words shown with the recipe, such as what it cannot do.
         examples: Prompts to try.
         check: Rule over all values together; raises ProblemError.
         group: Heading under which menus list it; "" for what runs on this machine.

@@ -80,16 +80,10 @@ def reaper() -> Iterator[list[subprocess.Popen[str]]]:
         process.communicate(timeout=10)
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the starter model lies; whichever worker needs it first makes it."""
-    return tmp_path_factory.mktemp("models")
-
-
-def job_of(family: str, places: Places, models: Path) -> Job:
+def job_of(family: str, places: Places) -> Job:
     if family == "test_pattern":
         return pattern_job(places, step_seconds=0.5, width=640, height=360, frames=128)
-    recipe = next(r for r in recipes(models) if r.family == family)
+    recipe = next(r for r in recipes(places.models) if r.family == family)
     values = {"width": 64, "height": 64, "frames": 8, "steps": 2, "prompt": "a red ball"}
     return new_job(recipe, values, places.outputs)
 
@@ -114,11 +108,10 @@ def test_kill_of_the_program(
     places: Places,
     phase: Phase,
     family: str,
-    models: Path,
     reaper: list[subprocess.Popen[str]],
 ) -> None:
     ledger = Ledger.open(places.ledger)
-    first = job_of(family, places, models)
+    first = job_of(family, places)
     others = [pattern_job(places) for _ in range(5)]
     ledger.enqueue([first, *others])
     app = start(places)

@@ -61,6 +61,8 @@ motion and background was never shown; those are what the scores are about.
 | text and image | {image_steps} | {images} pictures | {image_hours} |
 | motion, with all else | {clip_steps} | {clips} clips and {beside} pictures | {clip_hours} |
 
+From step {shapes_from} of the last stage on, a reader of shapes in latents, trained on the
+same clips, also said how far freshly drawn pictures show the shape asked for.
 {chunks} × {chunk} clips in latent form. AdamW, averages of the weights are what
 is kept. Hardware: {hardware}. {note}
 
@@ -101,5 +103,6 @@ def write(work: Path, out: Path) -> None:
         beside=stage_diffusion.BESIDE,
         chunks=stage_diffusion.CHUNKS,
         chunk=pool.CLIPS,
+        shapes_from=stage_diffusion.SHAPES_FROM,
     )
     (out / "README.md").write_text(text, encoding="utf-8", newline="\n")

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import card
+import clip_tokens
 import parts
 import runs
 from stage_diffusion import vocabulary
 
-from core.engines.local import preview, starter
+from core.engines.local import preview
 
 
 def unets(work: Path) -> tuple[Any, Any, Any]:
@@ -54,14 +55,14 @@ def export(work: Path, out: Path) -> None:
         parts.write_half(model.eval(), out / name)
     write_tokenizer(out)
     DDIMScheduler(**parts.SCHEDULER).save_pretrained(out / "scheduler")
-    starter._write_index(out)
+    clip_tokens.write_index(out)
     card.write(work, out)
 
 
 def write_tokenizer(out: Path) -> None:
     """Write the tokenizer; it fills prompts up to the length that was trained."""
     words, merges = vocabulary()
-    starter._write_tokenizer(out / "tokenizer", words, merges)
+    clip_tokens.write_tokenizer(out / "tokenizer", words, merges)
     config = out / "tokenizer" / "tokenizer_config.json"
     text = config.read_text(encoding="utf-8")
     length = f'"model_max_length": {parts.TOKENS}'

@@ -20,7 +20,7 @@ def main() -> None:
     """Make and judge clips; print what was right."""
     import card
 
-    from core.engines.local import fidelity
+    from core.engines.local import fidelity, starter
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, help="where the scores are kept")
@@ -45,7 +45,7 @@ def main() -> None:
     if options.work:
         kept = {
             "table": report.table(),
-            "settings": {**fidelity.DEFAULTS, **changed},
+            "settings": {**starter.DEFAULTS, **changed},
             "hardware": options.hardware,
             "note": options.note,
         }

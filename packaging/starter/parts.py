@@ -68,28 +68,28 @@ SCHEDULER: dict[str, Any] = {
 
 
 def make_vae() -> Any:
-    """Return an untrained autoencoder."""
+    """Return a fresh autoencoder."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(**VAE)
 
 
 def make_unet() -> Any:
-    """Return an untrained image UNet."""
+    """Return a fresh image UNet."""
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(**UNET)
 
 
 def make_motion() -> Any:
-    """Return untrained motion modules."""
+    """Return fresh motion modules."""
     from diffusers import MotionAdapter
 
     return MotionAdapter(**MOTION)
 
 
 def make_text(words: int) -> Any:
-    """Return an untrained text encoder for a vocabulary of `words` tokens."""
+    """Return a fresh text encoder for a vocabulary of `words` tokens."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     end = words - 1

@@ -13,9 +13,8 @@ import runs
 import scenes
 import shapes
 import words
+from clip_tokens import vocabulary_of
 from pool import USUAL, Pool
-
-from core.engines.local.starter import vocabulary_of
 
 IMAGE_STEPS, IMAGES = 1000, 32
 CLIP_STEPS, CLIPS, BESIDE = 13100, 4, 16

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from clip_tokens import split_word
 from scenes import COLOURS, Scene, Thing
-
-from core.engines.local.starter import split_word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

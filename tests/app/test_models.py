@@ -18,6 +18,7 @@ from PySide6.QtWidgets import QApplication
 
 from app.models import OwnModels
 from app.window import MainWindow
+from core.engines.local import starter
 from core.errors import ProblemError
 from core.events import Finished
 from core.outputs import read_recipe
@@ -26,18 +27,9 @@ from core.settings import load
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    code = "import sys, pathlib; from core.engines.local import starter;"
-    code += "starter.build(pathlib.Path(sys.argv[1]))"
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(folder)], cwd=ROOT, check=True)
-    return folder
-
-
 @pytest.fixture
-def model(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "tiny"))
+def model(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(starter.folder(), tmp_path / "tiny"))
 
 
 def models_of(window: MainWindow) -> OwnModels:

@@ -35,7 +35,7 @@ def recipe(ident: str = "starter", examples: tuple[str, ...] = ("Ink in water",)
             Parameter("scheduler", Kind.CHOICE, "Scheduler", "ddim", choices=("ddim", "euler")),
             Parameter("tiled", Kind.SWITCH, "Tiled decode", False),
         ),
-        notice="Untrained starter model.",
+        notice="A small model.",
         examples=examples,
         check=even,
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core import judge
+from core.engines.local import starter
 from core.engines.local.context import Context
 from core.engines.local.families import animatediff
 from core.engines.local.machine import device
@@ -29,16 +30,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Clip = npt.NDArray[np.uint8]
-
-DEFAULTS: Mapping[str, Value] = {
-    "width": 64,
-    "height": 64,
-    "frames": 16,
-    "steps": 10,
-    "guidance_scale": 3.0,
-    "scheduler": "ddim",
-}
-"""How the starter is meant to be run."""
 
 BARS: Mapping[str, float] = {
     "object colour": 0.97,
@@ -111,7 +102,7 @@ class Maker:
 
     def __init__(self, folder: Path, settings: Mapping[str, Value] | None = None) -> None:
         self._recipe = animatediff.recipe_for_folder(folder)
-        self._settings = {**DEFAULTS, **(settings or {})}
+        self._settings = {**starter.DEFAULTS, **(settings or {})}
         self._folder = folder
         self._ring = Ring.create()
         self._warm = Warm()
@@ -152,7 +143,7 @@ def run(
             a tenth as many without any words.
         seed: Chooses the prompts and the noise.
         told: Called after each clip.
-        settings: Changes to `DEFAULTS`.
+        settings: Changes to `starter.DEFAULTS`.
 
     Raises:
         ProblemError: The folder holds no model that can be run.

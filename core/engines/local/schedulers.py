@@ -40,6 +40,9 @@ def make(name: str, base: Mapping[str, Any], steps: int) -> Any:
 
     class_name, settings = SCHEDULERS[name]
     changed = dict(settings)
+    if changed.get("use_karras_sigmas"):
+        # From a noise without end, these steps would never come down to the picture.
+        changed["rescale_betas_zero_snr"] = False
     if name == "lcm":
         # The distillation grid must be at least as fine as the steps taken.
         changed["original_inference_steps"] = max(50, steps)

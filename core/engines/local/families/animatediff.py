@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.engines.local import folders, preview, schedulers, starter
 from core.engines.local.quiet import hush
+from core.engines.local.unknown import unknown_words
 from core.errors import Category, Problem, ProblemError
 from core.events import Noted, Progressed
 from core.jobs import Kind, Parameter, Phase, Recipe
@@ -23,33 +25,37 @@ if TYPE_CHECKING:
 
 ID = "animatediff"
 CONTEXT_FRAMES = 16
-"""Frames the motion modules see at once; longer clips use sliding windows."""
-
-STARTER_NOTICE = (
-    "This starter model is untrained: it proves that the whole line works on this machine "
-    "and draws coloured noise, not your prompt."
-)
-EXAMPLES = (
-    "a red ball bounces on a green field",
-    "a yellow star moves left over the night sky",
-    "a blue square spins on a white field",
-)
+"""Frames that motion modules are usually trained for; longer clips use sliding windows."""
 
 
 def recipes(models: Path) -> tuple[Recipe, ...]:
-    """Return the recipes of this family; `models` is where its models lie."""
-    starter_recipe = Recipe(
+    """Return the recipes of this family: the starter, and each sound folder in `models`."""
+    first = Recipe(
         id="starter",
         title="Starter · text → video",
-        summary="Makes a small clip in seconds on any machine, to try everything out.",
+        summary=starter.SUMMARY,
         engine="local",
         family=ID,
-        parameters=parameters(size=128, smallest=64, largest=512, steps=12),
-        model=str((models / starter.folder_name()).absolute()),
-        notice=STARTER_NOTICE,
-        examples=EXAMPLES,
+        parameters=parameters(
+            size=starter.SIZE,
+            smallest=starter.SIZE,
+            largest=2 * starter.SIZE,
+            steps=starter.STEPS,
+            guidance=starter.GUIDANCE,
+            scheduler=starter.SCHEDULER,
+        ),
+        model=str(starter.folder()),
+        examples=starter.EXAMPLES,
     )
-    return (starter_recipe,)
+    return (first, *found_in(models))
+
+
+def found_in(models: Path) -> Iterator[Recipe]:
+    """Yield a recipe for each folder in `models` that can be run."""
+    for folder in sorted(models.iterdir()) if models.is_dir() else ():
+        if (folder / folders.INDEX).is_file():
+            with contextlib.suppress(ProblemError):
+                yield recipe_for_folder(folder)
 
 
 def recipe_for_folder(folder: Path, *, id: str | None = None, title: str | None = None) -> Recipe:
@@ -75,7 +81,15 @@ def recipe_for_folder(folder: Path, *, id: str | None = None, title: str | None 
     )
 
 
-def parameters(*, size: int, smallest: int, largest: int, steps: int) -> tuple[Parameter, ...]:
+def parameters(
+    *,
+    size: int,
+    smallest: int,
+    largest: int,
+    steps: int,
+    guidance: float = 7.5,
+    scheduler: str = "euler",
+) -> tuple[Parameter, ...]:
     """Return the knobs of an AnimateDiff; sizes in pixels."""
     whole, number, text = Kind.INTEGER, Kind.NUMBER, Kind.TEXT
     return (
@@ -112,7 +126,7 @@ def parameters(*, size: int, smallest: int, largest: int, steps: int) -> tuple[P
             "guidance_scale",
             number,
             "Guidance",
-            7.5,
+            guidance,
             1,
             20,
             help="How strictly the prompt is followed; 1 turns guidance and negative prompt off "
@@ -123,7 +137,7 @@ def parameters(*, size: int, smallest: int, largest: int, steps: int) -> tuple[P
             "scheduler",
             Kind.CHOICE,
             "Scheduler",
-            "euler",
+            scheduler,
             choices=schedulers.NAMES,
             help="The method that turns noise into frames.",
             group="method",
@@ -149,6 +163,7 @@ class Model:
     colours: preview.Projection
     scheduler_config: Mapping[str, Any]
     tokens: int
+    window: int
 
 
 def generate(context: Context) -> Iterator[npt.NDArray[np.uint8]]:
@@ -163,6 +178,7 @@ def generate(context: Context) -> Iterator[npt.NDArray[np.uint8]]:
     hush()
     model = _model(context)
     _note_cut_words(context, model)
+    _note_unknown_words(context, model)
     context.phase(Phase.SAMPLE)
     latents = _sample(context, model)
     context.phase(Phase.DECODE)
@@ -174,17 +190,15 @@ def generate(context: Context) -> Iterator[npt.NDArray[np.uint8]]:
 
 def _model(context: Context) -> Model:
     folder = Path(context.job.model)
-    if folder.name == starter.folder_name():
-        starter.ensure(folder, _teller(context, "Making the starter model: "))
     found = folders.check(folder)
     dtype = "float16" if context.device.startswith("cuda") else "float32"
     key = f"{ID}|{folder}|{dtype}|{context.device}"
     return context.warm(key, lambda: _load(context, found, dtype))
 
 
-def _teller(context: Context, lead: str) -> Callable[[int, int, str], None]:
+def _teller(context: Context) -> Callable[[int, int, str], None]:
     def told(done: int, total: int, word: str) -> None:
-        text = lead + word.replace("_", " ")
+        text = "Loading " + word.replace("_", " ")
         context.report(
             Progressed(job_id=context.job.id, phase=Phase.LOAD, done=done, total=total, text=text)
         )
@@ -198,7 +212,7 @@ def _load(context: Context, found: folders.ModelFolder, dtype_name: str) -> Mode
     import torch
     import transformers
 
-    told = _teller(context, "Loading ")
+    told = _teller(context)
     dtype = getattr(torch, dtype_name)
     parts: dict[str, Any] = {}
     total = len(folders.CONFIGS) + len(found.classes) + 1
@@ -226,7 +240,8 @@ def _load(context: Context, found: folders.ModelFolder, dtype_name: str) -> Mode
     pipe.set_progress_bar_config(disable=True)
     colours = preview.for_model(found.path, pipe.vae)
     told(total, total, "done")
-    return Model(pipe, colours, dict(config), int(pipe.tokenizer.model_max_length))
+    window = starter.FRAMES if found.path == starter.folder() else CONTEXT_FRAMES
+    return Model(pipe, colours, dict(config), int(pipe.tokenizer.model_max_length), window)
 
 
 def _note_cut_words(context: Context, model: Model) -> None:
@@ -239,6 +254,15 @@ def _note_cut_words(context: Context, model: Model) -> None:
             short = cut if len(cut) <= 120 else cut[:119] + "…"
             words = f"The end of the {label} is not read, because it is too long: “{short}”"
             context.report(Noted(job_id=context.job.id, text=words))
+
+
+def _note_unknown_words(context: Context, model: Model) -> None:
+    """Tell which words a small model does not know."""
+    words = unknown_words(model.pipe.tokenizer, str(context.job.params["prompt"]))
+    if words:
+        listed = ", ".join(f"“{word}”" for word in words[:8]) + (", …" if len(words) > 8 else "")
+        text = f"The model does not know {listed}, so that is ignored."
+        context.report(Noted(job_id=context.job.id, text=text))
 
 
 def cut_words(tokenizer: Any, text: str, limit: int) -> str:
@@ -262,7 +286,7 @@ def _sample(context: Context, model: Model) -> Any:
     pipe = model.pipe
     frames, steps = int(params["frames"]), int(params["steps"])
     pipe.scheduler = schedulers.make(str(params["scheduler"]), model.scheduler_config, steps)
-    set_windows(pipe, frames)
+    set_windows(pipe, frames, model.window)
     watch = _Watch(context, model, frames)
     pipe.scheduler.step = watch.wrapped(pipe.scheduler.step)
     result = pipe(
@@ -313,10 +337,10 @@ class _Watch:
         return tensors
 
 
-def set_windows(pipe: Any, frames: int) -> None:
-    """Let the motion modules see `frames` at once or through sliding windows."""
+def set_windows(pipe: Any, frames: int, window: int = CONTEXT_FRAMES) -> None:
+    """Let the motion modules see `frames` at once, or sliding windows of `window`."""
     longest = int(pipe.motion_adapter.config.motion_max_seq_length)
-    length = min(CONTEXT_FRAMES, longest)
+    length = min(window, longest)
     if frames > length:
         pipe.enable_free_noise(context_length=length, context_stride=max(1, length // 4))
     elif pipe.free_noise_enabled:
