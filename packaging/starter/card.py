@@ -62,7 +62,8 @@ motion and background was never shown; those are what the scores are about.
 | motion, with all else | {clip_steps} | {clips} clips and {beside} pictures | {clip_hours} |
 
 From step {shapes_from} of the last stage on, a reader of shapes in latents, trained on the
-same clips, also said how far freshly drawn pictures show the shape asked for.
+same clips, also said how far freshly drawn pictures show the shape asked for. From step
+{edges_from} on, errors at the edges of objects counted up to {edges:g} times more.
 {chunks} × {chunk} clips in latent form. AdamW, averages of the weights are what
 is kept. Hardware: {hardware}. {note}
 
@@ -104,5 +105,7 @@ def write(work: Path, out: Path) -> None:
         chunks=stage_diffusion.CHUNKS,
         chunk=pool.CLIPS,
         shapes_from=stage_diffusion.SHAPES_FROM,
+        edges_from=stage_diffusion.EDGES_FROM,
+        edges=stage_diffusion.EDGES,
     )
     (out / "README.md").write_text(text, encoding="utf-8", newline="\n")
