@@ -17,8 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # import-linter has no `python -m`, and its script need not be on the PATH.
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
-WAITING = "tests/comfy"
-"""Tests that talk to servers and wait for them; a second core's worth of work at most."""
+WAITING = ("tests/comfy", "tests/app/test_bootstrap.py", "tests/test_e2e_kills.py")
+"""Tests that wait for servers and processes; a second core's worth of work at most."""
 
 CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ruff check", ("-m", "ruff", "check")),
@@ -72,15 +72,15 @@ def pytest_in_two(command: Sequence[str]) -> list[int]:
     """Run what mostly waits for servers beside the rest; returns both exit codes."""
     with tempfile.TemporaryFile() as told:
         beside = subprocess.Popen(
-            [sys.executable, *command, WAITING],
+            [sys.executable, *command, *WAITING],
             cwd=ROOT,
             env=environment(),
             stdout=told,
             stderr=subprocess.STDOUT,
         )
         try:
-            code, _ = stage("pytest", [*command, f"--ignore={WAITING}"])
-            print(f"\n== pytest {WAITING}, which ran beside it", flush=True)
+            code, _ = stage("pytest", [*command, *(f"--ignore={path}" for path in WAITING)])
+            print(f"\n== pytest {' '.join(WAITING)}, which ran beside it", flush=True)
             second = beside.wait()
         finally:
             beside.kill()
