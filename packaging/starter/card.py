@@ -94,7 +94,7 @@ def write(work: Path, out: Path) -> None:
         **hours,
         scores=scores,
         steps_asked=settings.get("steps", 10),
-        guidance=settings.get("guidance_scale", 3.0),
+        guidance=settings.get("guidance_scale", 2.5),
         hardware=found.get("hardware", "not recorded"),
         note=found.get("note", ""),
         known=len(words.vocabulary()),

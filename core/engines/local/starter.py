@@ -17,7 +17,7 @@ SIZE = 64
 FRAMES = 32
 """Longest clip that it was trained for."""
 
-STEPS, GUIDANCE, SCHEDULER = 10, 3.0, "ddim"
+STEPS, GUIDANCE, SCHEDULER = 10, 2.5, "ddim"
 
 DEFAULTS: Mapping[str, Value] = {
     "width": SIZE,
