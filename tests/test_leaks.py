@@ -22,12 +22,15 @@ def test_thread():
 
 def test_qthread(qtbot):
     from app.pump import Pump
+    began = threading.Event()
     def source():
+        began.set()
         time.sleep(1)
         yield 1
     pump = Pump(source, "some pump")
     kept.append(pump)
     pump.start()
+    assert began.wait(10)
 
 def test_process():
     kept.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"]))

@@ -30,6 +30,9 @@ PCIE_SECONDS = 5.0
 COST = 400
 """Rounds of slow calls stand at least this many times their own cost apart: a quarter percent."""
 
+LONGEST_SECONDS = 30.0
+"""One call that something else held up must not silence a figure for minutes."""
+
 _CALLS = ("utilisation", "sensors", "processes", "pcie")
 
 
@@ -175,13 +178,13 @@ class Sampler:
                 slow.power = nvml.power(index)
                 slow.clocks = nvml.clocks(index)
                 slow.throttle = nvml.throttle(index)
-            self._due["sensors"] = now + max(SENSORS_SECONDS, (thread_time() - cpu) * COST)
+            self._due["sensors"] = now + _pause(SENSORS_SECONDS, thread_time() - cpu)
         if gpus and now >= self._due["processes"]:
             # In seconds of the wall: as long as the call lasts, others wait for the driver.
             started = perf_counter()
             self._read_processes()
             cost = perf_counter() - started
-            self._due["processes"] = now + max(PROCESSES_SECONDS, cost * COST)
+            self._due["processes"] = now + _pause(PROCESSES_SECONDS, cost)
         if gpus:
             self._read_pcie(now)
 
@@ -202,7 +205,7 @@ class Sampler:
         else:
             self._slow[index].send = self._nvml.pcie_send(index)
         self._pcie_cost += thread_time() - started
-        self._due["pcie"] = max(self._due["pcie"], now + self._pcie_cost * COST)
+        self._due["pcie"] = max(self._due["pcie"], now + _pause(0.0, self._pcie_cost))
 
     def _owners(self, pids: set[int]) -> dict[int, Owner]:
         scripted = {pid: name for pid in pids if (name := self._process_name(pid)) is not None}
@@ -221,3 +224,8 @@ class Sampler:
                     for pid, used in sorted(processes.items())
                 )
             )
+
+
+def _pause(least: float, cost: float) -> float:
+    """Return how long to wait, seconds, after calls that took `cost` seconds."""
+    return min(max(least, cost * COST), LONGEST_SECONDS)

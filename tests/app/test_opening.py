@@ -169,7 +169,12 @@ def test_picked_knobs_and_names_make_the_form(
     qtbot.waitUntil(lambda: len(own_ids(served)) == 1)
     shown = recipes(served)[own_ids(served)[0]]
     labels = {p.name: p.label for p in shown.parameters}
-    assert labels == {"prompt": "What happens", "steps": "Steps", "server": "Run on"}
+    assert labels == {
+        "prompt": "What happens",
+        "steps": "Steps",
+        "server": "Run on",
+        "latent_checkpoint": "Checkpoint before the decode",
+    }
 
 
 def _button(dialog: KnobPicker, text: str) -> QPushButton:
@@ -213,7 +218,9 @@ def test_edit_keeps_the_id_and_undo_brings_the_old_form_back(
     assert served.menus.edit_workflow.isEnabled()
     served.menus.edit_workflow.trigger()
     dialog = picker(qtbot)
-    assert list(dialog.model.picked()) == [n for n in before if n != "server"]
+    assert list(dialog.model.picked()) == [
+        n for n in before if n not in ("server", "latent_checkpoint")
+    ]
     more = next(
         r
         for r in range(dialog.model.rowCount())

@@ -231,6 +231,11 @@ def test_a_clip_made_without_the_window_has_a_report(tmp_path: Path) -> None:
     assert names[0] == "load"
     assert {"sample", "encode", "verify"} <= set(names)
     (device, *_) = data["devices"]
-    assert device["peak"]["phase"] in names
+    # What other programs do to memory may peak before the first phase or after the last.
+    at = device["peak"]["at_seconds"]
+    inside = [
+        s["name"] for s in data["stretches"] if s["started_seconds"] <= at < s["ended_seconds"]
+    ]
+    assert device["peak"]["phase"] in (inside or [None])
     assert device["peak"]["used_bytes"] >= device["average_bytes"] >= device["lowest_bytes"] > 0
     assert len(device["samples"]) > 7 * data["seconds"]
