@@ -39,9 +39,12 @@ class Resumes:
 
 def remove_half_files(ledger: Ledger, outputs: Collection[str]) -> None:
     """Delete what jobs that died left half written: at `outputs`, and all lost ones."""
+    found = (*outputs, *_lost_outputs(ledger))
+    if not found:
+        return  # Most starts have nothing to clear, and need not load what would.
     from core.outputs import remove_leftovers
 
-    for output in (*outputs, *_lost_outputs(ledger)):
+    for output in found:
         remove_leftovers(output)
 
 

@@ -39,6 +39,7 @@ class TimelineDesk(QObject):
         self._began_unix = time.time()
         self._reading: Reading | None = None
         self._fresh: list[Reading] = []
+        self._loading = self._loaded = False
         # Not in the turn of the event loop in which the other panels take a reading.
         self._soon = QTimer(self, singleShot=True, interval=SOON_MS)
         self._soon.timeout.connect(self._append)
@@ -89,6 +90,14 @@ class TimelineDesk(QObject):
     def _on_reading(self, reading: Reading) -> None:
         self._reading = reading
         self._fresh.append(reading)
+        if self._loaded:
+            self._soon.start()
+        elif not self._loading:
+            self._loading = True
+            self._controller.run_aside(_load_numpy, "numpy", self._on_loaded)
+
+    def _on_loaded(self, _: object) -> None:
+        self._loaded = True
         self._soon.start()
 
     def _append(self) -> None:
@@ -144,6 +153,13 @@ class TimelineDesk(QObject):
             return names[trace.job_id]
 
         self._controller.run_aside(load, "traces", lambda found: take(_list(found), recipe_of))
+
+
+def _load_numpy() -> Iterator[object]:
+    """What the plot rests on, loaded beside the window: it takes longer than a frame."""
+    import numpy
+
+    yield numpy.__version__
 
 
 def _list(found: object) -> list[Any]:

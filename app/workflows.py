@@ -66,7 +66,7 @@ class WorkflowDesk(QObject):
         folder: Path,
         parent: QObject,
     ) -> None:
-        """Read what ships and what lies in `folder`, and offer it."""
+        """Read what ships and what lies in `folder`, and offer it, a moment after the start."""
         super().__init__(parent)
         self._controller, self._compose, self._notice = controller, compose, notice
         self.folder = folder
@@ -86,7 +86,8 @@ class WorkflowDesk(QObject):
         compose.edited.connect(self._on_edited)
         compose.recipe_chosen.connect(self._on_recipe)
         compose.readiness.link_opened.connect(lambda url: QDesktopServices.openUrl(QUrl(url)))
-        self.reload()
+        # A thread that loads modules holds up the one that builds the window.
+        QTimer.singleShot(SETTLE_MS, self, self.reload)
 
     # -- what others tell and ask ---------------------------------------------
 

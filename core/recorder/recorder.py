@@ -15,14 +15,17 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Condition
 from time import monotonic, time
+from typing import TYPE_CHECKING
 
 from core.errors import Problem, ProblemError
 from core.gpu.readings import Reading
 from core.ledger import owner
 from core.ledger.store import Store, join_store
-from core.recorder import keep, settle, write
+from core.recorder import keep, write
 from core.recorder.chunks import Chunker
-from core.recorder.settle import Recorded
+
+if TYPE_CHECKING:
+    from core.recorder.settle import Recorded
 
 THROUGH_SECONDS = 10.0
 """While a job runs, what was read is in the ledger after this long."""
@@ -171,6 +174,9 @@ class Recorder:
         self._ended = False
 
     def _settle(self, store: Store, now: float) -> Iterator[Recorded]:
+        # Not at the top: the window starts without it, and this runs in a thread of its own.
+        from core.recorder import settle
+
         for attempt in settle.unsettled(store, self._looked):
             if not self._stopped and attempt.is_fresh(self._boot, now, SETTLE_SECONDS - 0.1):
                 # It ended while the one before was settled: its time comes.
