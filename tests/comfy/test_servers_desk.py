@@ -60,11 +60,13 @@ class Case:
         return self.window.panels.notice.text()
 
     def press(self, title: str) -> None:
-        buttons = self.window.panels.notice.findChildren(QPushButton)
-        shown = {b.text(): b for b in buttons if not b.isHidden()}
-        assert title in shown, (sorted(shown), self.notice())
-        button = shown[title]
-        button.click()
+        def shown() -> dict[str, QPushButton]:
+            buttons = self.window.panels.notice.findChildren(QPushButton)
+            return {b.text(): b for b in buttons if not b.isHidden()}
+
+        # Qt shows new widgets of a layout in the next turn of the event loop.
+        self.until(lambda: title in shown(), 5.0)
+        shown()[title].click()
 
 
 @contextmanager
