@@ -8,17 +8,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QCoreApplication, QObject, Signal
+from PySide6.QtCore import QObject, Signal
 
 from app.asking import copies_of, corrected, recipe_of, row_of
 from app.clips import ClipReader
-from app.engines import Engines, state_words
+from app.engines import Engines
 from app.freeing import FreedAt, Waits, free
+from app.lanes import Lanes
 from app.pump import Pump, Task
-from app.resuming import Resumes
 from core.engines.base import Engine
-from core.errors import Category, Problem, ProblemError, problem_from
-from core.events import Event, Failed, Finished, Stopped
+from core.errors import Problem, ProblemError, problem_from
 from core.gpu.sampler import Sampler
 from core.jobs import Job, JobState, Recipe, new_job
 from core.ledger import Ledger
@@ -34,13 +33,13 @@ SHUTDOWN_SECONDS = 6.0
 
 
 class Controller(QObject):
-    """Holds the ledger and the engines, runs one job at a time.
+    """Holds the ledger and the engines, and what runs in their lanes.
 
     Attributes:
         correct: Whether numbers that a model does not take are moved to the nearest it takes.
         queue_changed: Order, states or rows changed; views ask again.
         job_began: A Job started; its events follow.
-        event: One event of the running job, already in the ledger if it is to be kept.
+        event: One event of a running job, already in the ledger if it is to be kept.
         job_ended: Job and its ending.
         engine_state: What an engine is called, a few words, and a tone for its dot.
         places_changed: There are other engines now; see `engine.places`.
@@ -84,18 +83,41 @@ class Controller(QObject):
         self.engine = engine if isinstance(engine, Engines) else Engines(engine)
         self.recipes = {recipe.id: recipe for recipe in recipes}
         self.outputs = outputs
-        self.running: Job | None = None
         self.correct = False
         self._undo: list[str] = []
-        self._pump: Pump | None = None
-        self._cancelled: set[str] = set()
-        self._resumes = Resumes()
-        self._ending: Finished | Stopped | Failed | None = None
+        self._lanes = Lanes(ledger, self.engine, self.guard, self)
+        self._connect_lanes()
         self._tasks: list[Task] = []
         self._sampler: Sampler | None = None
         self._recorder: Recorder | None = None
         self._clips = ClipReader(self.run_aside, self.clip_frame.emit)
         self._closing = False
+
+    def _connect_lanes(self) -> None:
+        lanes = self._lanes
+        lanes.began.connect(self.job_began)
+        lanes.event.connect(self.event)
+        lanes.ended.connect(self.job_ended)
+        lanes.state.connect(self.engine_state)
+        lanes.busy.connect(self._set_busy)
+        lanes.changed.connect(self.queue_changed)
+        lanes.gone.connect(self.places_changed)
+        lanes.problem.connect(self.problem)
+
+    @property
+    def running(self) -> Job | None:
+        """The job that has been running longest, None while none does."""
+        jobs = self._lanes.jobs
+        return jobs[0] if jobs else None
+
+    @property
+    def running_jobs(self) -> list[Job]:
+        """The jobs that run, the one that began first first."""
+        return self._lanes.jobs
+
+    def running_job(self, job_id: str | None) -> Job | None:
+        """Return the running job of that id, None when it does not run."""
+        return next((job for job in self._lanes.jobs if job.id == job_id), None)
 
     # -- start and end ------------------------------------------------------
 
@@ -106,13 +128,13 @@ class Controller(QObject):
             The jobs that ran when an earlier process died; they are marked
             lost and offered again, never taken for done.
         """
-        lost = self._resumes.take_stock(self.ledger)
+        lost = self._lanes.take_stock()
         if self.ledger.opened_with is not None:
             self.problem.emit(self.ledger.opened_with, "ledger")
         self.paused_changed.emit(self.ledger.paused)
         self.places_changed.emit()
         self.queue_changed.emit()
-        self._next()
+        self._lanes.fill()
         return lost
 
     def set_servers(self, servers: Sequence[KnownServer]) -> None:
@@ -154,27 +176,20 @@ class Controller(QObject):
         for watcher in (self._sampler, self._recorder):
             if watcher is not None:
                 watcher.stop()
-        left = self.running is not None and self.goes_on(self.running)
-        if self.running is not None:
-            (self.engine.leave if left else self.engine.cancel)(self.running.id)
-            if self._pump is not None:
-                self._pump.join(1.0)
+        self._lanes.stop()
         self.engine.close()
         # One limit for all of them together: several may hang.
         waits = [pump.join(max(0.0, deadline - time.monotonic())) for pump in self._pumps()]
-        # The ending may lie in the event queue; nobody else will deliver it now.
-        QCoreApplication.sendPostedEvents(self)
-        if self.running is not None and self._ending is None and not left:
-            self._finish(self.running, Stopped(job_id=self.running.id, seconds=0.0))
+        self._lanes.settle()
         self.guard(self.ledger.close)
         return all(waits)
 
     def goes_on(self, job: Job) -> bool:
-        """Say whether the running job goes on when the program ends."""
-        return self.engine.stays(job) and job.id not in self._cancelled
+        """Say whether a running job goes on when the program ends."""
+        return self._lanes.goes_on(job)
 
     def _pumps(self) -> list[Pump]:
-        return [*(task.pump for task in self._tasks), *([self._pump] if self._pump else [])]
+        return [*(task.pump for task in self._tasks), *self._lanes.pumps()]
 
     # -- requests -----------------------------------------------------------
 
@@ -190,7 +205,7 @@ class Controller(QObject):
         self.ledger.enqueue(jobs)
         self._tell(moved)
         self.queue_changed.emit()
-        self._next()
+        self._lanes.fill()
         return jobs
 
     def edit(self, job_id: str, recipe_id: str, given: Mapping[str, object]) -> None:
@@ -207,34 +222,27 @@ class Controller(QObject):
 
     def reject(self, job_id: str) -> None:
         """Stop the running job and queue the same with a new seed, first in line."""
-        if self.running is None or self.running.id != job_id:
+        job = self.running_job(job_id)
+        if job is None:
             return
-        job = self.running
         again = dict(job.params) | {"seed": None}
         fresh = new_job(recipe_of(self.recipes, job.recipe), again, self.outputs)
         first = self.ledger.next_waiting()
         self.ledger.enqueue([fresh], before=first.id if first else None)
-        self._cancel_running(job_id)
+        self._lanes.cancel([job_id])
         self.queue_changed.emit()
 
     def cancel(self, ids: Sequence[str]) -> None:
-        """Stop the running job if it is among `ids`; waiting ones leave the queue (`undo`)."""
-        if self.running is not None and self.running.id in ids:
-            self._say("stopping")
-            self._cancel_running(self.running.id)
-        self._cancelled.update(self._resumes.among(ids))
+        """Stop those of `ids` that run; waiting ones leave the queue (`undo`)."""
+        self._lanes.cancel(ids)
         waiting = [i for i in ids if self.row(i).state is JobState.WAITING]
         if waiting:
             self.remove(waiting)
 
-    def _cancel_running(self, job_id: str) -> None:
-        self._cancelled.add(job_id)
-        self.engine.cancel(job_id)
-
     def remove(self, ids: Sequence[str]) -> None:
         """Take jobs out of the list; `undo` brings them back. A running one stays."""
-        keep = self.running.id if self.running is not None else None
-        gone = [job_id for job_id in ids if job_id != keep]
+        keep = {job.id for job in self._lanes.jobs}
+        gone = [job_id for job_id in ids if job_id not in keep]
         if gone:
             self._remember(self.ledger.remove(gone))
         self.queue_changed.emit()
@@ -257,7 +265,7 @@ class Controller(QObject):
         """Let ended jobs wait again."""
         self.ledger.retry(list(ids))
         self.queue_changed.emit()
-        self._next()
+        self._lanes.fill()
 
     def undo(self) -> None:
         """Take back the last removal or move."""
@@ -266,13 +274,13 @@ class Controller(QObject):
             self.undo_changed.emit(bool(self._undo))
             self.ledger.restore(token)
             self.queue_changed.emit()
-            self._next()
+            self._lanes.fill()
 
     def set_paused(self, paused: bool) -> None:
         """Hold the queue after the running job, or let it go on."""
         self.ledger.paused = paused
         self.paused_changed.emit(paused)
-        self._next()
+        self._lanes.fill()
 
     def free(self, place: str = "") -> None:
         """Give memory back, of one place or of all; `freeing` and `freed` say what came of it.
@@ -286,7 +294,7 @@ class Controller(QObject):
         self.freeing.emit(item)
         if isinstance(item, FreedAt):
             self.freed.emit(item.released)
-            if self.running is None:
+            if item.title not in [self.engine.title_of(job) for job in self._lanes.jobs]:
                 self.engine_state.emit(item.title, "idle", "idle")
 
     def stop_clip(self) -> None:
@@ -305,105 +313,7 @@ class Controller(QObject):
         """Return the rows of the latest `most` jobs that ended (about 10 µs each)."""
         return self.ledger.rows(self.ledger.ids(Group.FINISHED)[:most])
 
-    # -- running ------------------------------------------------------------
-
-    def _next(self) -> None:
-        """Start the first waiting job if nothing runs and nothing holds the queue.
-
-        Jobs that run on servers since an earlier start come before, and are not held.
-        """
-        if self.running is not None or self._closing:
-            return
-        job = self._resumes.next()
-        if job is not None:
-            self._begin(job, self.engine.resume)
-            self._say("looking for the job")
-            return
-        if self.ledger.paused:
-            return
-        job = self.ledger.next_waiting()
-        if job is None:
-            return
-        try:
-            self.ledger.begin(job.id)
-        except ProblemError as error:
-            _log.info("not started: %s", error)
-            if error.problem.category is Category.STORAGE:
-                self.problem.emit(error.problem, "ledger")
-            # Else another process sharing the ledger was faster with this one.
-            return
-        self._begin(job, self.engine.run)
-
-    def _begin(self, job: Job, run: Callable[[Job], Iterator[Event]]) -> None:
-        self.running, self._ending = job, None
-        self._set_busy(True)
-        self.job_began.emit(job)
-        self.queue_changed.emit()
-        pump = Pump(lambda: run(job), f"job {job.id[:8]}", self)
-        self._pump = pump
-        pump.emitted.connect(self._on_event)
-        pump.crashed.connect(self._on_crash)
-        pump.finished.connect(self._on_pump_finished)
-        pump.start()
-
-    def _on_event(self, event: Event) -> None:
-        job = self.running
-        if job is None or event.job_id != job.id:
-            return
-        if isinstance(event, Finished | Stopped | Failed):
-            self._finish(job, event)
-            return
-        if job.id in self._cancelled:
-            # The pump may not have reached the engine when it was asked; again is harmless.
-            self.engine.cancel(job.id)
-        self.guard(lambda: self.ledger.record(job.id, event))
-        words = state_words(event)
-        if words and job.id not in self._cancelled:
-            self._say(words)
-        self.event.emit(event)
-
-    def _say(self, words: str) -> None:
-        """Say what the engine of the running job does."""
-        if self.running is not None:
-            self.engine_state.emit(self.engine.title_of(self.running), words, "busy")
-
-    def _finish(self, job: Job, ending: Finished | Stopped | Failed) -> None:
-        self._ending = ending
-        self._cancelled.discard(job.id)
-        if isinstance(ending, Failed):
-            problem = ending.problem
-            _log.warning("job %s failed: %s\n%s", job.id, problem.message, problem.details)
-        # A ledger that cannot be written must not keep the ending from the window.
-        self.guard(lambda: self.ledger.end(job.id, ending))
-        self.event.emit(ending)
-        self.job_ended.emit(job, ending)
-
-    def _on_crash(self, problem: Problem) -> None:
-        """An engine broke its promise and raised; the job still ends."""
-        if self.running is not None and self._ending is None:
-            self._finish(self.running, Failed(job_id=self.running.id, problem=problem, seconds=0.0))
-
-    def _on_pump_finished(self) -> None:
-        job, self.running = self.running, None
-        pump, self._pump = self._pump, None
-        if pump is not None:
-            pump.deleteLater()
-        if job is not None and self._ending is None and not self._closing:
-            problem = Problem(
-                Category.UNKNOWN,
-                "The engine ended without saying how the job went.",
-                "Retry the job; if it happens again, copy the log into a report.",
-            )
-            self._finish(job, Failed(job_id=job.id, problem=problem, seconds=0.0))
-        self._set_busy(False)
-        if self._closing:
-            return
-        if job is not None:
-            self.engine_state.emit(self.engine.title_of(job), "idle", "idle")
-        if self.engine.tidy():
-            self.places_changed.emit()
-        self.queue_changed.emit()
-        self._next()
+    # -- aside ----------------------------------------------------------------
 
     def run_aside(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -74,22 +74,36 @@ def show_readings(
     return dialog
 
 
-def closing_words(controller: Controller, job: Job) -> tuple[str, str, str]:
-    """Return what to ask before the program ends while `job` runs: title, text, action."""
-    if controller.goes_on(job):
-        place = controller.engine.title_of(job)
+def closing_words(controller: Controller, jobs: Sequence[Job]) -> tuple[str, str, str]:
+    """Return what to ask before the program ends while `jobs` run: title, text, action."""
+    stopped = [job for job in jobs if not controller.goes_on(job)]
+    title = "A job is running" if len(jobs) == 1 else f"{len(jobs)} jobs are running"
+    if not stopped:
+        places = sorted({controller.engine.title_of(job) for job in jobs})
+        goes, it = ("goes", "the job") if len(jobs) == 1 else ("go", "the jobs")
         return (
-            "A job is running",
-            f"“{job.title}” goes on at {place} without Framedeck. When Framedeck is opened "
-            "again, it follows the job and fetches what it made. Waiting jobs stay in the queue.",
+            title,
+            f"{_names(jobs)} {goes} on at {_and(places)} without Framedeck. When Framedeck is "
+            f"opened again, it follows {it} and fetches what was made. "
+            "Waiting jobs stay in the queue.",
             "Quit",
         )
+    is_, it = ("is", "it") if len(stopped) == 1 else ("are", "them")
+    rest = " What runs on servers goes on there." if len(stopped) < len(jobs) else ""
     return (
-        "A job is running",
-        f"“{job.title}” is not finished. Quitting stops it; it can be retried later. "
+        title,
+        f"{_names(stopped)} {is_} not finished. Quitting stops {it}; retry later.{rest} "
         "Waiting jobs stay in the queue.",
-        "Stop it and quit",
+        f"Stop {it} and quit",
     )
+
+
+def _names(jobs: Sequence[Job]) -> str:
+    return _and([f"“{job.title}”" for job in jobs])
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def version() -> str:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 COMFY = "comfy"
 """The engine that jobs for ComfyUI servers name; their parameter `server` names the server."""
 SERVER = "server"
+_GPU, _HERE = "gpu {}", ("127.0.0.1", "localhost", "::1")
 LOCAL = "local"
 """The local engine among the places where memory can be freed; servers have their address."""
 
@@ -52,7 +54,7 @@ class _Place:
 
 
 class Engines:
-    """Runs each job on the local engine or on the server that it names; one job at a time.
+    """Runs each job on the local engine or on the server that it names; one job on each.
 
     `set_servers`, `cancel`, `leave`, `release` and `close` may be called from any thread.
 
@@ -79,8 +81,9 @@ class Engines:
         self._lock = threading.RLock()
         self._servers: list[KnownServer] = []
         self._places: dict[str, _Place] = {}
-        self._at: Engine = local
-        self._job: Job | None = None
+        self._at: dict[str, Engine] = {}
+        """Where the jobs that run are, by id, in the order they began."""
+        self._last: Engine = local
         self._closed = False
         self._clean_ups = CleanUps(free_every)
         self._free_every = free_every
@@ -89,7 +92,7 @@ class Engines:
     # -- which there are ------------------------------------------------------
 
     def set_servers(self, servers: Sequence[KnownServer]) -> None:
-        """Know these servers from now on. One that is taken away ends the job it is at first."""
+        """Know these servers from now on. One that is taken away ends its job first."""
         with self._lock:
             self._servers = list(servers)
         self.tidy()
@@ -104,12 +107,12 @@ class Engines:
         with self._lock:
             wanted = {server.base: server for server in self._servers}
             for base, place in list(self._places.items()):
-                busy = self._job is not None and place.engine is self._at
+                busy = any(engine is place.engine for engine in self._at.values())
                 if wanted.get(base) == place.server or busy:
                     continue
                 del self._places[base]
-                if self._at is place.engine:
-                    self._at = self.local
+                if self._last is place.engine:
+                    self._last = self.local
                 place.engine.close()
                 closed = True
             for base, server in wanted.items():
@@ -170,6 +173,26 @@ class Engines:
             raise ProblemError(_no_server(base))
         return found
 
+    def lane_of(self, job: Job) -> str:
+        """Return which lane a job runs in: one job of a lane runs at a time.
+
+        Lanes are GPUs of this machine, and the servers of other machines.
+        """
+        if job.engine != COMFY:
+            return lane_at(None)
+        base = self.server_of(job)
+        with self._lock:
+            return next((lane_at(one) for one in self._servers if one.base == base), "")
+
+    def lanes(self) -> dict[str, list[tuple[str, str | None]]]:
+        """Return the lanes, and what jobs name that run there: an engine and a server."""
+        found: dict[str, list[tuple[str, str | None]]] = {lane_at(None): [(self.local.name, None)]}
+        for place, server in enumerate(self.servers()):
+            names = found.setdefault(lane_at(server), [])
+            # The first server is also that of jobs that name none.
+            names += [(COMFY, server.base), *([(COMFY, None), (COMFY, "")] if not place else [])]
+        return found
+
     def title_of(self, job: Job) -> str:
         """Return what a person calls the place where a job runs."""
         base = self.server_of(job)
@@ -201,18 +224,28 @@ class Engines:
 
     @property
     def name(self) -> str:
-        """Key of the engine of the job that runs or ran last."""
-        return self._at.name
+        """Key of the engine of the job that has been running longest, or ran last."""
+        return self._first().name
 
     @property
     def pid(self) -> int | None:
-        """The process of the engine of the job that runs or ran last."""
-        return self._at.pid
+        """The process of the engine of the job that has been running longest, or ran last."""
+        return self._first().pid
 
     @property
     def ring(self) -> Ring | None:
-        """Where the frames of the job that runs or ran last lie."""
-        return self._at.ring
+        """Where the frames of the job lie that has been running longest, or ran last."""
+        return self._first().ring
+
+    def _first(self) -> Engine:
+        with self._lock:
+            return next(iter(self._at.values()), self._last)
+
+    def ring_of(self, job_id: str) -> Ring | None:
+        """Return where the frames of a job lie that runs, None when it does not."""
+        with self._lock:
+            engine = self._at.get(job_id)
+        return None if engine is None else engine.ring
 
     def run(self, job: Job) -> Iterator[Event]:
         """Run `job` where it belongs; as `Engine.run`."""
@@ -228,7 +261,7 @@ class Engines:
     def cancel(self, job_id: str) -> None:
         """Ask the job named `job_id` to stop; does nothing to any other."""
         with self._lock:
-            engine = self._at if self._job is not None and self._job.id == job_id else None
+            engine = self._at.get(job_id)
         if engine is not None:
             engine.cancel(job_id)
 
@@ -239,7 +272,7 @@ class Engines:
     def leave(self, job_id: str) -> None:
         """Follow a server's job no longer; it goes on there and can be resumed."""
         with self._lock:
-            engine = self._at if self._job is not None and self._job.id == job_id else None
+            engine = self._at.get(job_id)
         leave = getattr(engine, "leave", None)
         if leave is not None:
             leave(job_id)
@@ -281,24 +314,25 @@ class Engines:
                 yield from self._tidied(events)
             else:
                 yield from events
-                self._look(job)
+                self._look(job, engine)
         finally:
             with self._lock:
-                self._job = None
+                del self._at[job.id]
 
     def _begin(self, job: Job) -> Engine:
         with self._lock:
-            if self._job is not None:
-                raise RuntimeError("the engines run one job at a time")
-            self._at, self._job = self.of(job), job
-            return self._at
+            engine = self.of(job)
+            if any(other is engine for other in self._at.values()):
+                raise RuntimeError("an engine runs one job at a time")
+            self._at[job.id] = self._last = engine
+            return engine
 
-    def _look(self, job: Job) -> None:
+    def _look(self, job: Job, engine: Engine) -> None:
         """Read what a server holds after a job; its ending was told already."""
         base = self.server_of(job) or ""
         with self._lock:
             place = self._places.get(base)
-        if place is None or place.engine is not self._at or self._closed:
+        if place is None or place.engine is not engine or self._closed:
             return
         with suppress(ProblemError):
             place.held.ended(place.engine.server.stats())
@@ -362,6 +396,26 @@ class ComfyEngines:
             seconds=self.making.seconds,
         )
         return ComfyEngine(server.base, self.making, options)
+
+
+def lane_at(server: KnownServer | None) -> str:
+    """Return the lane of a server, of the local engine for None.
+
+    A server of this machine uses the GPU that its arguments name, the first one without.
+    """
+    if server is None:
+        return _GPU.format(0)
+    from urllib.parse import urlsplit
+
+    host = urlsplit(server.base).hostname or ""
+    if host not in _HERE:
+        return server.base
+    if "--cpu" in server.arguments:
+        return "cpu"
+    for name, value in pairwise((*server.arguments, "")):
+        if name == "--cuda-device" and value.isdecimal():
+            return _GPU.format(int(value))
+    return _GPU.format(0)
 
 
 def released_words(released: Released) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from app.engines import COMFY
 from core.jobs import Job, JobState
@@ -28,9 +28,12 @@ class Resumes:
         remove_half_files(ledger, [job.output for job in self._jobs])
         return lost
 
-    def next(self) -> Job | None:
-        """Return the next job to follow, None when there is none."""
-        return self._jobs.popleft() if self._jobs else None
+    def next(self, can: Callable[[Job], bool]) -> Job | None:
+        """Return the next job to follow that `can` be, None when there is none."""
+        job = next((job for job in self._jobs if can(job)), None)
+        if job is not None:
+            self._jobs.remove(job)
+        return job
 
     def among(self, ids: Collection[str]) -> list[str]:
         """Return those of `ids` that wait for being followed."""

@@ -362,8 +362,8 @@ class ServersDesk(QObject):
             if self._chips.get(base, name) != name:
                 self._top.remove_engine(self._chips[base])
             self._chips[base] = name
-            job = self._controller.running
-            if job is None or self._controller.engine.server_of(job) != base:
+            jobs = self._controller.running_jobs
+            if base not in map(self._controller.engine.server_of, jobs):
                 self._top.set_engine(name, state_words(watched), tone_of(watched))
 
     # -- adding and editing -------------------------------------------------------

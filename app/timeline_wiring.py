@@ -56,7 +56,7 @@ class TimelineDesk(QObject):
     def _on_event(self, event: Event) -> None:
         match event:
             case PhaseStarted(job_id=job_id, phase=phase, at_seconds=at):
-                running = self._controller.running
+                running = self._controller.running_job(job_id)
                 self._panel.phase(job_id, running.title if running else "", phase, at)
             case NodeStarted(job_id=job_id, node=node, title=title, at_seconds=at):
                 self._panel.node(job_id, title or node, at)

@@ -48,9 +48,8 @@ class TraceDesk(QObject):
 
     def open(self, job_id: str, attempt: int | None = None) -> None:
         """Show the trace of a job: as recorded, or of the running one as it comes."""
-        running = self._controller.running
         timeline = self._window.panels.timeline
-        if running is not None and running.id == job_id and timeline.open_job(job_id):
+        if self._controller.running_job(job_id) is not None and timeline.open_job(job_id):
             return
         self._load(job_id, attempt, self._show)
 

@@ -183,8 +183,8 @@ class MainWindow(QMainWindow):
         self._touch()
 
     def closeEvent(self, event: QCloseEvent) -> None:
-        job = self.controller.running if self.controller is not None else None
-        if job is not None and not self._may_close(job):
+        jobs = self.controller.running_jobs if self.controller is not None else []
+        if jobs and not self._may_close(jobs):
             event.ignore()
             return
         self._dirty.stop()
@@ -192,11 +192,11 @@ class MainWindow(QMainWindow):
         self.gone = True
         self.closed.emit()
 
-    def _may_close(self, job: Job) -> bool:
+    def _may_close(self, jobs: list[Job]) -> bool:
         from app.dialogs import closing_words
 
         assert self.controller is not None
-        return self.confirm(*closing_words(self.controller, job))
+        return self.confirm(*closing_words(self.controller, jobs))
 
     def _ask(self, title: str, text: str, action: str) -> bool:
         from PySide6.QtWidgets import QMessageBox

@@ -203,10 +203,10 @@ class Wiring(QObject):
 
     def _open_job(self, job_id: str) -> None:
         """Put a job on the stage."""
-        running = self._controller.running
-        self._looking_back = running is None or running.id != job_id
+        running = self._controller.running_job(job_id)
+        self._looking_back = running is None
         self._controller.stop_clip()
-        if running is not None and running.id == job_id:
+        if running is not None:
             self._panels.stage.begin(running)
             return
         row = self._controller.row(job_id)
@@ -265,13 +265,16 @@ class Wiring(QObject):
         self._panels.status.set_queue(text)
 
     def _on_job_began(self, job: Job) -> None:
-        if not self._looking_back:
+        # One that is being watched is not pushed from the stage by another lane's.
+        watched = self._controller.running_job(self._panels.stage.job_id())
+        if not self._looking_back and watched is None:
             self._controller.stop_clip()
             self._panels.stage.begin(job)
-        self._panels.tiles.job_started(job.id)
+        if self._controller.running == job:
+            self._panels.tiles.job_started(job.id)
 
     def _on_event(self, event: Event) -> None:
-        self._panels.stage.apply(event, self._controller.engine.ring)
+        self._panels.stage.apply(event, self._controller.engine.ring_of(event.job_id))
         self._panels.queue.apply(event)
         match event:
             case Noted(text=text):
@@ -361,7 +364,8 @@ class Wiring(QObject):
         show_about(self._window)
 
     def _with_running(self, action: object) -> None:
-        running = self._controller.running
+        on_stage = self._controller.running_job(self._panels.stage.job_id())
+        running = on_stage or self._controller.running
         if running is not None and callable(action):
             self._controller.guard(lambda: action(running.id))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -28,6 +28,11 @@ _RUNNING_KEYS = """SELECT j.key AS key FROM jobs j JOIN attempts a
 _WAITING_KEYS = """SELECT key FROM jobs WHERE removal IS NULL AND state = 'waiting'
     ORDER BY priority DESC, position"""
 _NEXT = _WAITING_KEYS.replace("SELECT key", "SELECT job") + " LIMIT 1"
+NEXT_IN_LANE = """SELECT job, priority, position FROM jobs
+    WHERE removal IS NULL AND state = 'waiting' AND engine = ?
+    AND json_extract(job, '$.params.server') IS ?
+    ORDER BY priority DESC, position LIMIT ?"""
+"""Query for what waits in a lane: engine, server, how many."""
 FIRST_ID = _WAITING_KEYS.replace("SELECT key", "SELECT id") + " LIMIT 1"
 """Query for the id of the job whose turn it is."""
 _LOST_KEYS = """SELECT key FROM jobs WHERE removal IS NULL AND state = 'lost'
@@ -131,6 +136,20 @@ class LedgerReader:
         """Return the job whose turn it is, whether paused or not (about 10 µs)."""
         found = self._store.read(_NEXT)
         return Job.from_json(json.loads(found[0][0])) if found else None
+
+    def waiting_in(self, lane: Iterable[tuple[str, str | None]], most: int = 1) -> list[Job]:
+        """Return the first jobs that wait for one lane, in their order (about 20 µs each).
+
+        Args:
+            lane: What its jobs name: the key of an engine, and the value of their parameter
+                `server`, None where they have none.
+            most: How many at most.
+        """
+        found: list[tuple[Any, ...]] = []
+        for engine, server in lane:
+            found += self._store.read(NEXT_IN_LANE, (engine, server, most))
+        found.sort(key=lambda row: (-row[1], row[2]))
+        return [Job.from_json(json.loads(row[0])) for row in found[:most]]
 
     def attempts(self, job_id: str) -> list[Attempt]:
         """Return all runs of a job, the first one first."""

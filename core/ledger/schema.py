@@ -5,7 +5,7 @@ from __future__ import annotations
 APPLICATION_ID = 0x4644434B
 """SQLite application id of a Framedeck ledger ("FDCK")."""
 
-VERSION = 2
+VERSION = 3
 """SQLite user_version that this program reads and writes."""
 
 TABLES_1 = frozenset({"meta", "undos", "jobs", "attempts", "outputs", "events"})
@@ -141,5 +141,12 @@ MIGRATION_2 = (
 )
 """What makes a ledger of version 1 one of version 2. No row is rewritten."""
 
-STATEMENTS = (*_VERSION_1, *MIGRATION_2)
+MIGRATION_3 = (
+    # Which job a lane runs next, without looking at those that wait for other lanes.
+    """CREATE INDEX jobs_lanes ON jobs (engine, json_extract(job, '$.params.server'),
+        priority DESC, position) WHERE state = 'waiting' AND removal IS NULL""",
+)
+"""What makes a ledger of version 2 one of version 3: one index."""
+
+STATEMENTS = (*_VERSION_1, *MIGRATION_2, *MIGRATION_3)
 """Everything a new ledger is made of, in order."""

@@ -224,7 +224,7 @@ def _check_content(connection: sqlite3.Connection, path: Path) -> int:
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if not OLDEST <= version <= VERSION:
         raise DamagedError("the file has no version")
-    tables = TABLES if version == VERSION else TABLES_1
+    tables = TABLES_1 if version == 1 else TABLES
     found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     if not found >= tables:
         raise DamagedError("tables are missing: " + ", ".join(sorted(tables - found)))

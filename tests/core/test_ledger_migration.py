@@ -1,4 +1,4 @@
-"""A ledger of version 1 becomes one of version 2, or stays as it was."""
+"""A ledger of an older version becomes one of this version, or stays as it was."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from core.events import NodeStarted, PhaseStarted, Stopped
 from core.jobs import JobState, Phase
 from core.ledger import Ledger
 from core.ledger.migrate import backup_path
+from core.ledger.read import NEXT_IN_LANE
 from core.ledger.schema import VERSION
 from core.ledger.store import join_store
 from core.queue import Group
@@ -100,6 +101,27 @@ def test_a_migrated_ledger_has_the_form_of_a_new_one(tmp_path: Path) -> None:
                 ]
             )
     assert forms[0] == forms[1]
+
+
+def test_version_2_gets_the_index_of_the_lanes(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = Ledger.open(path)
+    jobs = [make_job() for _ in range(3)]
+    ledger.enqueue(jobs)
+    ledger.close()
+    with closing(sqlite3.connect(path)) as database:
+        # What version 2 was: all but this index.
+        database.execute("DROP INDEX jobs_lanes")
+        database.execute("PRAGMA user_version = 2")
+    ledger = Ledger.open(path)
+    assert version_of(path) == VERSION
+    assert version_of(backup_path(path, 2)) == 2
+    assert ledger.waiting_in([(jobs[0].engine, None)], 5) == jobs
+    ledger.close()
+    with closing(sqlite3.connect(path)) as database:
+        plan = "EXPLAIN QUERY PLAN " + NEXT_IN_LANE
+        told = database.execute(plan, ("comfy", None, 1)).fetchall()
+    assert "jobs_lanes" in told[0][-1], told
 
 
 def test_a_hundred_thousand_jobs_migrate_in_less_than_a_second(tmp_path: Path) -> None:
