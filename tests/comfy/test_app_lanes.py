@@ -16,6 +16,7 @@ from core.engines.comfy.known import KnownServer
 from core.engines.comfy.standin.process import StandInProcess
 from core.events import Event, Failed, Finished, FramesPublished, Stopped
 from core.jobs import Job, JobState
+from core.ledger import Ledger
 from tests.comfy.app_bench import standin
 from tests.comfy.app_driver import make
 from tests.comfy.app_graphs import graph
@@ -158,12 +159,9 @@ def test_the_end_stops_every_lane_and_leaves_what_runs_elsewhere(
     theirs = controller.add("drill-image", {"graph": text()})[0]
     qtbot.waitUntil(lambda: len(seen.rings) == 2, timeout=20_000)
     assert controller.close()
-    again = make(tmp_path / "home", [on(1, server)])
-    try:
-        assert again.ledger.row(ours.id).state is JobState.STOPPED
-        assert again.start() == []
-        done = lambda: again.ledger.row(theirs.id).state is JobState.DONE  # noqa: E731
-        qtbot.waitUntil(done, timeout=20_000)
-        assert server.posted() == {theirs.id: 1}
-    finally:
-        assert again.close()
+    ledger = Ledger.open(tmp_path / "home" / "ledger.sqlite")
+    assert ledger.row(ours.id).state is JobState.STOPPED
+    # It goes on there; unless it was quicker than the end of the program.
+    assert ledger.row(theirs.id).state in (JobState.RUNNING, JobState.DONE)
+    assert server.posted() == {theirs.id: 1}
+    ledger.close()
