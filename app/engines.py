@@ -6,12 +6,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.engines.base import Engine, Released
 from core.engines.clean_ups import CleanUps
+from core.engines.lane import lane_at
 from core.errors import Category, Problem, ProblemError
 from core.events import (
     Ending,
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 COMFY = "comfy"
 """The engine that jobs for ComfyUI servers name; their parameter `server` names the server."""
 SERVER = "server"
-_GPU, _HERE = "gpu {}", ("127.0.0.1", "localhost", "::1")
 LOCAL = "local"
 """The local engine among the places where memory can be freed; servers have their address."""
 
@@ -396,26 +395,6 @@ class ComfyEngines:
             seconds=self.making.seconds,
         )
         return ComfyEngine(server.base, self.making, options)
-
-
-def lane_at(server: KnownServer | None) -> str:
-    """Return the lane of a server, of the local engine for None.
-
-    A server of this machine uses the GPU that its arguments name, the first one without.
-    """
-    if server is None:
-        return _GPU.format(0)
-    from urllib.parse import urlsplit
-
-    host = urlsplit(server.base).hostname or ""
-    if host not in _HERE:
-        return server.base
-    if "--cpu" in server.arguments:
-        return "cpu"
-    for name, value in pairwise((*server.arguments, "")):
-        if name == "--cuda-device" and value.isdecimal():
-            return _GPU.format(int(value))
-    return _GPU.format(0)
 
 
 def released_words(released: Released) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from app.controller import Controller
-from app.engines import lane_at
 from core.engines.comfy.known import KnownServer
 from core.engines.comfy.standin.process import StandInProcess
+from core.engines.lane import lane_at
 from core.events import Event, Failed, Finished, FramesPublished, Stopped
 from core.jobs import Job, JobState
 from core.ledger import Ledger
