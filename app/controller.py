@@ -52,6 +52,7 @@ class Controller(QObject):
         recorded: A core.recorder.settle.Recorded: an ended job's trace is whole.
         clip_frame: A core.outputs.read.ReadFrame of the clip asked for last.
         undo_changed: Whether there is anything to undo.
+        closing: The end begins; side tasks that wait for something wait no longer.
     """
 
     queue_changed = Signal()
@@ -69,6 +70,7 @@ class Controller(QObject):
     recorded = Signal(object)
     clip_frame = Signal(object)
     undo_changed = Signal(bool)
+    closing = Signal()
 
     def __init__(
         self,
@@ -171,6 +173,7 @@ class Controller(QObject):
         if self._closing:
             return not self._pumps()
         self._closing = True
+        self.closing.emit()
         deadline = time.monotonic() + SHUTDOWN_SECONDS
         self._clips.stop()
         for watcher in (self._sampler, self._recorder):

@@ -30,7 +30,7 @@ class Menus:
         self.file.addSeparator()
         self.readings = self._add(self.file, "&Readings kept…", "")
         self.file.addSeparator()
-        self.quit = self._add(self.file, "&Quit", "Ctrl+Q", window.close)
+        self.quit = self._add(self.file, "&Quit", "Ctrl+Q", window.quit)
         self.queue = bar.addMenu("&Queue")
         self.add_job = self._add(self.queue, "&Add to queue", "")
         self.pause = self._add(self.queue, "&Pause queue", "Ctrl+P")
@@ -42,6 +42,7 @@ class Menus:
         self.clean_ups = self._add(self.queue, "&Clean up by itself…", "")
         self.correct = self._add(self.queue, "&Round values to what models take", "")
         self.correct.setCheckable(True)
+        self.unattended = self.queue.addMenu("U&nattended")
         self.undo = self._add(self.queue, "&Undo removal", "Ctrl+Shift+Z")
         self.view = bar.addMenu("&View")
         for number, dock in enumerate(window.panels.docks.values(), 1):

@@ -54,7 +54,8 @@ class MainWindow(QMainWindow):
         self.settings = settings
         self.settings_path = settings_path
         self.confirm: Callable[[str, str, str], bool] = self._ask
-        self.gone = False
+        self.hide_instead: Callable[[], bool] = lambda: False
+        self.gone = self._quitting = False
         self._painted = False
         self.setObjectName("main")
         self.setWindowTitle("Framedeck")
@@ -182,7 +183,16 @@ class MainWindow(QMainWindow):
         super().resizeEvent(event)  # type: ignore[arg-type]
         self._touch()
 
+    def quit(self) -> None:
+        """Close the window, and do not stay behind it in the tray."""
+        self._quitting = True
+        self.close()
+        self._quitting = False
+
     def closeEvent(self, event: QCloseEvent) -> None:
+        if not self._quitting and self.hide_instead():
+            event.ignore()
+            return
         jobs = self.controller.running_jobs if self.controller is not None else []
         if jobs and not self._may_close(jobs):
             event.ignore()

@@ -23,6 +23,7 @@ from app.pictures import PictureDesk
 from app.servers import ServersDesk
 from app.timeline_wiring import TimelineDesk
 from app.traces import TraceDesk
+from app.unattended import UnattendedDesk
 from app.watching import StateDesk
 from app.window import MainWindow
 from app.workflows import WorkflowDesk
@@ -62,6 +63,7 @@ class Wiring(QObject):
         self._advice = AdviceDesk(self._panels.notice, controller.run_aside, self)
         self.freeing = FreeDesk(controller, window, self)
         self.habits = HabitsDesk(controller, window, self)
+        self.unattended = UnattendedDesk(controller, window, self)
         self._state = StateDesk(controller, self._panels, self)
         self._leaks = LeakDesk(controller, self._panels, self.freeing.request, self)
         self._timeline = TimelineDesk(controller, self._panels.timeline, self)

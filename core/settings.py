@@ -37,6 +37,9 @@ class Settings:
         readings_gigabytes: How much of the disk they may take; the oldest go first.
         free_every: An engine's memory is freed after so many of its finished jobs; 0 never.
         correct_values: Numbers that a model does not take are moved to the nearest it takes.
+        keep_awake: Whether the computer is kept from sleeping while jobs wait.
+        notify: What the system tells of: "failed", "empty", "finished".
+        stay_in_tray: Whether closing the window leaves the program in the tray.
         servers: ComfyUI servers, each as `core.engines.comfy.known.KnownServer` writes it.
     """
 
@@ -57,6 +60,9 @@ class Settings:
     servers: list[dict[str, Any]] = field(default_factory=list)
     free_every: int = 10
     correct_values: bool = False
+    keep_awake: bool = True
+    notify: list[str] = field(default_factory=lambda: ["failed", "empty"])
+    stay_in_tray: bool = False
 
 
 MOST_FREE_EVERY = 10_000
