@@ -80,11 +80,12 @@ def closing_words(controller: Controller, jobs: Sequence[Job]) -> tuple[str, str
     title = "A job is running" if len(jobs) == 1 else f"{len(jobs)} jobs are running"
     if not stopped:
         places = sorted({controller.engine.title_of(job) for job in jobs})
-        goes, it = ("goes", "the job") if len(jobs) == 1 else ("go", "the jobs")
+        goes, it = ("goes", "the job") if len(jobs) == 1 else ("go", "them")
+        made = "it" if len(jobs) == 1 else "they"
         return (
             title,
             f"{_names(jobs)} {goes} on at {_and(places)} without Framedeck. When Framedeck is "
-            f"opened again, it follows {it} and fetches what was made. "
+            f"opened again, it follows {it} and fetches what {made} made. "
             "Waiting jobs stay in the queue.",
             "Quit",
         )
