@@ -38,6 +38,7 @@ class Controller(QObject):
 
     Attributes:
         correct: Whether numbers that a model does not take are moved to the nearest it takes.
+        holds: Asked of the next job, None for none that may begin; True lets it wait for `go_on`.
         queue_changed: Order, states or rows changed; views ask again.
         job_began: A Job started; its events follow.
         event: One event of the running job, already in the ledger if it is to be kept.
@@ -86,6 +87,7 @@ class Controller(QObject):
         self.outputs = outputs
         self.running: Job | None = None
         self.correct = False
+        self.holds: Callable[[Job | None], bool] = lambda _: False
         self._undo: list[str] = []
         self._pump: Pump | None = None
         self._cancelled: set[str] = set()
@@ -307,6 +309,10 @@ class Controller(QObject):
 
     # -- running ------------------------------------------------------------
 
+    def go_on(self) -> None:
+        """Begin the next job if nothing runs and nothing holds it any more."""
+        self.guard(self._next)
+
     def _next(self) -> None:
         """Start the first waiting job if nothing runs and nothing holds the queue.
 
@@ -319,10 +325,8 @@ class Controller(QObject):
             self._begin(job, self.engine.resume)
             self._say("looking for the job")
             return
-        if self.ledger.paused:
-            return
-        job = self.ledger.next_waiting()
-        if job is None:
+        job = None if self.ledger.paused else self.ledger.next_waiting()
+        if self.holds(job) or job is None:
             return
         try:
             self.ledger.begin(job.id)

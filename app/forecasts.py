@@ -74,6 +74,7 @@ class Forecasts(QObject):
         self._asked: Asked | None = None
         self._begun = False
         self._room: dict[bool, Room] = {True: (None, None), False: (None, None)}
+        self._reserve_bytes = 0
         self._expected: tuple[str, Forecast | None] = ("", None)
         self._begun_with: Asked | None = None
         self._running: tuple[Job, float] | None = None
@@ -154,6 +155,32 @@ class Forecasts(QObject):
 
         self._controller.run_aside(judge, "baseline", tell)
 
+    # -- what others ask ------------------------------------------------------
+
+    def set_reserve(self, reserve_bytes: int) -> None:
+        """Say how much of a GPU the person wants to keep free: it counts as taken."""
+        self._reserve_bytes = reserve_bytes
+        self._show()
+
+    def need_for(self, job: Job) -> tuple[bool, Need | None]:
+        """Return what a waiting job takes, after whether that is all that will be known."""
+        asked = asked_of(job.recipe, job.family, job.model, job.params, job.engine)
+        if asked is None:
+            return True, None
+        found = self._forecast(asked)
+        return asked.signature not in self._learning, self._need_of(asked, found)
+
+    def alike(self) -> list[str]:
+        """Return the ids of the runs, newest first, that were asked for what the form holds."""
+        asked = self._asked
+        if asked is None:
+            return []
+        sizes, mine = _sizes(asked), asked.signature
+        same = [
+            r for r in self._history() if r.asked.signature == mine and _sizes(r.asked) == sizes
+        ]
+        return [run.job_id for run in same[: baseline.MOST]]
+
     # -- what is known --------------------------------------------------------
 
     def _history(self) -> list[Run]:
@@ -231,17 +258,19 @@ class Forecasts(QObject):
                 box.show_forecast("", forecast.NOTHING_KNOWN)
             return
         free, total = self._room[found.on_gpu]
-        judged = forecast.verdict(found.peak_bytes, free, total)
+        kept = self._reserve_bytes if found.on_gpu else 0
+        free, usable = _less(free, kept), _less(total, kept)
+        judged = forecast.verdict(found.peak_bytes, free, usable)
         run, expected = self._measured.get(asked.signature, (None, None))
         same = run is not None and _sizes(run.asked) == _sizes(asked)
         gauge = None
         if found.peak_bytes is not None:
             band = found.peak_bytes
             taken = run.peak_bytes if run is not None and same else None
-            room = total if judged is Verdict.NEVER else free
+            room = usable if judged is Verdict.NEVER else free
             gauge = Gauge(band.low, band.median, band.high, room, taken)
         box.show_forecast(
-            forecast.peak_words(found, judged, free, total),
+            forecast.peak_words(found, judged, free, total, kept),
             forecast.source_words(found),
             forecast.measured_words(run, expected) if run is not None and same else "",
             _TONES[judged],
@@ -259,6 +288,10 @@ class Forecasts(QObject):
 
 def _sizes(asked: Asked) -> tuple[int, ...]:
     return asked.width, asked.height, asked.frames, asked.steps
+
+
+def _less(amount: float | None, kept: float) -> float | None:
+    return None if amount is None else max(0.0, amount - kept)
 
 
 def _card_room(reading: Reading) -> Room:

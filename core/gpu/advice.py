@@ -80,31 +80,34 @@ class _Holder:
     held_bytes: int | None
 
 
-def advise(reading: Reading, need: Need, device_index: int | None = None) -> Advice | None:
+def advise(
+    reading: Reading, need: Need, device_index: int | None = None, *, reserve_bytes: int = 0
+) -> Advice | None:
     """Return what to do so that a job fits, None when it does, or when it cannot be told.
 
     Args:
         reading: The latest one.
         need: What the job takes in all, the engine's own share included.
         device_index: The GPU that it will run on; the one with most room when left out.
+        reserve_bytes: What the person wants to keep free of jobs.
     """
     device = _device(reading.devices, device_index)
     room = None if device is None else _room(device)
     if device is None or room is None:
         return None
-    capacity, free = room
+    capacity, free = (max(0, amount - reserve_bytes) for amount in room)
     missing = need.high_bytes - free
     if missing <= 0:
         return None
     sure = need.low_bytes > free
     if need.median_bytes > capacity:
-        return _too_large(device, need, capacity, missing, sure)
+        return _too_large(device, need, (capacity, reserve_bytes), missing, sure)
     holders = _holders(device.processes or ())
     for action, chosen in _CHOICES:
         fitting = [holder for holder in holders if chosen(holder)]
         if fitting:
             most = max(fitting, key=lambda holder: holder.held_bytes or 0)
-            return _say(device, need, most, action, missing, sure)
+            return _say((device, reserve_bytes), need, most, action, missing, sure)
     return None
 
 
@@ -160,16 +163,19 @@ _WHAT_TO_DO = {
 
 
 def _say(
-    device: DeviceReading,
+    place: tuple[DeviceReading, int],
     need: Need,
     holder: _Holder,
     action: Action,
     missing: float,
     sure: bool,
 ) -> Advice:
+    device, reserve = place
     held = "memory" if holder.held_bytes is None else _gb(holder.held_bytes)
     total = _plain(device.total_bytes or 0)
     needs = f"{need.what} needs {_plain(need.median_bytes)} of {total} GB"
+    if reserve:
+        needs += f", {_gb(reserve)} of it to be kept free"
     short = missing - (holder.held_bytes or 0)
     enough = short < WORTH_NAMING
     text = f"{holder.name} holds {held} while {needs}: {_WHAT_TO_DO[action]}."
@@ -182,11 +188,13 @@ def _say(
 
 
 def _too_large(
-    device: DeviceReading, need: Need, capacity: int, missing: float, sure: bool
+    device: DeviceReading, need: Need, room: tuple[int, int], missing: float, sure: bool
 ) -> Advice:
+    capacity, reserve = room
+    kept = f" beside the {_gb(reserve)} to be kept free" if reserve else ""
     text = (
-        f"{need.what} needs {_gb(need.median_bytes)}, and {device.name} has "
-        f"{_gb(capacity)} with nothing else on it: use a smaller size or fewer frames."
+        f"{need.what} needs {_gb(need.median_bytes)}, and {device.name} has {_gb(capacity)} "
+        f"with nothing else on it{kept}: use a smaller size or fewer frames."
     )
     return Advice(
         Action.MAKE_SMALLER, text, device.index, "", None, None,
