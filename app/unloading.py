@@ -67,27 +67,25 @@ class FirstUnload(QObject):
         if self._begun or not self.always or self.elsewhere(job):
             self._begun = True
             return False
-        if self._job is not None:
-            self._job = job  # Another may have been moved before it.
-            return True
-        self._job, self._asked = job, set()
-        self._patience.start(int(LOOK_SECONDS * 1000))
-        if self._settled():
+        if self._job is None:
+            self._asked = set()
+            self._patience.start(int(LOOK_SECONDS * 1000))
+        self._job = job  # Another one than before where jobs were moved or removed.
+        if self._settled(job):
             self._begun, self._job = True, None
             self._patience.stop()
-            return False
-        return True
+        return not self._begun
 
     def on_reading(self) -> None:
         """Look again, where a job waits for that."""
-        if self._job is not None and self._settled():
-            self._let_go()
+        if self._job is not None:
+            self._go_on()
 
-    def _settled(self) -> bool:
+    def _settled(self, job: Job) -> bool:
         """Say whether nothing is left to wait for; begins what is."""
-        job, reading = self._job, self._desk.reading
-        if job is None or self._desk.unloading or reading is None:
-            return job is None
+        reading = self._desk.reading
+        if self._desk.unloading or reading is None:
+            return False
         known, need = self._need_of(job)
         if not known:
             return False

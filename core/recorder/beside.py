@@ -65,7 +65,8 @@ def _beside(store: Store, attempt: AttemptRow) -> Beside | None:
             try:
                 told += unpack_holders(blob)
             except ValueError as error:
-                _log.warning("lists of processes are left out: %s", error)
+                _log.warning("who was beside a run is not known: %s", error)
+                return None
         held = held_between(told, began, ended)
         return None if held is None else Beside(ended - began, held, gpu)
     return None
@@ -86,9 +87,9 @@ def held_between(told: _Lists, start: float, end: float) -> dict[str, int | None
         the servers held memory for a part of it only.
     """
     told = sorted(told, key=lambda item: item[0])
-    marks = [at for at, _ in told[1:]] + [float("inf")]
+    marks = [at for at, _ in told[1:]] + [end]
     pieces: list[tuple[float, dict[str, int | None]]] = []
-    for (at, processes), until in zip(told, marks, strict=True):
+    for (at, processes), until in zip(told, marks, strict=False):
         length = min(until, end) - max(at, start)
         if length > 0 and processes is not None:
             pieces.append((length, _llm(processes)))

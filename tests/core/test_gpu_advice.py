@@ -174,3 +174,21 @@ def test_any_reading_gives_sound_advice(
         assert found.program in {item.name for item in listed}
     if found.sure and found.action is not Action.MAKE_SMALLER:
         assert wanted.low_bytes <= total * GB
+
+
+def test_what_is_to_be_kept_free_is_no_room() -> None:
+    free = reading(STUDIO)
+    assert advise(free, need(10.7), reserve_bytes=0) is None
+    found = given_advice(advise(free, need(10.7), reserve_bytes=2 * GB))
+    assert found.text == (
+        "LM Studio holds 5.2 GB while WAN needs 10.7 of 16 GB, 2 GB of it to be kept free: "
+        "unload its model."
+    )
+    assert found.missing_bytes == pytest.approx(1.9 * GB, rel=1e-6)
+    large = given_advice(advise(free, need(14.5), reserve_bytes=2 * GB))
+    assert large.action is Action.MAKE_SMALLER
+    assert large.text == (
+        "WAN needs 14.5 GB, and RTX 4080 has 14 GB with nothing else on it beside the 2 GB "
+        "to be kept free: use a smaller size or fewer frames."
+    )
+    assert given_advice(advise(free, need(1), reserve_bytes=99 * GB)).action is Action.MAKE_SMALLER
