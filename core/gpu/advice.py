@@ -35,12 +35,15 @@ class Need:
         low_bytes: At least.
         median_bytes: As likely more as less.
         high_bytes: At most.
+        role: Whose memory it is: our own engine's, or a ComfyUI server's. What that holds
+            already is counted in these numbers.
     """
 
     what: str
     low_bytes: float
     median_bytes: float
     high_bytes: float
+    role: Role = Role.WORKER
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +94,8 @@ def advise(
         device_index: The GPU that it will run on; the one with most room when left out.
         reserve_bytes: What the person wants to keep free of jobs.
     """
-    device = _device(reading.devices, device_index)
-    room = None if device is None else _room(device)
+    device = _device(reading.devices, device_index, need.role)
+    room = None if device is None else _room(device, need.role)
     if device is None or room is None:
         return None
     capacity, free = (max(0, amount - reserve_bytes) for amount in room)
@@ -102,7 +105,7 @@ def advise(
     sure = need.low_bytes > free
     if need.median_bytes > capacity:
         return _too_large(device, need, (capacity, reserve_bytes), missing, sure)
-    holders = _holders(device.processes or ())
+    holders = _holders(device.processes or (), need.role)
     for action, chosen in _CHOICES:
         fitting = [holder for holder in holders if chosen(holder)]
         if fitting:
@@ -111,28 +114,30 @@ def advise(
     return None
 
 
-def _device(devices: Sequence[DeviceReading], index: int | None) -> DeviceReading | None:
+def _device(
+    devices: Sequence[DeviceReading], index: int | None, role: Role
+) -> DeviceReading | None:
     if index is not None:
         return next((device for device in devices if device.index == index), None)
-    known = [device for device in devices if _room(device) is not None]
-    return max(known, key=lambda device: (_room(device) or (0, 0))[1], default=None)
+    known = [device for device in devices if _room(device, role) is not None]
+    return max(known, key=lambda device: (_room(device, role) or (0, 0))[1], default=None)
 
 
-def _room(device: DeviceReading) -> tuple[int, int] | None:
+def _room(device: DeviceReading, role: Role) -> tuple[int, int] | None:
     """Return bytes that jobs may have at all, and those that one may have now."""
     if device.total_bytes is None or device.used_bytes is None:
         return None
     capacity = device.total_bytes - (device.reserved_bytes or 0)
-    ours = sum(item.used_bytes or 0 for item in device.processes or () if item.role is Role.WORKER)
+    ours = sum(item.used_bytes or 0 for item in device.processes or () if item.role is role)
     # What the engine holds already is the job's: it is counted in the need.
     return capacity, max(0, capacity - max(0, device.used_bytes - ours))
 
 
-def _holders(processes: Sequence[ProcessReading]) -> list[_Holder]:
+def _holders(processes: Sequence[ProcessReading], ours: Role) -> list[_Holder]:
     """Return who holds how much, processes of one program together."""
     found: dict[tuple[str, Role, int | None], list[int | None]] = {}
     for item in processes:
-        if item.role not in (Role.WORKER, Role.PANEL):
+        if item.role not in (Role.WORKER, Role.PANEL, ours):
             found.setdefault((item.name, item.role, item.port), []).append(item.used_bytes)
     return [
         _Holder(*key, None if None in held else sum(bytes_ or 0 for bytes_ in held))
