@@ -220,9 +220,21 @@ class Forecasts(QObject):
                     expected = self._measured.get(run.asked.signature, (run, None))[1]
                     self._measured[run.asked.signature] = run, expected
             self._take_runs(runs, new)
+            self._expect_again()
             self._show()
 
         self._controller.run_aside(look, "taken", take)
+
+    def _expect_again(self) -> None:
+        """Say what the running job takes, where it began before that was known."""
+        known = self._expected[1]
+        if self._running is None or self._begun_with is None:
+            return
+        if known is None or known.peak_bytes is None or not known.on_gpu:
+            found = self._forecast(self._begun_with)
+            if found is not None and found != known:
+                self._expected = self._running[0].id, found
+                self.expected.emit(*self._running, found)
 
     def _forecast(self, asked: Asked) -> Forecast | None:
         """Return what is known now; what has to be learnt first is shown when it is."""
@@ -316,11 +328,12 @@ class Forecasts(QObject):
         )
 
     def _need_of(self, asked: Asked, found: Forecast | None) -> Need | None:
-        recipe = self._controller.recipes.get(asked.recipe)
-        if found is None or recipe is None or found.peak_bytes is None or not found.on_gpu:
+        if found is None or found.peak_bytes is None or not found.on_gpu:
             return None
-        band = found.peak_bytes
-        return Need(recipe.title, band.low, band.median, band.high, role_of(asked.instance))
+        recipe, band = self._controller.recipes.get(asked.recipe), found.peak_bytes
+        # A job that waits may be of a recipe that is not offered any more.
+        what = recipe.title if recipe is not None else asked.recipe
+        return Need(what, band.low, band.median, band.high, role_of(asked.instance))
 
 
 def _sizes(asked: Asked) -> tuple[int, ...]:

@@ -7,14 +7,13 @@ from PySide6.QtGui import QIcon
 from PySide6.QtWidgets import (
     QDialog,
     QDialogButtonBox,
-    QDoubleSpinBox,
     QFormLayout,
     QVBoxLayout,
     QWidget,
 )
 
 from core.units import GIGABYTE, memory
-from widgets.parts import label
+from widgets.parts import label, number_field
 
 
 class ReserveDialog(QDialog):
@@ -43,20 +42,13 @@ class ReserveDialog(QDialog):
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.setWindowTitle("Keep GPU memory free")
         most = total_bytes / GIGABYTE if total_bytes else most_gigabytes
-        self.gigabytes = QDoubleSpinBox()
-        self.gigabytes.setRange(0.0, max(most, gigabytes))
-        self.gigabytes.setDecimals(1)
+        name = "Gigabytes of GPU memory to keep free"
+        self.gigabytes = number_field(gigabytes, (0.0, max(most, gigabytes)), " GB", name)
         self.gigabytes.setSingleStep(0.5)
-        self.gigabytes.setSuffix(" GB")
-        self.gigabytes.setSpecialValueText("none")
-        self.gigabytes.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
-        self.gigabytes.setValue(gigabytes)
-        self.gigabytes.setAccessibleName("Gigabytes of GPU memory to keep free")
-        self.gigabytes.selectAll()
         about = label(
             "Memory of each GPU that jobs should leave to other programs, such as the desktop or "
-            "a game. The timeline draws it as a line, and what a job is said to fit into is so "
-            "much less. Nothing is stopped by it.",
+            "a game; 0 for none. The timeline draws it as a line, and a job is said to fit only "
+            "where it leaves so much. Nothing is stopped by it.",
             "muted",
         )
         about.setWordWrap(True)

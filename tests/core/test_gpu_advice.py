@@ -176,6 +176,17 @@ def test_any_reading_gives_sound_advice(
         assert wanted.low_bytes <= total * GB
 
 
+def test_what_a_server_holds_is_its_own_jobs() -> None:
+    comfy = held("ComfyUI :8188", Role.COMFYUI, 5.0, 8188)
+    ours = replace(need(10.7), role=Role.COMFYUI)
+    assert advise(reading(comfy, STUDIO), ours) is None
+    assert given_advice(advise(reading(comfy, STUDIO), need(10.7))).program == "LM Studio"
+    found = given_advice(advise(reading(comfy, STUDIO), replace(need(12), role=Role.COMFYUI)))
+    assert found.missing_bytes == pytest.approx(1.2 * GB, rel=1e-6)
+    # Nobody else holds anything: there is nothing to free.
+    assert advise(reading(comfy, used=15), replace(need(12), role=Role.COMFYUI)) is None
+
+
 def test_what_is_to_be_kept_free_is_no_room() -> None:
     free = reading(STUDIO)
     assert advise(free, need(10.7), reserve_bytes=0) is None
