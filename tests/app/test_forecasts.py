@@ -256,7 +256,10 @@ def test_what_servers_took_of_the_card_is_looked_up(
     assert "from 1 run" in box.words()
     assert needs[-1].role is Role.COMFYUI
     assert needs[-1].median_bytes == 12 * GB
-    assert desk.need_for(jobs[0]) == (True, needs[-1])
+    known, need = desk.need_for(jobs[0])
+    assert known
+    assert need is not None
+    assert (need.median_bytes, need.role) == (12 * GB, Role.COMFYUI)
     desk.set_reserve(8 * GB)
     assert "Will not fit now" in box.words()
     assert "only 11.0 GB free · 8.0 GB kept free" in box.words()
