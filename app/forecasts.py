@@ -62,6 +62,7 @@ class Forecasts(QObject):
         self._compose, self._notice = panels.compose, panels.notice
         self._runs: list[Run] | None = None
         self._learnt_of = 0
+        self._looked_up: set[str] = set()
         self._files: dict[str, str] = {}
         self._models: dict[tuple[object, ...], Model] = {}
         self._formula: Formula | None = None
@@ -185,7 +186,6 @@ class Forecasts(QObject):
             rows = self._controller.ended_rows(FIRST_ROWS)
             self._files = {r.job.id: r.output.recipe for r in rows if r.output is not None}
             self._runs = [run for row in rows if (run := run_of(row)) is not None]
-            self._measure_servers([run.job_id for run in self._runs])
         return self._runs
 
     def _take_runs(self, runs: list[Run], new: list[Run]) -> None:
@@ -241,6 +241,9 @@ class Forecasts(QObject):
         model = self._models.get(asked.signature)
         if model is None:
             runs = [run for run in self._history() if run.asked.recipe == asked.recipe]
+            if asked.recipe not in self._looked_up:
+                self._looked_up.add(asked.recipe)
+                self._measure_servers([run.job_id for run in runs[: baseline.MOST]])
             if len(runs) >= forecast.RUNS_TO_FIT:
                 self._learn(asked)
                 return None
