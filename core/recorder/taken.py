@@ -14,6 +14,8 @@ from core.recorder.trace import ROUNDING_SECONDS, JobTrace
 
 FULL = 0.93
 """A card is full from this share on: servers keep a little free by themselves."""
+BRIM = 0.97
+"""From this share on it was too small, even for the job alone."""
 CROWDED = 0.10
 """Share of a card held by others from which on a full one was too small for all."""
 KEPT = 0.9
@@ -80,8 +82,9 @@ def taken_on(trace: JobTrace) -> Taken | None:
     if trace.total_bytes is not None:
         most = int(np.where(inside & np.isfinite(used), used, -np.inf).argmax())
         others = float(used[most] - held[most])
-        full = used[most] >= FULL * trace.total_bytes
-        if full and others >= CROWDED * trace.total_bytes:
+        full = float(used[most]) / trace.total_bytes
+        crowded = others >= CROWDED * trace.total_bytes
+        if full >= BRIM or (full >= FULL and crowded):
             return Taken(None)
     before = held[known & (trace.times <= 0)]
     return Taken(peak, bool(len(before)) and float(before[-1]) >= KEPT * peak)

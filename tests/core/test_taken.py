@@ -70,10 +70,16 @@ def test_a_crowded_card_says_nothing_of_the_need(made: list[Bench], tmp_path: Pa
 
 
 def test_a_card_that_is_full_of_the_job_alone_does(made: list[Bench], tmp_path: Path) -> None:
-    low, high = {"ComfyUI": 400, "desktop": 300}, {"ComfyUI": 23600, "desktop": 300}
+    low, high = {"ComfyUI": 400, "desktop": 300}, {"ComfyUI": 23200, "desktop": 300}
     bench = Bench(tmp_path, card(tmp_path, (0, low), (5, low), (10, high), (60, high)))
     made.append(bench)
-    assert taken(bench, run(bench, 4, 30)) == Taken(23600 * MB)
+    assert taken(bench, run(bench, 4, 30)) == Taken(23200 * MB)
+
+
+def test_a_card_at_its_brim_was_too_small(made: list[Bench], tmp_path: Path) -> None:
+    bench = Bench(tmp_path, traces.find("spill-12gb"))
+    made.append(bench)
+    assert taken(bench, run(bench, 4, 60)) == Taken(None)
 
 
 def test_what_a_server_held_before_is_a_bound_alone(made: list[Bench], tmp_path: Path) -> None:
