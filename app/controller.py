@@ -121,6 +121,22 @@ class Controller(QObject):
         """Return the running job of that id, None when it does not run."""
         return next((job for job in self._lanes.jobs if job.id == job_id), None)
 
+    @property
+    def holds(self) -> Callable[[Job | None], bool]:
+        """Asked of the next job of a lane, None when nothing runs and nothing may begin.
+
+        Where it says True the lane waits for `go_on`.
+        """
+        return self._lanes.holds
+
+    @holds.setter
+    def holds(self, holds: Callable[[Job | None], bool]) -> None:
+        self._lanes.holds = holds
+
+    def go_on(self) -> None:
+        """Begin what waits in lanes that are free, where nothing holds it any more."""
+        self.guard(self._lanes.fill)
+
     # -- start and end ------------------------------------------------------
 
     def start(self) -> list[JobRow]:

@@ -8,29 +8,27 @@ from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from types import MappingProxyType
+from typing import Any
 
 from PySide6.QtCore import QObject, Signal
 
 from app.controller import Controller
 from app.panels import Panels
+from app.rooms import LOCAL, Room, less, near, role_of, rooms_of
 from core.events import Failed, Finished, Stopped
 from core.gpu.advice import Need
-from core.gpu.readings import DeviceReading, Reading, Role
+from core.gpu.readings import Reading, Role
 from core.jobs import Job, Value
 from core.statistics import baseline, forecast
 from core.statistics import formula as formulas
 from core.statistics.forecast import Forecast, Model, Verdict
 from core.statistics.formula import Family, Formula
 from core.statistics.runs import Asked, Run, asked_of, run_of
-from core.units import MEGABYTE
 from widgets.forecast import Gauge
 
 FIRST_ROWS = 100
 """How many of the latest ended jobs are read at the start; later ones are added as they end."""
 COMPARED = 2 * baseline.MOST
-CHANGE_BYTES = 64 * MEGABYTE
-"""Free memory that changed by less than this changes nothing in the words."""
-
 _TONES = MappingProxyType(
     {
         Verdict.FITS: "success",
@@ -40,9 +38,6 @@ _TONES = MappingProxyType(
         Verdict.UNKNOWN: "",
     }
 )
-
-Room = tuple[float | None, float | None]
-"""Free and total bytes."""
 
 
 class Forecasts(QObject):
@@ -66,6 +61,8 @@ class Forecasts(QObject):
         self._controller = controller
         self._compose, self._notice = panels.compose, panels.notice
         self._runs: list[Run] | None = None
+        self._learnt_of = 0
+        self._looked_up: set[str] = set()
         self._files: dict[str, str] = {}
         self._models: dict[tuple[object, ...], Model] = {}
         self._formula: Formula | None = None
@@ -73,7 +70,8 @@ class Forecasts(QObject):
         self._learning: set[object] = set()
         self._asked: Asked | None = None
         self._begun = False
-        self._room: dict[bool, Room] = {True: (None, None), False: (None, None)}
+        self._rooms: dict[Role | None, Room] = {}
+        self._reserve_bytes = 0
         self._expected: tuple[str, Forecast | None] = ("", None)
         self._begun_with: Asked | None = None
         self._running: tuple[Job, float] | None = None
@@ -83,6 +81,7 @@ class Forecasts(QObject):
         controller.reading.connect(self._on_reading)
         controller.job_began.connect(self._on_began)
         controller.job_ended.connect(self._on_ended)
+        controller.recorded.connect(lambda item: self._measure_servers([item.job_id]))
 
     # -- what comes in --------------------------------------------------------
 
@@ -104,10 +103,9 @@ class Forecasts(QObject):
             # The form was filled before anybody listened.
             self._begun = True
             self._compose.announce()
-        room = {True: _card_room(reading), False: _main_room(reading)}
-        near = all(_near(room[key], self._room[key]) for key in room)
-        if not near:
-            self._room = room
+        rooms = rooms_of(reading)
+        if not all(near(room, self._room(key)) for key, room in rooms.items()):
+            self._rooms = rooms
             self._show()
 
     def _on_began(self, job: Job) -> None:
@@ -127,11 +125,12 @@ class Forecasts(QObject):
         run = run_of(row) if row is not None else None
         if run is None or row is None:
             return
+        if job.engine != LOCAL and self._room(Role.COMFYUI)[1] is not None:
+            # What it took of the card is known when all of it is recorded.
+            run = replace(run, peak_bytes=None, on_gpu=True)
         earlier = [other for other in self._history() if other.job_id != job.id]
-        self._runs = [run, *earlier]
+        self._take_runs([run, *earlier], [run])
         signature = run.asked.signature
-        # Also those that were learnt from this recipe's runs with other settings.
-        self._models = {k: v for k, v in self._models.items() if k[:-1] != signature[:-1]}
         expected = self._expected[1] if self._expected[0] == job.id else None
         self._begun_with = None
         self._measured[signature] = run, expected
@@ -154,6 +153,32 @@ class Forecasts(QObject):
 
         self._controller.run_aside(judge, "baseline", tell)
 
+    # -- what others ask ------------------------------------------------------
+
+    def set_reserve(self, reserve_bytes: int) -> None:
+        """Say how much of a GPU the person wants to keep free: it counts as taken."""
+        self._reserve_bytes = reserve_bytes
+        self._show()
+
+    def need_for(self, job: Job) -> tuple[bool, Need | None]:
+        """Return what a waiting job takes, after whether that is all that will be known."""
+        asked = asked_of(job.recipe, job.family, job.model, job.params, job.engine)
+        if asked is None:
+            return True, None
+        found = self._forecast(asked)
+        return asked.signature not in self._learning, self._need_of(asked, found)
+
+    def alike(self) -> list[str]:
+        """Return the ids of the runs, newest first, that were asked for what the form holds."""
+        asked = self._asked
+        if asked is None:
+            return []
+        sizes, mine = _sizes(asked), asked.signature
+        same = [
+            r for r in self._history() if r.asked.signature == mine and _sizes(r.asked) == sizes
+        ]
+        return [run.job_id for run in same[: baseline.MOST]]
+
     # -- what is known --------------------------------------------------------
 
     def _history(self) -> list[Run]:
@@ -163,11 +188,62 @@ class Forecasts(QObject):
             self._runs = [run for row in rows if (run := run_of(row)) is not None]
         return self._runs
 
+    def _take_runs(self, runs: list[Run], new: list[Run]) -> None:
+        """Know these runs, `new` among them, from now on."""
+        self._runs, self._learnt_of = runs, self._learnt_of + 1
+        # Also those that were learnt from a recipe's runs with other settings.
+        old = {run.asked.signature[:-1] for run in new}
+        self._models = {k: v for k, v in self._models.items() if k[:-1] not in old}
+
+    def _measure_servers(self, job_ids: list[str]) -> None:
+        """Look up what runs of servers took of the card: they do not tell it themselves."""
+        servers = {r.job_id for r in self._runs or () if r.asked.instance != LOCAL}
+        wanted, ledger = [i for i in job_ids if i in servers], self._controller.ledger.store.path
+        if not wanted:
+            return
+
+        def look() -> Iterator[object]:
+            from core.recorder.taken import taken_of
+
+            yield taken_of(ledger, wanted)
+
+        def take(found: Any) -> None:
+            runs = [
+                replace(r, peak_bytes=took.peak_bytes, on_gpu=True, censored=took.censored)
+                if (took := found.get(r.job_id)) is not None
+                else r
+                for r in self._runs or ()
+            ]
+            new = [run for run in runs if run.job_id in found]
+            for run in new:
+                if self._measured.get(run.asked.signature, (run,))[0].job_id == run.job_id:
+                    expected = self._measured.get(run.asked.signature, (run, None))[1]
+                    self._measured[run.asked.signature] = run, expected
+            self._take_runs(runs, new)
+            self._expect_again()
+            self._show()
+
+        self._controller.run_aside(look, "taken", take)
+
+    def _expect_again(self) -> None:
+        """Say what the running job takes, where it began before that was known."""
+        known = self._expected[1]
+        if self._running is None or self._begun_with is None:
+            return
+        if known is None or known.peak_bytes is None or not known.on_gpu:
+            found = self._forecast(self._begun_with)
+            if found is not None and found != known:
+                self._expected = self._running[0].id, found
+                self.expected.emit(*self._running, found)
+
     def _forecast(self, asked: Asked) -> Forecast | None:
         """Return what is known now; what has to be learnt first is shown when it is."""
         model = self._models.get(asked.signature)
         if model is None:
             runs = [run for run in self._history() if run.asked.recipe == asked.recipe]
+            if asked.recipe not in self._looked_up:
+                self._looked_up.add(asked.recipe)
+                self._measure_servers([run.job_id for run in runs[: baseline.MOST]])
             if len(runs) >= forecast.RUNS_TO_FIT:
                 self._learn(asked)
                 return None
@@ -180,7 +256,7 @@ class Forecasts(QObject):
         if signature in self._learning:
             return
         self._learning.add(signature)
-        runs = list(self._history())
+        runs, learnt_of = list(self._history()), self._learnt_of
 
         def learn() -> Iterator[object]:
             yield forecast.model_of(runs, asked)
@@ -188,8 +264,8 @@ class Forecasts(QObject):
         def keep(model: object) -> None:
             assert isinstance(model, Model)
             self._learning.discard(signature)
-            if self._runs is not None and len(runs) != len(self._runs):
-                self._learn(asked)  # A run ended meanwhile.
+            if learnt_of != self._learnt_of:
+                self._learn(asked)  # A run ended or was measured meanwhile.
                 return
             self._models[signature] = model
             begun = self._begun_with
@@ -204,7 +280,7 @@ class Forecasts(QObject):
 
     def _cold_forecast(self, asked: Asked) -> Forecast | None:
         """Return what the formula says, where there is a GPU and the family is known."""
-        if self._room[True][1] is None:
+        if self._room(Role.WORKER)[1] is None:
             return None
         if self._formula is None:
             self._formula = formulas.load()
@@ -215,6 +291,9 @@ class Forecasts(QObject):
             self._families[key] = family if whole else None
         family = self._families[key]
         return None if family is None else forecast.cold(self._formula, family, asked)
+
+    def _room(self, role: Role | None) -> Room:
+        return self._rooms.get(role, (None, None))
 
     # -- what is shown --------------------------------------------------------
 
@@ -230,18 +309,20 @@ class Forecasts(QObject):
             if asked.signature in self._models:
                 box.show_forecast("", forecast.NOTHING_KNOWN)
             return
-        free, total = self._room[found.on_gpu]
-        judged = forecast.verdict(found.peak_bytes, free, total)
+        free, total = self._room(role_of(asked.instance) if found.on_gpu else None)
+        kept = self._reserve_bytes if found.on_gpu else 0
+        free, usable = less(free, kept), less(total, kept)
+        judged = forecast.verdict(found.peak_bytes, free, usable)
         run, expected = self._measured.get(asked.signature, (None, None))
         same = run is not None and _sizes(run.asked) == _sizes(asked)
         gauge = None
         if found.peak_bytes is not None:
             band = found.peak_bytes
             taken = run.peak_bytes if run is not None and same else None
-            room = total if judged is Verdict.NEVER else free
+            room = usable if judged is Verdict.NEVER else free
             gauge = Gauge(band.low, band.median, band.high, room, taken)
         box.show_forecast(
-            forecast.peak_words(found, judged, free, total),
+            forecast.peak_words(found, judged, free, total, kept),
             forecast.source_words(found),
             forecast.measured_words(run, expected) if run is not None and same else "",
             _TONES[judged],
@@ -250,55 +331,16 @@ class Forecasts(QObject):
         )
 
     def _need_of(self, asked: Asked, found: Forecast | None) -> Need | None:
-        recipe = self._controller.recipes.get(asked.recipe)
-        if found is None or recipe is None or found.peak_bytes is None or not found.on_gpu:
+        if found is None or found.peak_bytes is None or not found.on_gpu:
             return None
-        band = found.peak_bytes
-        return Need(recipe.title, band.low, band.median, band.high)
+        recipe, band = self._controller.recipes.get(asked.recipe), found.peak_bytes
+        # A job that waits may be of a recipe that is not offered any more.
+        what = recipe.title if recipe is not None else asked.recipe
+        return Need(what, band.low, band.median, band.high, role_of(asked.instance))
 
 
 def _sizes(asked: Asked) -> tuple[int, ...]:
     return asked.width, asked.height, asked.frames, asked.steps
-
-
-def _card_room(reading: Reading) -> Room:
-    """Return what is free for the engine on its card: what it holds itself counts as free."""
-    device = card_of(reading)
-    if device is None:
-        return None, None
-    if device.used_bytes is None or device.total_bytes is None:
-        return None, device.total_bytes
-    free = (
-        device.total_bytes - device.used_bytes - (device.reserved_bytes or 0) + held_bytes(device)
-    )
-    return max(0, min(free, device.total_bytes)), device.total_bytes
-
-
-def card_of(reading: Reading) -> DeviceReading | None:
-    """Return the GPU that our own engine holds memory of, else the first; None without any."""
-    first = reading.devices[0] if reading.devices else None
-    return next((device for device in reading.devices if held_bytes(device)), first)
-
-
-def held_bytes(device: DeviceReading) -> int:
-    """Return what our own engine holds of a GPU."""
-    return sum(p.used_bytes or 0 for p in device.processes or () if p.role is Role.WORKER)
-
-
-def _main_room(reading: Reading) -> Room:
-    system = reading.system
-    free = system.total_bytes - system.used_bytes + (system.worker_rss_bytes or 0)
-    return min(free, system.total_bytes), system.total_bytes
-
-
-def _near(one: Room, other: Room) -> bool:
-    """Say whether two rooms read the same in words."""
-    for mine, theirs in zip(one, other, strict=True):
-        if (mine is None) is not (theirs is None):
-            return False
-        if mine is not None and theirs is not None and abs(mine - theirs) >= CHANGE_BYTES:
-            return False
-    return True
 
 
 def has_weights(model: str, formula: Formula, family: Family) -> bool:

@@ -73,6 +73,8 @@ class Lanes(QObject):
         parent: Owner.
 
     Attributes:
+        holds: Asked of the next job of a lane, None when nothing runs and nothing may begin;
+            True lets the lane wait for the next `fill`.
         began: A Job started.
         event: One Event of a running job, in the ledger if it is to be kept.
         ended: Job and its ending.
@@ -101,6 +103,7 @@ class Lanes(QObject):
     ) -> None:
         super().__init__(parent)
         self._ledger, self._engine, self._guard = ledger, engine, guard
+        self.holds: Callable[[Job | None], bool] = lambda _: False
         self._lanes: dict[str, Lane] = {}
         self._cancelled: set[str] = set()
         self._resumes = Resumes()
@@ -145,23 +148,32 @@ class Lanes(QObject):
         while (job := self._resumes.next(self._is_free)) is not None:
             self._begin(job, self._engine.resume)
             self._say(self._lanes[self._engine.lane_of(job)], "looking for the job")
+        held = False
+        for job in self._next_jobs():
+            if self._is_free(job):
+                if self.holds(job):
+                    held = True
+                else:
+                    self._start(job)
+        if not held and not self._lanes:
+            self.holds(None)
+
+    def _next_jobs(self) -> Iterator[Job]:
+        """The next job of every free lane, none while the queue is paused."""
         if self._ledger.paused:
             return
         for lane, names in self._engine.lanes().items():
             if lane not in self._lanes:
-                waiting = self._ledger.waiting_in(names)
-                self._start(waiting[0] if waiting else None)
-        job = self._ledger.next_waiting() if "" not in self._lanes else None
+                yield from self._ledger.waiting_in(names)
+        job = self._ledger.next_waiting()
         if job is not None and self._engine.lane_of(job) == "":
             # It names what is not there any more: the engine says so, when its turn comes.
-            self._start(job)
+            yield job
 
     def _is_free(self, job: Job) -> bool:
         return self._engine.lane_of(job) not in self._lanes
 
-    def _start(self, job: Job | None) -> None:
-        if job is None:
-            return
+    def _start(self, job: Job) -> None:
         try:
             self._ledger.begin(job.id)
         except ProblemError as error:

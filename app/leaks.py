@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from PySide6.QtCore import QObject
 
 from app.controller import Controller
-from app.forecasts import held_bytes
 from app.panels import Panels
+from app.rooms import held_bytes
 from core.engines.base import Released
 from core.errors import ProblemError
 from core.events import Failed, Finished, Stopped

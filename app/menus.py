@@ -42,6 +42,8 @@ class Menus:
         self.clean_ups = self._add(self.queue, "&Clean up by itself…", "")
         self.correct = self._add(self.queue, "&Round values to what models take", "")
         self.correct.setCheckable(True)
+        self.reserve = self._add(self.queue, "&Keep GPU memory free…", "")
+        self._unloading()
         self.unattended = self.queue.addMenu("U&nattended")
         self.undo = self._add(self.queue, "&Undo removal", "Ctrl+Shift+Z")
         self.view = bar.addMenu("&View")
@@ -56,6 +58,20 @@ class Menus:
         self.guide = self._add(self.help, "&Guide", "F1")
         self.open_log = self._add(self.help, "Open &log", "")
         self.about = self._add(self.help, "&About Framedeck", "")
+
+    def _unloading(self) -> None:
+        """Add the choice of who unloads language models: (setting's value, action)."""
+        menu = self.queue.addMenu("Unload &language models")
+        group = QActionGroup(menu)
+        self.unload_first: list[tuple[str, QAction]] = []
+        for value, text in (
+            ("ask", "&Ask before a job that needs their memory"),
+            ("always", "A&lways before a job that needs their memory"),
+        ):
+            action = menu.addAction(text)
+            action.setCheckable(True)
+            group.addAction(action)
+            self.unload_first.append((value, action))
 
     def _themes(self, window: MainWindow) -> None:
         menu = self.view.addMenu("&Theme")

@@ -76,11 +76,11 @@ class TimelineDesk(QObject):
         reading = self._reading
         if self._expected is None or reading is None or self._shown is self._expected[2]:
             return
-        _, began, expected = self._expected
+        job, began, expected = self._expected
         self._shown = expected
         if expected is None or expected.peak_bytes is None or expected.seconds is None:
             return
-        found = others_bytes(reading, on_gpu=expected.on_gpu)
+        found = others_bytes(reading, job.engine, on_gpu=expected.on_gpu)
         if found is not None:
             key, others = found
             band, duration = expected.peak_bytes, expected.seconds.median
@@ -167,17 +167,18 @@ def _list(found: object) -> list[Any]:
     return found
 
 
-def others_bytes(reading: Reading, *, on_gpu: bool) -> tuple[int, float] | None:
-    """Return the track's key and what all but the engine holds there; None when not read.
+def others_bytes(reading: Reading, engine: str, *, on_gpu: bool) -> tuple[int, float] | None:
+    """Return the track's key and what all but a job's engine holds there; None when not read.
 
     The GPU is the one that the engine holds memory of, else the first.
     """
-    from app.forecasts import card_of, held_bytes
+    from app.rooms import card_of, held_bytes, role_of
 
     if not on_gpu:
         system = reading.system
         return SYSTEM, max(0.0, system.used_bytes - (system.worker_rss_bytes or 0))
-    device = card_of(reading)
+    role = role_of(engine)
+    device = card_of(reading, role)
     if device is None or device.used_bytes is None:
         return None
-    return device.index, max(0.0, device.used_bytes - held_bytes(device))
+    return device.index, max(0.0, device.used_bytes - held_bytes(device, role))

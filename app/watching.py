@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from PySide6.QtCore import QObject
 
 from app.controller import Controller
-from app.forecasts import card_of, held_bytes
 from app.panels import Panels
+from app.rooms import card_of, held_bytes, role_of
 from core.events import Event, Failed, Finished, MemoryRead, Noted, PhaseStarted, Stopped
 from core.gpu.readings import Reading
 from core.gpu.simulated import DRIVER
@@ -204,7 +204,7 @@ def device_of(reading: Reading, job: Job) -> int:
     A job of our own engine that holds no memory of any card computes elsewhere,
     so what the card does is another program's doing; a trace plays its part.
     """
-    device = card_of(reading)
+    device = card_of(reading, role_of(job.engine))
     if device is None:
         return -1
     ours = job.engine == "local" and reading.driver != DRIVER

@@ -17,6 +17,7 @@ from app.freeing import FreeDesk
 from app.habits import HabitsDesk
 from app.joining import join
 from app.leaks import LeakDesk
+from app.memory import MemoryDesk
 from app.models import OwnModels
 from app.opening import OpenDesk
 from app.pictures import PictureDesk
@@ -78,6 +79,7 @@ class Wiring(QObject):
         self._forecasts = Forecasts(controller, self._panels, self)
         self._forecasts.need.connect(self._advice.set_need)
         self._forecasts.expected.connect(self._timeline.set_expected)
+        self._memory = MemoryDesk(controller, window, self._advice, self._forecasts, self._state)
         self.servers = ServersDesk(controller, window, places)
         compose, notice = self._panels.compose, self._panels.notice
         self.workflows = WorkflowDesk(controller, compose, notice, places.workflows, self)

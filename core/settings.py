@@ -40,6 +40,9 @@ class Settings:
         keep_awake: Whether the computer is kept from sleeping while jobs wait.
         notify: What the system tells of: "failed", "empty", "finished".
         stay_in_tray: Whether closing the window leaves the program in the tray.
+        unload_first: "always" unloads language models before a job that needs their memory,
+            when nothing ran before it; "ask" only advises it.
+        reserve_gb: GPU memory to be kept free of jobs, in GB of 2**30 bytes; 0 for none.
         servers: ComfyUI servers, each as `core.engines.comfy.known.KnownServer` writes it.
     """
 
@@ -63,15 +66,24 @@ class Settings:
     keep_awake: bool = True
     notify: list[str] = field(default_factory=lambda: ["failed", "empty"])
     stay_in_tray: bool = False
+    unload_first: str = "ask"
+    reserve_gb: float = 0.0
 
 
 MOST_FREE_EVERY = 10_000
-_CHOICES = {"theme": ("system", "light", "dark"), "colours": ("light", "dark")}
+MOST_RESERVE_GB = 1000.0
+_CHOICES = {
+    "theme": ("system", "light", "dark"),
+    "colours": ("light", "dark"),
+    "unload_first": ("ask", "always"),
+}
 
 
 def _usable(name: str, value: object, kind: type) -> bool:
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 3600
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return False
+        return 0 <= value <= MOST_RESERVE_GB if name == "reserve_gb" else 0 < value < 3600
     if kind is int:
         if not isinstance(value, int) or isinstance(value, bool):
             return False

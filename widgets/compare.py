@@ -39,6 +39,10 @@ COLOURS = (
 )
 """Of the traces in turn: they stay apart for colour-blind eyes; a second round is dashed."""
 FIRST_SHOWN = 2
+NAME_PIXELS = 23
+"""Height of a name in the plot."""
+MOST_NAMES = 0.4
+"""Share of the plot that names may take above the curves."""
 MOST_SHOWN = 12
 DATA = {".csv": "CSV table", ".json": "JSON"}
 PICTURE = {".png": "PNG picture", ".svg": "SVG drawing"}
@@ -180,7 +184,7 @@ class CompareWindow(QDialog):
             item.getAxis(name).enableAutoSIPrefix(False)
             item.getAxis(name).setLabel(label)
         item.getViewBox().setMouseEnabled(x=True, y=False)
-        item.addLegend(offset=(-8, 8))
+        item.addLegend(offset=(-8, 8)).setZValue(10)
         self._plot.setAccessibleName("Memory in use of every chosen job, from its start")
         self._split.insertWidget(0, self._plot)
         self._split.setSizes([360, 160])
@@ -201,6 +205,10 @@ class CompareWindow(QDialog):
         item.clear()
         self._plot.setBackground(QColor(tokens.panel))
         item.legend.setLabelTextColor(QColor(tokens.text))
+        # Names stay readable where there are so many that a curve runs below them.
+        ground = QColor(tokens.panel)
+        ground.setAlpha(160)
+        item.legend.setBrush(ground)
         for name in ("bottom", "left"):
             item.getAxis(name).setPen(QColor(tokens.border))
             item.getAxis(name).setTextPen(QColor(tokens.muted))
@@ -209,7 +217,10 @@ class CompareWindow(QDialog):
         length = max((trace.seconds for trace in chosen), default=1.0)
         peaks = [trace.figures.peak_bytes or 0.0 for trace in chosen]
         item.getViewBox().setXRange(0, max(length, 0.1), padding=0.01)
-        item.getViewBox().setYRange(0, max([*peaks, GIGABYTE]) / GIGABYTE * 1.15, padding=0)
+        # The names stand above the curves, as far as that leaves these room.
+        names = min(MOST_NAMES, (NAME_PIXELS * len(chosen) + 16) / max(1, self._plot.height() - 40))
+        top = max([*peaks, GIGABYTE]) / GIGABYTE * 1.05 / (1 - names)
+        item.getViewBox().setYRange(0, top, padding=0)
         self._mark(chosen, tokens)
 
     def _draw_trace(self, number: int, trace: JobTrace, tokens: theme.Tokens) -> None:

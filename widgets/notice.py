@@ -85,6 +85,10 @@ class NoticeBar(QFrame):
         """Return the words shown now, "" when there is nothing to say."""
         return self._notices[-1].text if self._notices else ""
 
+    def holds(self, key: str) -> bool:
+        """Say whether the notice of `key` is shown, or waits below a newer one."""
+        return any(notice.key == key for notice in self._notices)
+
     def clear(self, key: str | None = None) -> None:
         """Forget the notice of `key`, or all of them."""
         self._notices = [n for n in self._notices if key is not None and n.key != key]

@@ -7,6 +7,7 @@ from html import escape
 from PySide6.QtCore import QEvent, QObject, QSize, Qt
 from PySide6.QtGui import QIcon, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import (
+    QDoubleSpinBox,
     QFrame,
     QLabel,
     QPushButton,
@@ -257,3 +258,23 @@ class FittingScroll(QScrollArea):
         if self.maximumHeight() != height:
             self.setMaximumHeight(height)
             self.updateGeometry()
+
+
+def number_field(value: float, limits: tuple[float, float], unit: str, name: str) -> QDoubleSpinBox:
+    """Return a field for a number with its unit, such as " GB"; Up and Down change it.
+
+    Args:
+        value: What it holds.
+        limits: Least and most.
+        unit: Written behind the number.
+        name: For who cannot see what stands beside it.
+    """
+    field = QDoubleSpinBox()
+    field.setRange(*limits)
+    field.setDecimals(1)
+    field.setSuffix(unit)
+    field.setValue(value)
+    field.setAccessibleName(name)
+    # WORKAROUND: style sheets do not move the text of a spin box away from its edge.
+    field.lineEdit().setTextMargins(6, 0, 6, 0)
+    return field

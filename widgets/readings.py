@@ -9,7 +9,6 @@ from PySide6.QtGui import QIcon
 from PySide6.QtWidgets import (
     QDialog,
     QDialogButtonBox,
-    QDoubleSpinBox,
     QFormLayout,
     QLabel,
     QVBoxLayout,
@@ -17,7 +16,7 @@ from PySide6.QtWidgets import (
 )
 
 from core.units import MEGABYTE, memory
-from widgets.parts import label
+from widgets.parts import label, number_field
 
 DAYS, GIGABYTES = 30.0, 2.0
 """The usual values."""
@@ -37,10 +36,10 @@ class ReadingsDialog(QDialog):
         super().__init__(parent)
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.setWindowTitle("Readings kept")
-        self.days = self._field(days, 1.0, MOST_DAYS, " days", "Days that readings are kept")
+        self.days = number_field(days, (1.0, MOST_DAYS), " days", "Days that readings are kept")
         self.days.setDecimals(0)
-        self.gigabytes = self._field(
-            gigabytes, 0.1, MOST_GIGABYTES, " GB", "Gigabytes of the disk that readings may take"
+        self.gigabytes = number_field(
+            gigabytes, (0.1, MOST_GIGABYTES), " GB", "Gigabytes of the disk that readings may take"
         )
         self.told = QLabel("…")
         self.told.setProperty("role", "muted")
@@ -85,14 +84,3 @@ class ReadingsDialog(QDialog):
     def _restore(self) -> None:
         self.days.setValue(DAYS)
         self.gigabytes.setValue(GIGABYTES)
-
-    @staticmethod
-    def _field(value: float, low: float, high: float, unit: str, name: str) -> QDoubleSpinBox:
-        field = QDoubleSpinBox()
-        field.setRange(low, high)
-        field.setDecimals(1)
-        field.setSuffix(unit)
-        field.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
-        field.setValue(value)
-        field.setAccessibleName(name)
-        return field

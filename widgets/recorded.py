@@ -89,7 +89,7 @@ def summary(trace: JobTrace) -> str:
     if trace.delta_bytes is not None:
         sign = "+" if trace.delta_bytes >= 0 else "−"
         parts[-1] += f" ({sign}{memory(abs(trace.delta_bytes))})"
-    parts.append(_DASH if found.energy_wh is None else f"{found.energy_wh:.2f} Wh")
+    parts.append(_DASH if found.energy_wh is None else f"{found.energy_wh:.2f}\u00a0Wh")
     parts.append(
         f"all memory in use on {trace.device_name}" if trace.device >= 0 else "main memory"
     )

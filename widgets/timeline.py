@@ -45,12 +45,14 @@ class TimelinePanel(QWidget):
             `add_past` answers.
         choices_changed: What `choices` returns, to be remembered.
         trace_wanted: (job's id, number of its attempt): the trace of an earlier session's job.
+        reserve_wanted: Somebody wants to say how much memory is to be kept free.
     """
 
     problem = Signal(object)
     past_wanted = Signal(int, float)
     choices_changed = Signal(dict)
     trace_wanted = Signal(str, int)
+    reserve_wanted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -245,6 +247,8 @@ class TimelinePanel(QWidget):
         self.files = Files(self._past, self.view, self)
         self.files.problem.connect(self.problem)
         self.files.fill(self._head.menu)
+        self._head.menu.addSeparator()
+        self._head.menu.addAction("Keep GPU memory free…", self.reserve_wanted.emit)
         self._mark_range()
 
     def _mark_range(self) -> None:

@@ -37,6 +37,10 @@ LISTS_KEPT = 50_000
 """Lists of processes kept; a day has 43,200 at one in two seconds."""
 
 
+SLIVER = 0.02
+"""A share of a GPU's memory too small for a line of its own below that of the total."""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A part of the stack: the column of its upper boundary, its colour in Tokens, its name."""
@@ -264,12 +268,12 @@ class Past:
     def limit_bytes(self, track: Track) -> float | None:
         """Return what a GPU has for jobs: its total less what the driver and the person keep.
 
-        None where nothing is kept, or the total is not known.
+        None where next to nothing is kept, or the total is not known.
         """
-        kept = (track.reserved_bytes or 0) + self.reserve_bytes
-        if track.key == SYSTEM or not track.total_bytes or not 0 < kept < track.total_bytes:
+        kept, total = (track.reserved_bytes or 0) + self.reserve_bytes, track.total_bytes
+        if track.key == SYSTEM or not total or not SLIVER * total < kept < total:
             return None
-        return track.total_bytes - kept
+        return total - kept
 
     @property
     def gpus(self) -> list[Track]:

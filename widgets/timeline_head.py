@@ -121,7 +121,7 @@ class Head(QWidget):
         self._add_axis(row)
         self._add_ranges(row)
         self.menu = QMenu(self)
-        self.more = chip("⋯", "Save or compare (F10)", checkable=False)
+        self.more = chip("⋯", "Save, compare, keep memory free (F10)", checkable=False)
         self.more.setMenu(self.menu)
         row.addWidget(self.more)
 

@@ -131,7 +131,7 @@ class TraceWindow(QDialog):
             parts.append(f"lowest {gigabytes(found.lowest_bytes)}")
             parts.append(f"at the end {gigabytes(found.last_bytes)}")
             if found.energy_wh is not None:
-                parts.append(f"{found.energy_wh:.2f} Wh")
+                parts.append(f"{found.energy_wh:.2f}\u00a0Wh")
             parts.append(f"all memory in use on {self._track.name}")
         return " · ".join(parts)
 

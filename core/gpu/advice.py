@@ -35,12 +35,15 @@ class Need:
         low_bytes: At least.
         median_bytes: As likely more as less.
         high_bytes: At most.
+        role: Whose memory it is: our own engine's, or a ComfyUI server's. What that holds
+            already is counted in these numbers.
     """
 
     what: str
     low_bytes: float
     median_bytes: float
     high_bytes: float
+    role: Role = Role.WORKER
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,56 +83,61 @@ class _Holder:
     held_bytes: int | None
 
 
-def advise(reading: Reading, need: Need, device_index: int | None = None) -> Advice | None:
+def advise(
+    reading: Reading, need: Need, device_index: int | None = None, *, reserve_bytes: int = 0
+) -> Advice | None:
     """Return what to do so that a job fits, None when it does, or when it cannot be told.
 
     Args:
         reading: The latest one.
         need: What the job takes in all, the engine's own share included.
         device_index: The GPU that it will run on; the one with most room when left out.
+        reserve_bytes: What the person wants to keep free of jobs.
     """
-    device = _device(reading.devices, device_index)
-    room = None if device is None else _room(device)
+    device = _device(reading.devices, device_index, need.role)
+    room = None if device is None else _room(device, need.role)
     if device is None or room is None:
         return None
-    capacity, free = room
+    capacity, free = (max(0, amount - reserve_bytes) for amount in room)
     missing = need.high_bytes - free
     if missing <= 0:
         return None
     sure = need.low_bytes > free
     if need.median_bytes > capacity:
-        return _too_large(device, need, capacity, missing, sure)
-    holders = _holders(device.processes or ())
+        return _too_large(device, need, (capacity, reserve_bytes), missing, sure)
+    holders = _holders(device.processes or (), need.role)
     for action, chosen in _CHOICES:
         fitting = [holder for holder in holders if chosen(holder)]
         if fitting:
             most = max(fitting, key=lambda holder: holder.held_bytes or 0)
-            return _say(device, need, most, action, missing, sure)
+            return _say((device, reserve_bytes), need, most, action, missing, sure)
     return None
 
 
-def _device(devices: Sequence[DeviceReading], index: int | None) -> DeviceReading | None:
+def _device(
+    devices: Sequence[DeviceReading], index: int | None, role: Role
+) -> DeviceReading | None:
     if index is not None:
         return next((device for device in devices if device.index == index), None)
-    known = [device for device in devices if _room(device) is not None]
-    return max(known, key=lambda device: (_room(device) or (0, 0))[1], default=None)
+    known = [device for device in devices if _room(device, role) is not None]
+    return max(known, key=lambda device: (_room(device, role) or (0, 0))[1], default=None)
 
 
-def _room(device: DeviceReading) -> tuple[int, int] | None:
+def _room(device: DeviceReading, role: Role) -> tuple[int, int] | None:
     """Return bytes that jobs may have at all, and those that one may have now."""
     if device.total_bytes is None or device.used_bytes is None:
         return None
     capacity = device.total_bytes - (device.reserved_bytes or 0)
-    ours = sum(item.used_bytes or 0 for item in device.processes or () if item.role is Role.WORKER)
+    ours = sum(item.used_bytes or 0 for item in device.processes or () if item.role is role)
     # What the engine holds already is the job's: it is counted in the need.
     return capacity, max(0, capacity - max(0, device.used_bytes - ours))
 
 
-def _holders(processes: Sequence[ProcessReading]) -> list[_Holder]:
+def _holders(processes: Sequence[ProcessReading], ours: Role) -> list[_Holder]:
     """Return who holds how much, processes of one program together."""
     found: dict[tuple[str, Role, int | None], list[int | None]] = {}
     for item in processes:
-        if item.role not in (Role.WORKER, Role.PANEL):
+        if item.role not in (Role.WORKER, Role.PANEL, ours):
             found.setdefault((item.name, item.role, item.port), []).append(item.used_bytes)
     return [
         _Holder(*key, None if None in held else sum(bytes_ or 0 for bytes_ in held))
@@ -160,16 +168,19 @@ _WHAT_TO_DO = {
 
 
 def _say(
-    device: DeviceReading,
+    place: tuple[DeviceReading, int],
     need: Need,
     holder: _Holder,
     action: Action,
     missing: float,
     sure: bool,
 ) -> Advice:
+    device, reserve = place
     held = "memory" if holder.held_bytes is None else _gb(holder.held_bytes)
     total = _plain(device.total_bytes or 0)
     needs = f"{need.what} needs {_plain(need.median_bytes)} of {total} GB"
+    if reserve:
+        needs += f", {_gb(reserve)} of it to be kept free"
     short = missing - (holder.held_bytes or 0)
     enough = short < WORTH_NAMING
     text = f"{holder.name} holds {held} while {needs}: {_WHAT_TO_DO[action]}."
@@ -182,11 +193,13 @@ def _say(
 
 
 def _too_large(
-    device: DeviceReading, need: Need, capacity: int, missing: float, sure: bool
+    device: DeviceReading, need: Need, room: tuple[int, int], missing: float, sure: bool
 ) -> Advice:
+    capacity, reserve = room
+    kept = f" beside the {_gb(reserve)} to be kept free" if reserve else ""
     text = (
-        f"{need.what} needs {_gb(need.median_bytes)}, and {device.name} has "
-        f"{_gb(capacity)} with nothing else on it: use a smaller size or fewer frames."
+        f"{need.what} needs {_gb(need.median_bytes)}, and {device.name} has {_gb(capacity)} "
+        f"with nothing else on it{kept}: use a smaller size or fewer frames."
     )
     return Advice(
         Action.MAKE_SMALLER, text, device.index, "", None, None,

@@ -107,12 +107,13 @@ def baseline_of(runs: Iterable[Run]) -> Baseline:
     """Return what is usual for `runs`, which are all of the same job."""
     chosen = list(runs)[:MOST]
     return Baseline(
-        _usual([run.seconds for run in chosen if not run.spilled]),
-        _usual([run.peak_bytes for run in chosen if not run.censored]),
+        usual_of([run.seconds for run in chosen if not run.spilled]),
+        usual_of([run.peak_bytes for run in chosen if not run.censored]),
     )
 
 
-def _usual(values: Iterable[float | None]) -> Usual | None:
+def usual_of(values: Iterable[float | None]) -> Usual | None:
+    """Return what is usual among `values`, None when none of them is known."""
     known = sorted(value for value in values if value is not None)
     if not known:
         return None

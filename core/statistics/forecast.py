@@ -290,9 +290,21 @@ NOTHING_KNOWN = "No run of this recipe on this machine yet: time and memory are 
 
 
 def peak_words(
-    found: Forecast, judged: Verdict, free_bytes: float | None, total_bytes: float | None
+    found: Forecast,
+    judged: Verdict,
+    free_bytes: float | None,
+    total_bytes: float | None,
+    kept_bytes: float = 0,
 ) -> str:
-    """Say whether the job fits, with its numbers; "" when no peak is known."""
+    """Say whether the job fits, with its numbers; "" when no peak is known.
+
+    Args:
+        found: What it takes.
+        judged: What `verdict` says of it.
+        free_bytes: Free for it, without what is to be kept free.
+        total_bytes: All there is.
+        kept_bytes: What the person wants to keep free.
+    """
     band = found.peak_bytes
     if band is None:
         return ""
@@ -310,7 +322,7 @@ def peak_words(
     else:
         kind = "VRAM" if found.on_gpu else "memory"
         text = f"{peak[0].upper()}{peak[1:]} of {kind}"
-    return text
+    return f"{text} · {memory(kept_bytes)} kept free" if kept_bytes else text
 
 
 def _range(band: Band) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from core.gpu.readings import DeviceReading, ProcessReading, Reading, Role, Syst
 from core.jobs import Job, new_job
 from core.ledger import Ledger
 from core.queue import Group
+from core.recorder.taken import Taken
 from core.statistics import formula as formulas
 from core.statistics.runs import Asked, Run
 
@@ -202,3 +204,77 @@ def test_a_small_model_is_not_taken_for_a_large_one(tmp_path: Path) -> None:
     assert has_weights("wan2.1-i2v-14b", formula, family)
     assert not has_weights("", formula, family)
     assert not has_weights(str(tmp_path / "not-made-yet"), formula, family)
+
+
+def servers_past(controller: Any, folder: Path, count: int) -> list[Job]:
+    """Let `count` jobs of a server have run: it tells its main memory, and no card's."""
+    recipe = replace(controller.recipes["test-pattern"], id="served", engine="comfy")
+    controller.recipes["served"] = recipe
+    jobs = []
+    controller.ledger.paused = True
+    for _ in range(count):
+        job = new_job(recipe, SMALL, folder)
+        controller.ledger.enqueue([job])
+        controller.ledger.begin(job.id)
+        output = Output("/c.mp4", "/p.png", "/c.json", 64, 64, 8, 8.0, 1, 0.1, 0.1)
+        ending = Finished(
+            job_id=job.id, output=output, seed=1, seconds=100.0, peak_rss_bytes=3 * GB,
+            peak_vram_bytes=None,
+        )  # fmt: skip
+        controller.ledger.end(job.id, ending)
+        jobs.append(job)
+    controller.ledger.paused = False
+    return jobs
+
+
+def test_what_servers_took_of_the_card_is_looked_up(
+    window: MainWindow, qtbot: Any, controller: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    jobs = servers_past(controller, tmp_path / "past", 3)
+    took = {jobs[0].id: Taken(None), jobs[1].id: Taken(12 * GB), jobs[2].id: Taken(14 * GB, True)}
+    asked: list[list[str]] = []
+
+    def taken_of(_: Path, job_ids: list[str]) -> dict[str, Taken]:
+        asked.append(sorted(job_ids))
+        return took
+
+    monkeypatch.setattr("core.recorder.taken.taken_of", taken_of)
+    desk = forecasts_of(window)
+    needs: list[Any] = []
+    desk.need.connect(needs.append)
+    server = ProcessReading(9, "ComfyUI :8188", Role.COMFYUI, 3 * GB, 8188)
+    device = DeviceReading(0, "card", 24 * GB, 8 * GB, 5.0, 40.0, 30.0, (server,))
+    controller.reading.emit(replace(reading(), devices=(device,)))
+    values = controller.recipes["served"].resolve(SMALL)
+    window.panels.compose.changed.emit("served", values)
+    box = window.panels.compose.forecast
+    qtbot.waitUntil(lambda: "Fits this card" in box.words(), timeout=10_000)
+    assert asked == [sorted(job.id for job in jobs)]
+    # 24 GB less the 5 that others hold: what the server holds is its next job's.
+    assert "peak 12.0 GB" in box.words()
+    assert "of 19.0 GB free" in box.words()
+    assert "from 1 run" in box.words()
+    assert needs[-1].role is Role.COMFYUI
+    assert needs[-1].median_bytes == 12 * GB
+    known, need = desk.need_for(jobs[0])
+    assert known
+    assert need is not None
+    assert (need.median_bytes, need.role) == (12 * GB, Role.COMFYUI)
+    desk.set_reserve(8 * GB)
+    assert "Will not fit now" in box.words()
+    assert "only 11.0 GB free · 8.0 GB kept free" in box.words()
+
+
+def test_a_running_job_is_forecast_when_what_it_takes_is_found_out(
+    window: MainWindow, qtbot: Any, controller: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    (job,) = servers_past(controller, tmp_path / "past", 1)
+    monkeypatch.setattr("core.recorder.taken.taken_of", lambda *_: {job.id: Taken(12 * GB)})
+    told: list[Any] = []
+    forecasts_of(window).expected.connect(lambda *args: told.append(args))
+    controller.reading.emit(reading())
+    controller.job_began.emit(job)
+    qtbot.waitUntil(lambda: len(told) == 2, timeout=10_000)
+    assert told[0][2].on_gpu is False
+    assert told[1][2].peak_bytes.median == 12 * GB
+    assert told[1][2].on_gpu

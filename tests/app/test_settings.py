@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,6 +32,22 @@ def test_a_bad_field_is_reset_alone_after_a_backup(tmp_path: Path) -> None:
     assert bad == ["theme"]
     assert settings == replace(Settings(), loop=False)
     assert json.loads((tmp_path / "settings.json.bad").read_text())["theme"] == "mauve"
+
+
+@pytest.mark.parametrize("wanted", [0, 0.0, 3, 2.5, 1000])
+def test_a_reserve_is_kept(tmp_path: Path, wanted: float) -> None:
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({"version": 1, "reserve_gb": wanted, "unload_first": "always"}))
+    assert load(path) == (replace(Settings(), reserve_gb=wanted, unload_first="always"), [])
+
+
+@pytest.mark.parametrize("wrong", [-1, 1001, "3", True, None, [3]])
+def test_a_reserve_that_makes_no_sense_is_none(tmp_path: Path, wrong: object) -> None:
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({"version": 1, "reserve_gb": wrong, "unload_first": "never"}))
+    settings, reset = load(path)
+    assert (settings.reserve_gb, settings.unload_first) == (0.0, "ask")
+    assert sorted(reset) == ["reserve_gb", "unload_first"]
 
 
 @given(st.binary(max_size=200))

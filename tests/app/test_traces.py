@@ -74,7 +74,7 @@ def test_the_queue_opens_what_was_recorded_and_saves_the_report(
         f"peak {memory(trace.peak.used_bytes)}{place} after {trace.peak.at_seconds:.1f} s" in words
     )
     assert f"before {memory(trace.before_bytes)}, after {memory(trace.after_bytes)}" in words
-    assert f"{trace.figures.energy_wh:.2f} Wh" in words
+    assert f"{trace.figures.energy_wh:.2f}\u00a0Wh" in words
     assert "(simulated)" in words
     assert [band.phase.value for band in shown.trace.bands] == [
         item.name for item in trace.stretches

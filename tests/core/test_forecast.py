@@ -346,6 +346,7 @@ def test_verdicts(free: float | None, total: float | None, expected: Verdict, wo
     assert "eak 14.9 GB (13.0 – 16.2 GB)" in text
     assert text == words
     assert source_words(found) == "About 3:41 (3:20 – 3:55) · from 23 runs"
+    assert peak_words(found, judged_as, free, total, 3 * GB) == f"{words} · 3.0 GB kept free"
     assert peak_words(replace(found, peak_bytes=None), judged_as, free, total) == ""
     assert verdict(None, free, total) is Verdict.UNKNOWN
 

@@ -174,3 +174,32 @@ def test_any_reading_gives_sound_advice(
         assert found.program in {item.name for item in listed}
     if found.sure and found.action is not Action.MAKE_SMALLER:
         assert wanted.low_bytes <= total * GB
+
+
+def test_what_a_server_holds_is_its_own_jobs() -> None:
+    comfy = held("ComfyUI :8188", Role.COMFYUI, 5.0, 8188)
+    ours = replace(need(10.7), role=Role.COMFYUI)
+    assert advise(reading(comfy, STUDIO), ours) is None
+    assert given_advice(advise(reading(comfy, STUDIO), need(10.7))).program == "LM Studio"
+    found = given_advice(advise(reading(comfy, STUDIO), replace(need(12), role=Role.COMFYUI)))
+    assert found.missing_bytes == pytest.approx(1.2 * GB, rel=1e-6)
+    # Nobody else holds anything: there is nothing to free.
+    assert advise(reading(comfy, used=15), replace(need(12), role=Role.COMFYUI)) is None
+
+
+def test_what_is_to_be_kept_free_is_no_room() -> None:
+    free = reading(STUDIO)
+    assert advise(free, need(10.7), reserve_bytes=0) is None
+    found = given_advice(advise(free, need(10.7), reserve_bytes=2 * GB))
+    assert found.text == (
+        "LM Studio holds 5.2 GB while WAN needs 10.7 of 16 GB, 2 GB of it to be kept free: "
+        "unload its model."
+    )
+    assert found.missing_bytes == pytest.approx(1.9 * GB, rel=1e-6)
+    large = given_advice(advise(free, need(14.5), reserve_bytes=2 * GB))
+    assert large.action is Action.MAKE_SMALLER
+    assert large.text == (
+        "WAN needs 14.5 GB, and RTX 4080 has 14 GB with nothing else on it beside the 2 GB "
+        "to be kept free: use a smaller size or fewer frames."
+    )
+    assert given_advice(advise(free, need(1), reserve_bytes=99 * GB)).action is Action.MAKE_SMALLER
