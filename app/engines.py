@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from core.engines.comfy.held import Held
     from core.engines.comfy.known import KnownServer
     from core.engines.comfy.making import Making
-    from core.engines.comfy.rescue import Watch
+    from core.engines.comfy.rescue import Restart, Watch
 
 COMFY = "comfy"
 """The engine that jobs for ComfyUI servers name; their parameter `server` names the server."""
@@ -337,7 +337,7 @@ class ComfyEngines:
         self._workflows, self._cache = workflows, cache
         self._making: Making | None = None
         self.process_of: Callable[[str], int | None] = lambda _: None
-        self.restart_of: Callable[[str], Callable[[], None] | None] = lambda _: None
+        self.restart_of: Callable[[str], Restart | None] = lambda _: None
         self.watch_of: Callable[[KnownServer], Watch] | None = None
 
     @property

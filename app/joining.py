@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from time import monotonic, sleep
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Qt, Signal
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from app.servers import ServersDesk
     from app.watching import StateDesk
     from core.engines.comfy.known import KnownServer
-    from core.engines.comfy.rescue import Watch
+    from core.engines.comfy.rescue import Restart, Watch
     from core.engines.comfy.scan import Scan
     from core.jobs import Job
+    from core.statistics.classify import Sign
 
 HEARD_SECONDS = 10.0
 """How long the window may take to begin a restart that a job asks for."""
@@ -58,8 +59,12 @@ class Restarts(QObject):
         finally:
             wish.begun.set()
 
-    def restart(self, base: str) -> None:
+    def restart(self, base: str, pause: Callable[[float], bool]) -> None:
         """Restart the server and return when it answers; from any thread but the window's.
+
+        Args:
+            base: The server's address.
+            pause: Waits so many seconds; what it raises ends the waiting, not the restart.
 
         Raises:
             ProblemError: It is not ours to restart, or does not come back.
@@ -75,7 +80,10 @@ class Restarts(QObject):
         while monotonic() < until:
             if self._servers.pid_of(base) not in (None, before) and _answers(base):
                 return
-            sleep(_LOOK_SECONDS)
+            why = self._servers.why_given_up(base)
+            if why is not None:
+                raise ProblemError(_gone(base, why))
+            pause(_LOOK_SECONDS)
         raise ProblemError(_gone(base, f"It did not answer within {BACK_SECONDS:.0f} s."))
 
 
@@ -95,12 +103,16 @@ def join(controller: Controller, servers: ServersDesk, freeing: FreeDesk, state:
     def watch_of(server: KnownServer) -> Watch:
         from core.engines.comfy.rescue import Watch
 
+        def signs() -> tuple[Sign, ...]:
+            # Behind an address of this machine may be another one's server, through a tunnel.
+            return state.signs() if servers.pid_of(server.base) is not None else ()
+
         # What is read here tells nothing of another machine's card.
         if not server.is_local:
             return Watch()
-        return Watch(signs=state.signs, usual_seconds=state.usual_decode_seconds)
+        return Watch(signs=signs, usual_seconds=state.usual_decode_seconds)
 
-    def restart_of(base: str) -> Callable[[], None]:
+    def restart_of(base: str) -> Restart:
         return partial(restarts.restart, base)
 
     def scanned(scan: Scan) -> None:

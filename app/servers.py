@@ -100,9 +100,18 @@ class ServersDesk(QObject):
         return None if watched is None else watched.scan
 
     def pid_of(self, base: str) -> int | None:
-        """Return the process of a server that Framedeck started; from any thread."""
+        """Return the process of a server of this machine, where it is known; from any thread."""
         watched = self._watched.get(base)
         return None if watched is None else watched.health.pid
+
+    def why_given_up(self, base: str) -> str | None:
+        """Say why a server is not being started any more; None while it is; from any thread."""
+        watched = self._watched.get(base)
+        if watched is None:
+            return "It is not among the known servers any more."
+        if not watched.given_up:
+            return None
+        return watched.trouble.message if watched.trouble is not None else "It was stopped."
 
     def add(self, server: KnownServer, place: int | None = None) -> None:
         """Know one more server.
@@ -238,10 +247,17 @@ class ServersDesk(QObject):
         """Restart a server for a job that hangs on it; whoever asks has looked at its queue.
 
         Raises:
-            ProblemError: Framedeck cannot restart it, or something is being done with it.
+            ProblemError: Framedeck cannot restart it, something is being done with it, or
+                prompts of others were on it when it was looked at last.
         """
         watched = self._of(base)
         self._need_folder(watched)
+        others = len(self.foreign(base))
+        if others:
+            # A server that hangs may not tell its queue any more; what it told counts.
+            from core.engines.comfy.words import others_wait
+
+            raise ProblemError(others_wait(base, others))
         if watched.doing is not None:
             raise _invalid(f"{watched.known.name} is being started or ended already.", "Wait.")
         watched.restart()

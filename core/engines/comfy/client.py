@@ -16,7 +16,7 @@ from core.engines.comfy.given import graph_of
 from core.engines.comfy.http import Graph, Server, Stats
 from core.engines.comfy.outputs import Checks
 from core.engines.comfy.reconcile import Foreign, foreign
-from core.engines.comfy.rescue import Watch
+from core.engines.comfy.rescue import Restart, Watch
 from core.engines.comfy.run import Run
 from core.errors import ProblemError
 from core.events import Ending, Event
@@ -58,8 +58,8 @@ class Options:
         free_every: Free its memory after so many finished jobs; 0 never.
         checkpoint: Let it keep latents in a file before they are decoded, so that a
             failed decode repeats no sampling; a job's own "latent_checkpoint" comes first.
-        restart: Restarts it and returns when it answers again; None when it is not
-            ours to restart. Raises ProblemError.
+        restart: Restarts it and returns when it answers again, see `rescue.Restart`; None
+            when it is not ours to restart. Raises ProblemError.
         watch: How to see that a decode stands still.
         seconds: Returns how long a job may take; None leaves it to `patience`.
     """
@@ -70,7 +70,7 @@ class Options:
     patience: Patience = field(default_factory=Patience)
     free_every: int = 10
     checkpoint: bool = False
-    restart: Callable[[], None] | None = None
+    restart: Restart | None = None
     watch: Watch = field(default_factory=Watch)
     seconds: Callable[[Job], float | None] = field(default=lambda _: None)
 
