@@ -12,7 +12,8 @@ from PySide6.QtCore import QCoreApplication, QObject, Signal
 
 from app.asking import copies_of, corrected, recipe_of, row_of
 from app.clips import ClipReader
-from app.engines import Engines, state_words
+from app.engine_words import state_words
+from app.engines import Engines
 from app.freeing import FreedAt, Waits, free
 from app.pump import Pump, Task
 from app.resuming import Resumes

@@ -17,6 +17,8 @@ from core.errors import Category, Problem, ProblemError
 if TYPE_CHECKING:
     from app.controller import Controller
     from app.freeing import FreeDesk
+    from app.leaking import LeakRestarts, Said
+    from app.panels import Panels
     from app.servers import ServersDesk
     from app.watching import StateDesk
     from core.engines.comfy.known import KnownServer
@@ -42,8 +44,13 @@ class _Wish:
 
 
 class Restarts(QObject):
-    """Lets a job's own thread have its server restarted, which the window's thread does."""
+    """Lets a job's own thread have its server restarted, which the window's thread does.
 
+    Signals:
+        said: An app.leaking.Said, worth telling.
+    """
+
+    said = Signal(object)
     _wished = Signal(object)
 
     def __init__(self, servers: ServersDesk, parent: QObject) -> None:
@@ -72,8 +79,11 @@ class Restarts(QObject):
         before = self._servers.pid_of(base)
         wish = _Wish(base)
         self._wished.emit(wish)
-        if not wish.begun.wait(HEARD_SECONDS):
-            raise ProblemError(_gone(base, "The window does not answer."))
+        until = monotonic() + HEARD_SECONDS
+        while not wish.begun.wait(_LOOK_SECONDS / 5):
+            pause(0.0)  # A window that closes does not take it up any more.
+            if monotonic() > until:
+                raise ProblemError(_gone(base, "The window does not answer."))
         if wish.problem is not None:
             raise ProblemError(wish.problem)
         until = monotonic() + BACK_SECONDS
@@ -87,7 +97,13 @@ class Restarts(QObject):
         raise ProblemError(_gone(base, f"It did not answer within {BACK_SECONDS:.0f} s."))
 
 
-def join(controller: Controller, servers: ServersDesk, freeing: FreeDesk, state: StateDesk) -> None:
+def join(
+    controller: Controller,
+    panels: Panels,
+    servers: ServersDesk,
+    freeing: FreeDesk,
+    state: StateDesk,
+) -> None:
     """Let jobs run on the servers that are known, with what was found out of them."""
     comfy = controller.engine.comfy_for
     restarts = Restarts(servers, servers)
@@ -122,6 +138,8 @@ def join(controller: Controller, servers: ServersDesk, freeing: FreeDesk, state:
     if isinstance(comfy, ComfyEngines):
         comfy.process_of = servers.pid_of
         comfy.restart_of, comfy.watch_of = restart_of, watch_of
+
+    _join_leaks(controller, panels, servers, restarts)
     state.elsewhere = elsewhere
     servers.servers_changed.connect(controller.set_servers)
     servers.scanned.connect(scanned)
@@ -129,6 +147,30 @@ def join(controller: Controller, servers: ServersDesk, freeing: FreeDesk, state:
     freeing.restart = lambda base: controller.guard(lambda: servers.restart(base))
     if servers.servers:
         controller.set_servers(servers.servers)
+
+
+def _join_leaks(
+    controller: Controller, panels: Panels, servers: ServersDesk, restarts: Restarts
+) -> None:
+    """Let servers that leak be restarted between jobs, and tell of it."""
+    made: list[LeakRestarts] = []
+
+    def tell(said: Said) -> None:
+        actions = []
+        if said.offers and servers.can_restart(said.base):
+            title = f"Restart {controller.engine.title_at(said.base)}"
+            actions = [(title, lambda: controller.guard(lambda: servers.restart(said.base)))]
+        panels.notice.show_text(said.text, actions, said.kind, f"leaked {said.base}")
+
+    def after_job(base: str, pause: Callable[[float], bool]) -> str:
+        if not made:
+            from app.leaking import LeakRestarts
+
+            made.append(LeakRestarts(controller, servers, restarts))
+        return made[0].after_job(base, pause)
+
+    restarts.said.connect(tell, Qt.ConnectionType.QueuedConnection)
+    controller.engine.between_jobs = after_job
 
 
 def _answers(base: str) -> bool:

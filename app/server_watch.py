@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
+from core.engines.comfy.answers import Queue
 from core.engines.comfy.backoff import Backoff
 from core.engines.comfy.health import Doctor, Health, State
 from core.engines.comfy.known import KnownServer
@@ -61,6 +62,7 @@ class Watched(QObject):
         parent: Owner.
 
     Attributes:
+        queue: What ran and waited on it when it answered last.
         trouble: Why it was last not started, or ended; None since it was told to start.
         changed: Its health, or what is done with it.
         scanned: A Scan, when nodes or files are others than before.
@@ -84,6 +86,7 @@ class Watched(QObject):
         self.doing: State | None = None
         self.scan: Scan | None = None
         self.trouble: Problem | None = None
+        self.queue = Queue()
         self._controller = controller
         self._doctor = Doctor(known.base)
         self._backoff = Backoff()
@@ -185,6 +188,7 @@ class Watched(QObject):
         if look.adopted:
             self._wanted = self._proved = True
         if look.health.answers:
+            self.queue = look.health.queue  # Kept while it is silent.
             self._wait_ms = LOOK_MS
             if self.doing is State.STARTING:
                 self.doing, self._proved = None, True
@@ -314,6 +318,7 @@ class Watched(QObject):
                 self.doing = then or (State.STARTING if doing is State.STARTING else None)
             if doing is State.STOPPING:
                 self._doctor.forget()
+                self.queue = Queue()
             self.look_soon()
             self.changed.emit()
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from app.controller import Controller
     from app.server_watch import Watched
     from app.window import MainWindow
+    from core.engines.comfy.answers import Queue
     from core.engines.comfy.health import Health, State
     from core.engines.comfy.known import KnownServer
     from core.engines.comfy.reconcile import Foreign
@@ -248,13 +249,15 @@ class ServersDesk(QObject):
 
         Raises:
             ProblemError: Framedeck cannot restart it, something is being done with it, or
-                prompts of others were on it when it was looked at last.
+                it is silent and had prompts of others when it was heard last.
         """
         watched = self._of(base)
         self._need_folder(watched)
-        others = len(self.foreign(base))
+        others = 0
+        if not watched.health.answers or watched.health.slow:
+            # One that hangs may not tell its queue any more; what it told last counts.
+            others = len(self._foreign_in(watched.queue))
         if others:
-            # A server that hangs may not tell its queue any more; what it told counts.
             from core.engines.comfy.words import others_wait
 
             raise ProblemError(others_wait(base, others))
@@ -306,9 +309,12 @@ class ServersDesk(QObject):
         watched = self._watched.get(base)
         if watched is None or not watched.health.answers:
             return []
+        return self._foreign_in(watched.health.queue)
+
+    def _foreign_in(self, queue: Queue) -> list[Foreign]:
         from core.engines.comfy.reconcile import foreign
 
-        queue, ledger = watched.health.queue, self._controller.ledger
+        ledger = self._controller.ledger
         # An id alone proves nothing: another Framedeck may have its jobs there as well.
         named = {
             entry.client.removeprefix(_CLIENT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,10 +139,15 @@ def test_a_server_on_which_others_wait_is_not_restarted(
         assert (fake.starts, case.wiring.servers.pid_of(base)) == (1, pid)
         queue = requests.get(f"{base}/queue", timeout=5).json()
         assert [row[1] for row in queue["queue_pending"]] == [theirs]
-        # And the window's own look refuses as well, should the server not tell its queue.
+        # And the window's own look refuses as well, when the server does not tell its queue.
         case.until(lambda: case.wiring.servers.foreign(base))
+        watched = case.wiring.servers._watched[base]
+        os.kill(pid, signal.SIGSTOP)
+        case.until(lambda: watched.health.slow)
         with pytest.raises(ProblemError, match="somebody else"):
             case.wiring.servers.restart_unasked(base)
+        os.kill(pid, signal.SIGCONT)
+        case.until(lambda: not watched.health.slow)
         # What was sampled is not lost: once somebody restarts it, a retry only decodes.
         fake.plan()
         case.wiring.servers.stop(base)

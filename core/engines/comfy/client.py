@@ -13,6 +13,7 @@ from core.engines.base import Released
 from core.engines.clean_ups import CleanUps
 from core.engines.comfy.free import Freed, free
 from core.engines.comfy.given import graph_of
+from core.engines.comfy.held import Held
 from core.engines.comfy.http import Graph, Server, Stats
 from core.engines.comfy.outputs import Checks
 from core.engines.comfy.reconcile import Foreign, foreign
@@ -55,7 +56,7 @@ class Options:
         process: Returns the id of its process when it runs on this machine.
         checks: How its files are checked.
         patience: How long things may take.
-        free_every: Free its memory after so many finished jobs; 0 never.
+        free_every: Free its memory after so many finished jobs; see CleanUps.
         checkpoint: Let it keep latents in a file before they are decoded, so that a
             failed decode repeats no sampling; a job's own "latent_checkpoint" comes first.
         restart: Restarts it and returns when it answers again, see `rescue.Restart`; None
@@ -88,6 +89,10 @@ class ComfyEngine:
         options: What else is known of the server.
         name: Key that jobs name this engine by.
 
+    Attributes:
+        clean_ups: When its memory is freed without being asked.
+        held: What it holds between jobs.
+
     Raises:
         ProblemError: The address is none.
     """
@@ -110,6 +115,7 @@ class ComfyEngine:
         self._closed = threading.Event()
         self._stats: Stats | None = None
         self.clean_ups = CleanUps(self.options.free_every)
+        self.held = Held()
 
     @property
     def name(self) -> str:
