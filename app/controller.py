@@ -90,7 +90,7 @@ class Controller(QObject):
         self._undo: list[str] = []
         self._pump: Pump | None = None
         self._cancelled: set[str] = set()
-        self._resumes = Resumes()
+        self._resumes = Resumes(self, self._cancelled, self._next)
         self._ending: Finished | Stopped | Failed | None = None
         self._tasks: list[Task] = []
         self._sampler: Sampler | None = None
@@ -223,7 +223,7 @@ class Controller(QObject):
         if self.running is not None and self.running.id in ids:
             self._say("stopping")
             self._cancel_running(self.running.id)
-        self._cancelled.update(self._resumes.among(ids))
+        self._resumes.cancel(ids)
         waiting = [i for i in ids if self.row(i).state is JobState.WAITING]
         if waiting:
             self.remove(waiting)

@@ -251,6 +251,15 @@ class Engines:
         if engine is not None:
             engine.cancel(job_id)
 
+    def take_off(self, job: Job) -> bool:
+        """Take a job that nobody follows off its server; say whether it is gone from there.
+
+        Raises:
+            ProblemError: The server is not known, or does not answer.
+        """
+        engine = self.of(job)
+        return engine is not self.local and self.comfy()[self.server_of(job) or ""].take_off(job.id)
+
     def stays(self, job: Job) -> bool:
         """Say whether a job goes on without this program."""
         return job.engine == COMFY

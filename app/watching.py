@@ -107,6 +107,8 @@ class StateDesk(QObject):
         # Memory is told by a clock of its own, whether or not the job goes on.
         if self._job is None or isinstance(event, MemoryRead | Noted):
             return
+        if event.job_id != self._job.id:
+            return  # One that waited to be followed was cancelled.
         if isinstance(event, PhaseStarted):
             self._phase = event.phase
         elif self._heard_at is not None and self._phase is not None:

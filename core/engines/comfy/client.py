@@ -16,7 +16,7 @@ from core.engines.comfy.given import graph_of
 from core.engines.comfy.held import Held
 from core.engines.comfy.http import Graph, Server, Stats
 from core.engines.comfy.outputs import Checks
-from core.engines.comfy.reconcile import Foreign, foreign
+from core.engines.comfy.reconcile import Foreign, foreign, take_off
 from core.engines.comfy.rescue import Restart, Watch
 from core.engines.comfy.run import Run
 from core.errors import ProblemError
@@ -155,6 +155,21 @@ class ComfyEngine:
         with self._lock:
             if self._run is not None and self._run.job.id == job_id:
                 self._run.cancel()
+
+    def take_off(self, job_id: str) -> bool:
+        """Delete or interrupt the prompts of a job that is not run here; call it in a pump.
+
+        Returns:
+            Whether none of them waits or runs any more.
+
+        Raises:
+            ProblemError: The server does not answer.
+        """
+        server = self.server.fork()
+        try:
+            return take_off(server, job_id, self._closed.wait, self.options.patience.grace)
+        finally:
+            server.close()
 
     def leave(self, job_id: str) -> None:
         """Follow the job no longer; its prompt goes on, and `resume` finds it later.
