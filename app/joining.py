@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from app.panels import Panels
     from app.servers import ServersDesk
     from app.watching import StateDesk
+    from core.engines.comfy.health import Health
     from core.engines.comfy.known import KnownServer
     from core.engines.comfy.rescue import Restart, Watch
     from core.engines.comfy.scan import Scan
     from core.jobs import Job
-    from core.statistics.classify import Sign
+    from core.statistics.classify import Far, Sign
 
 HEARD_SECONDS = 10.0
 """How long the window may take to begin a restart that a job asks for."""
@@ -112,9 +113,11 @@ def join(
         base = controller.engine.server_of(job)
         return next((server for server in servers.servers if server.base == base), None)
 
-    def elsewhere(job: Job) -> bool:
+    def far(job: Job) -> Far | None:
         server = known(job)
-        return server is not None and not server.is_local
+        if server is None or server.is_local:
+            return None
+        return _far_of(servers.health(server.base))
 
     def watch_of(server: KnownServer) -> Watch:
         from core.engines.comfy.rescue import Watch
@@ -140,13 +143,30 @@ def join(
         comfy.restart_of, comfy.watch_of = restart_of, watch_of
 
     _join_leaks(controller, panels, servers, restarts)
-    state.elsewhere = elsewhere
+    state.far = far
     servers.servers_changed.connect(controller.set_servers)
     servers.scanned.connect(scanned)
     freeing.can_restart = servers.can_restart
     freeing.restart = lambda base: controller.guard(lambda: servers.restart(base))
     if servers.servers:
         controller.set_servers(servers.servers)
+
+
+def _far_of(health: Health | None) -> Far:
+    """Return what the last look at a server says of the job that runs there."""
+    from core.engines.comfy.health import State
+    from core.statistics.classify import Far
+
+    why = "" if health is None or health.problem is None else health.problem.message
+    if health is None or (health.state is State.OFFLINE and not why):
+        return Far()  # It was not looked at yet.
+    if health.state is State.STUCK:
+        return Far(stuck=why)
+    if health.state is State.OFFLINE:
+        # Who does not answer may be on the way; who refuses is not there.
+        late = health.problem is not None and health.problem.category is Category.TIMEOUT
+        return Far(slow=why) if late else Far(gone=why)
+    return Far(slow="Its server takes long to answer.") if health.slow else Far()
 
 
 def _join_leaks(
