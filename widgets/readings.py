@@ -93,6 +93,7 @@ class ReadingsDialog(QDialog):
         field.setDecimals(1)
         field.setSuffix(unit)
         field.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
+        field.lineEdit().setTextMargins(6, 0, 6, 0)
         field.setValue(value)
         field.setAccessibleName(name)
         return field
