@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.engine_words import no_server, not_here, released_words
 from core.engines.base import Engine, Released
 from core.engines.clean_ups import CleanUps
 from core.engines.lane import lane_at
@@ -19,22 +20,18 @@ from core.events import (
     Failed,
     Finished,
     Noted,
-    PhaseStarted,
-    Sampled,
     Stopped,
-    WorkerStarted,
 )
 from core.frames import Ring
 from core.jobs import Job
-from core.units import memory
 
 if TYPE_CHECKING:
     from core.engines.comfy.client import ComfyEngine
     from core.engines.comfy.free import Freed
-    from core.engines.comfy.held import Held
     from core.engines.comfy.known import KnownServer
     from core.engines.comfy.making import Making
-    from core.engines.comfy.rescue import Watch
+    from core.engines.comfy.rescue import Restart, Watch
+    from core.statistics.leak import Leak
 
 COMFY = "comfy"
 """The engine that jobs for ComfyUI servers name; their parameter `server` names the server."""
@@ -49,7 +46,6 @@ class _Place:
 
     server: KnownServer
     engine: ComfyEngine
-    held: Held
 
 
 class Engines:
@@ -61,11 +57,16 @@ class Engines:
         local: The engine of this machine.
         comfy_for: Makes the engine of a server.
         servers: The servers at first.
-        free_every: Free an engine's memory after so many of its finished jobs; 0 never.
+        free_every: Free an engine's memory after so many of its finished jobs; 0 never,
+            FREE_WHEN_LEAKING when it is found to leak.
 
     Attributes:
         local: The engine of this machine.
         comfy_for: What makes the engine of a server.
+        leaks: Says whether memory of the engine of this machine leaks.
+        between_jobs: Called after a job with its server's address and with what waits so
+            many seconds and raises at the end of the program; returns what is worth
+            noting with the next job there.
     """
 
     def __init__(
@@ -83,7 +84,10 @@ class Engines:
         self._at: dict[str, Engine] = {}
         """Where the jobs that run are, by id, in the order they began."""
         self._last: Engine = local
-        self._closed = False
+        self._closing = threading.Event()
+        self.leaks: Callable[[], bool] = lambda: False
+        self.between_jobs: Callable[[str, Callable[[float], bool]], str] = lambda *_: ""
+        self._notes: dict[str, str] = {}
         self._clean_ups = CleanUps(free_every)
         self._free_every = free_every
         self.set_servers(servers)
@@ -115,13 +119,14 @@ class Engines:
                 place.engine.close()
                 closed = True
             for base, server in wanted.items():
-                if base not in self._places and self.comfy_for is not None and not self._closed:
-                    # Most starts know no server, and need none of this.
-                    from core.engines.comfy.held import Held
-
+                if (
+                    base not in self._places
+                    and self.comfy_for is not None
+                    and not self._closing.is_set()
+                ):
                     engine = self.comfy_for(server)
                     engine.clean_ups.every = self._free_every
-                    self._places[base] = _Place(server, engine, Held())
+                    self._places[base] = _Place(server, engine)
         return closed
 
     def servers(self) -> list[KnownServer]:
@@ -136,7 +141,7 @@ class Engines:
             return {base: self._places[base].engine for base in known if base in self._places}
 
     def set_free_every(self, every: int) -> None:
-        """Free memory after so many finished jobs of an engine from now on; 0 never."""
+        """Free memory after so many finished jobs of an engine from now on; see CleanUps."""
         with self._lock:
             self._free_every = self._clean_ups.every = every
             for place in self._places.values():
@@ -169,7 +174,7 @@ class Engines:
         base = self.server_of(job)
         found = self.comfy().get(base) if base is not None else None
         if found is None:
-            raise ProblemError(_no_server(base))
+            raise ProblemError(no_server(base))
         return found
 
     def lane_of(self, job: Job) -> str:
@@ -217,7 +222,21 @@ class Engines:
         """Say why freeing a server's memory did not bring back everything; "" when it did."""
         with self._lock:
             found = self._places.get(place)
-        return found.held.why_not(freed) if found is not None else freed.why_not
+        return found.engine.held.why_not(freed) if found is not None else freed.why_not
+
+    @property
+    def frees_when_leaking(self) -> bool:
+        """Whether memory is freed when it is found to leak, and not by a number."""
+        return self._clean_ups.when_leaking
+
+    def server_leaks(self) -> dict[str, tuple[str, Leak]]:
+        """Return by address which memory of a server grows with every job, and by how much."""
+        found = {base: engine.held.leaks for base, engine in self.comfy().items()}
+        return {
+            base: max(leaks, key=lambda item: item[1].slope_bytes)
+            for base, leaks in found.items()
+            if leaks
+        }
 
     # -- an engine itself -----------------------------------------------------
 
@@ -264,6 +283,15 @@ class Engines:
         if engine is not None:
             engine.cancel(job_id)
 
+    def take_off(self, job: Job) -> bool:
+        """Take a job that nobody follows off its server; say whether it is gone from there.
+
+        Raises:
+            ProblemError: The server is not known, or does not answer.
+        """
+        engine = self.of(job)
+        return engine is not self.local and self.comfy()[self.server_of(job) or ""].take_off(job.id)
+
     def stays(self, job: Job) -> bool:
         """Say whether a job goes on without this program."""
         return job.engine == COMFY
@@ -289,7 +317,7 @@ class Engines:
     def close(self) -> None:
         """End all engines, each within its time; twice is fine. Servers go on."""
         with self._lock:
-            self._closed = True
+            self._closing.set()
             engines = [place.engine for place in self._places.values()]
         for engine in engines:
             engine.close()
@@ -306,12 +334,15 @@ class Engines:
         try:
             resume = getattr(engine, "resume", None)
             if attach and resume is None:
-                yield Failed(job_id=job.id, problem=_not_here(), seconds=0.0, lost=True)
+                yield Failed(job_id=job.id, problem=not_here(), seconds=0.0, lost=True)
                 return
             events = resume(job) if attach else engine.run(job)
             if engine is self.local:
                 yield from self._tidied(events)
             else:
+                note = self._notes.pop(self.server_of(job) or "", "")
+                if note:
+                    yield Noted(job_id=job.id, text=note)
                 yield from events
                 self._look(job, engine)
         finally:
@@ -331,10 +362,25 @@ class Engines:
         base = self.server_of(job) or ""
         with self._lock:
             place = self._places.get(base)
-        if place is None or place.engine is not engine or self._closed:
+        if place is None or place.engine is not engine or self._closing.is_set():
             return
+        from core.engines.comfy.outputs import StoppedError
+        from core.engines.comfy.tidying import look
+
         with suppress(ProblemError):
-            place.held.ended(place.engine.server.stats())
+            look(place.engine, job.id)
+        with suppress(StoppedError):
+            note = self.between_jobs(base, self._pause_or_raise)
+            if note:
+                self._notes[base] = note
+
+    def _pause_or_raise(self, seconds: float) -> bool:
+        """Wait. Raises StoppedError when the program ends."""
+        if self._closing.wait(seconds):
+            from core.engines.comfy.outputs import StoppedError
+
+            raise StoppedError
+        return False
 
     def _tidied(self, events: Iterator[Event]) -> Iterator[Event]:
         """Free the local engine's memory when it is time, before its job's ending is told."""
@@ -346,7 +392,10 @@ class Engines:
                 yield event
         if ending is None:
             return
-        if isinstance(ending, Finished) and self._clean_ups.finished():
+        due = isinstance(ending, Finished) and self._clean_ups.finished()
+        if self.frees_when_leaking:
+            due = isinstance(ending, Finished) and self.leaks()
+        if due:
             text = f"Memory cleaned up: {released_words(self.local.release())}"
             yield Noted(job_id=ending.job_id, text=text)
         yield ending
@@ -370,7 +419,7 @@ class ComfyEngines:
         self._workflows, self._cache = workflows, cache
         self._making: Making | None = None
         self.process_of: Callable[[str], int | None] = lambda _: None
-        self.restart_of: Callable[[str], Callable[[], None] | None] = lambda _: None
+        self.restart_of: Callable[[str], Restart | None] = lambda _: None
         self.watch_of: Callable[[KnownServer], Watch] | None = None
 
     @property
@@ -395,48 +444,3 @@ class ComfyEngines:
             seconds=self.making.seconds,
         )
         return ComfyEngine(server.base, self.making, options)
-
-
-def released_words(released: Released) -> str:
-    """Say in words how much memory came back."""
-    parts = []
-    if released.vram_bytes is not None:
-        parts.append(f"{memory(released.vram_bytes)} of VRAM")
-    if released.ram_bytes or not parts:
-        parts.append(f"{memory(released.ram_bytes)} of memory")
-    return f"{' and '.join(parts)} freed in {released.seconds:.1f} s."
-
-
-def state_words(event: Event) -> str:
-    """Return what an engine does by the latest event; "" when that says nothing of it."""
-    match event:
-        case WorkerStarted(device=device):
-            return f"ready on {device}"
-        case PhaseStarted(phase=phase):
-            return phase.value
-        case Sampled(step=step, steps=steps):
-            return f"sampling {step}/{steps}"
-    return ""
-
-
-def _no_server(base: str | None) -> Problem:
-    if base is None:
-        return Problem(
-            Category.WORKER_UNAVAILABLE,
-            "No ComfyUI server is known.",
-            "Add one to the servers, then retry the job.",
-        )
-    return Problem(
-        Category.WORKER_UNAVAILABLE,
-        f"The server {base} of this job is not among the known servers any more.",
-        "Add it again and retry the job, or duplicate the job and choose another server.",
-        field=SERVER,
-    )
-
-
-def _not_here() -> Problem:
-    return Problem(
-        Category.WORKER_UNAVAILABLE,
-        "Framedeck ended while this job was running.",
-        "Retry the job; it begins anew with the same seed.",
-    )

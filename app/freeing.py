@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject
 
-from app.engines import LOCAL, Engines, released_words
+from app.engine_words import released_words
+from app.engines import LOCAL, Engines
 from core.engines.base import Released
 from core.errors import Problem, ProblemError
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from PySide6.QtCore import QObject
-from PySide6.QtWidgets import QInputDialog
 
 from app.controller import Controller
 from app.window import MainWindow
-from core.settings import MOST_FREE_EVERY
 
 
 class HabitsDesk(QObject):
@@ -20,7 +18,8 @@ class HabitsDesk(QObject):
         window: Whose menu and settings they are.
 
     Attributes:
-        ask_number: Asks for the number of jobs between two clean-ups, None for no answer.
+        ask_number: Asks for the number of jobs between two clean-ups, as the settings hold
+            it; None for no answer.
     """
 
     def __init__(self, controller: Controller, window: MainWindow, parent: QObject) -> None:
@@ -46,12 +45,10 @@ class HabitsDesk(QObject):
         self._window.keep(free_every=every)
 
     def _ask(self, every: int) -> int | None:
-        number, good = QInputDialog.getInt(
-            self._window,
-            "Clean up by itself",
-            "Free an engine's memory after so many finished jobs (0: never):",
-            every,
-            0,
-            MOST_FREE_EVERY,
-        )
-        return number if good else None
+        from widgets.clean_ups import CleanUpsDialog
+
+        dialog = CleanUpsDialog(every, self._window)
+        good = dialog.exec()
+        chosen = dialog.every()
+        dialog.deleteLater()
+        return chosen if good else None

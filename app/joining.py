@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from time import monotonic, sleep
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Qt, Signal
@@ -17,12 +17,16 @@ from core.errors import Category, Problem, ProblemError
 if TYPE_CHECKING:
     from app.controller import Controller
     from app.freeing import FreeDesk
+    from app.leaking import LeakRestarts, Said
+    from app.panels import Panels
     from app.servers import ServersDesk
     from app.watching import StateDesk
+    from core.engines.comfy.health import Health
     from core.engines.comfy.known import KnownServer
-    from core.engines.comfy.rescue import Watch
+    from core.engines.comfy.rescue import Restart, Watch
     from core.engines.comfy.scan import Scan
     from core.jobs import Job
+    from core.statistics.classify import Far, Sign
 
 HEARD_SECONDS = 10.0
 """How long the window may take to begin a restart that a job asks for."""
@@ -41,8 +45,13 @@ class _Wish:
 
 
 class Restarts(QObject):
-    """Lets a job's own thread have its server restarted, which the window's thread does."""
+    """Lets a job's own thread have its server restarted, which the window's thread does.
 
+    Signals:
+        said: An app.leaking.Said, worth telling.
+    """
+
+    said = Signal(object)
     _wished = Signal(object)
 
     def __init__(self, servers: ServersDesk, parent: QObject) -> None:
@@ -58,8 +67,12 @@ class Restarts(QObject):
         finally:
             wish.begun.set()
 
-    def restart(self, base: str) -> None:
+    def restart(self, base: str, pause: Callable[[float], bool]) -> None:
         """Restart the server and return when it answers; from any thread but the window's.
+
+        Args:
+            base: The server's address.
+            pause: Waits so many seconds; what it raises ends the waiting, not the restart.
 
         Raises:
             ProblemError: It is not ours to restart, or does not come back.
@@ -67,19 +80,31 @@ class Restarts(QObject):
         before = self._servers.pid_of(base)
         wish = _Wish(base)
         self._wished.emit(wish)
-        if not wish.begun.wait(HEARD_SECONDS):
-            raise ProblemError(_gone(base, "The window does not answer."))
+        until = monotonic() + HEARD_SECONDS
+        while not wish.begun.wait(_LOOK_SECONDS / 5):
+            pause(0.0)  # A window that closes does not take it up any more.
+            if monotonic() > until:
+                raise ProblemError(_gone(base, "The window does not answer."))
         if wish.problem is not None:
             raise ProblemError(wish.problem)
         until = monotonic() + BACK_SECONDS
         while monotonic() < until:
             if self._servers.pid_of(base) not in (None, before) and _answers(base):
                 return
-            sleep(_LOOK_SECONDS)
+            why = self._servers.why_given_up(base)
+            if why is not None:
+                raise ProblemError(_gone(base, why))
+            pause(_LOOK_SECONDS)
         raise ProblemError(_gone(base, f"It did not answer within {BACK_SECONDS:.0f} s."))
 
 
-def join(controller: Controller, servers: ServersDesk, freeing: FreeDesk, state: StateDesk) -> None:
+def join(
+    controller: Controller,
+    panels: Panels,
+    servers: ServersDesk,
+    freeing: FreeDesk,
+    state: StateDesk,
+) -> None:
     """Let jobs run on the servers that are known, with what was found out of them."""
     comfy = controller.engine.comfy_for
     restarts = Restarts(servers, servers)
@@ -88,19 +113,25 @@ def join(controller: Controller, servers: ServersDesk, freeing: FreeDesk, state:
         base = controller.engine.server_of(job)
         return next((server for server in servers.servers if server.base == base), None)
 
-    def elsewhere(job: Job) -> bool:
+    def far(job: Job) -> Far | None:
         server = known(job)
-        return server is not None and not server.is_local
+        if server is None or server.is_local:
+            return None
+        return _far_of(servers.health(server.base))
 
     def watch_of(server: KnownServer) -> Watch:
         from core.engines.comfy.rescue import Watch
 
+        def signs() -> tuple[Sign, ...]:
+            # Behind an address of this machine may be another one's server, through a tunnel.
+            return state.signs() if servers.pid_of(server.base) is not None else ()
+
         # What is read here tells nothing of another machine's card.
         if not server.is_local:
             return Watch()
-        return Watch(signs=state.signs, usual_seconds=state.usual_decode_seconds)
+        return Watch(signs=signs, usual_seconds=state.usual_decode_seconds)
 
-    def restart_of(base: str) -> Callable[[], None]:
+    def restart_of(base: str) -> Restart:
         return partial(restarts.restart, base)
 
     def scanned(scan: Scan) -> None:
@@ -110,13 +141,56 @@ def join(controller: Controller, servers: ServersDesk, freeing: FreeDesk, state:
     if isinstance(comfy, ComfyEngines):
         comfy.process_of = servers.pid_of
         comfy.restart_of, comfy.watch_of = restart_of, watch_of
-    state.elsewhere = elsewhere
+
+    _join_leaks(controller, panels, servers, restarts)
+    state.far = far
     servers.servers_changed.connect(controller.set_servers)
     servers.scanned.connect(scanned)
     freeing.can_restart = servers.can_restart
     freeing.restart = lambda base: controller.guard(lambda: servers.restart(base))
     if servers.servers:
         controller.set_servers(servers.servers)
+
+
+def _far_of(health: Health | None) -> Far:
+    """Return what the last look at a server says of the job that runs there."""
+    from core.engines.comfy.health import State
+    from core.statistics.classify import Far
+
+    why = "" if health is None or health.problem is None else health.problem.message
+    if health is None or (health.state is State.OFFLINE and not why):
+        return Far()  # It was not looked at yet.
+    if health.state is State.STUCK:
+        return Far(stuck=why)
+    if health.state is State.OFFLINE:
+        # Who does not answer may be on the way; who refuses is not there.
+        late = health.problem is not None and health.problem.category is Category.TIMEOUT
+        return Far(slow=why) if late else Far(gone=why)
+    return Far(slow="Its server takes long to answer.") if health.slow else Far()
+
+
+def _join_leaks(
+    controller: Controller, panels: Panels, servers: ServersDesk, restarts: Restarts
+) -> None:
+    """Let servers that leak be restarted between jobs, and tell of it."""
+    made: list[LeakRestarts] = []
+
+    def tell(said: Said) -> None:
+        actions = []
+        if said.offers and servers.can_restart(said.base):
+            title = f"Restart {controller.engine.title_at(said.base)}"
+            actions = [(title, lambda: controller.guard(lambda: servers.restart(said.base)))]
+        panels.notice.show_text(said.text, actions, said.kind, f"leaked {said.base}")
+
+    def after_job(base: str, pause: Callable[[float], bool]) -> str:
+        if not made:
+            from app.leaking import LeakRestarts
+
+            made.append(LeakRestarts(controller, servers, restarts))
+        return made[0].after_job(base, pause)
+
+    restarts.said.connect(tell, Qt.ConnectionType.QueuedConnection)
+    controller.engine.between_jobs = after_job
 
 
 def _answers(base: str) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QCoreApplication, QObject, Signal
 
-from app.engines import Engines, state_words
+from app.engine_words import state_words
+from app.engines import Engines
 from app.pump import Pump
 from app.resuming import Resumes
 from core.errors import Category, Problem, ProblemError
@@ -16,6 +18,9 @@ from core.events import Ending, Event, Failed, Finished, Stopped
 from core.jobs import Job
 from core.ledger import Ledger
 from core.queue import JobRow
+
+if TYPE_CHECKING:
+    from app.controller import Controller
 
 _log = logging.getLogger(__name__)
 LEAVE_SECONDS = 1.0
@@ -99,14 +104,14 @@ class Lanes(QObject):
         ledger: Ledger,
         engine: Engines,
         guard: Callable[[Callable[[], object]], bool],
-        parent: QObject,
+        parent: Controller,
     ) -> None:
         super().__init__(parent)
         self._ledger, self._engine, self._guard = ledger, engine, guard
         self.holds: Callable[[Job | None], bool] = lambda _: False
         self._lanes: dict[str, Lane] = {}
         self._cancelled: set[str] = set()
-        self._resumes = Resumes()
+        self._resumes = Resumes(parent, self._cancelled, self.fill)
         self._closing = False
 
     # -- what runs --------------------------------------------------------------
@@ -126,7 +131,7 @@ class Lanes(QObject):
 
     def cancel(self, ids: Collection[str]) -> None:
         """Stop those of `ids` that run, and those that wait to be followed."""
-        self._cancelled.update(self._resumes.among(ids))
+        self._resumes.cancel(ids)
         for lane in [lane for lane in self._lanes.values() if lane.job.id in ids]:
             self._say(lane, "stopping")
             self._cancelled.add(lane.job.id)

@@ -73,6 +73,9 @@ class LeakDesk(QObject):
         panels: Where it is said.
         free: The action that frees memory.
         parent: Owner.
+
+    Attributes:
+        leaking: Whether memory that is read here leaks; from any thread.
     """
 
     def __init__(
@@ -92,12 +95,23 @@ class LeakDesk(QObject):
         self._recorded: list[str] = []
         self._worker: int | None = None
         self._held: tuple[int | None, set[int]] = None, set()
-        self._told: tuple[int, bool] | None = None
+        self._told: tuple[int | str, bool] | None = None
         self._check: tuple[float, dict[int, Leak]] | None = None
+        self._servers: dict[str, tuple[str, Leak]] = {}
+        self.leaking = False
         controller.reading.connect(self._on_reading)
         controller.job_ended.connect(self._on_ended)
         controller.recorded.connect(self._on_recorded)
         controller.freed.connect(self._on_freed)
+        controller.queue_changed.connect(self._on_queue_changed)
+        controller.engine.leaks = lambda: self.leaking
+
+    def _on_queue_changed(self) -> None:
+        """Take what servers told of themselves after their jobs."""
+        found = self._controller.engine.server_leaks()
+        if found != self._servers:
+            self._servers = found
+            self._show()
 
     @property
     def leaks(self) -> dict[int, Leak]:
@@ -108,10 +122,10 @@ class LeakDesk(QObject):
     @property
     def health(self) -> tuple[str, str]:
         """Words for the status bar, and their tone."""
-        leaks = self.leaks
-        if not leaks:
+        found = self._found()
+        if not found:
             return "Healthy", "success"
-        worst = max(leaks.values(), key=lambda leak: leak.slope_bytes)
+        worst = max((leak for _, leak in found.values()), key=lambda leak: leak.slope_bytes)
         tone = "danger" if worst.cleanup_due else "warning"
         return f"Leak: {memory(worst.slope_bytes)} a job", tone
 
@@ -215,21 +229,33 @@ class LeakDesk(QObject):
         series.baselines = [*series.baselines, after][-2 * LAST :]
         series.leak = leak_of(series.baselines, room)
 
+    def _found(self) -> dict[int | str, tuple[str, Leak]]:
+        """Return all leaks with the names of their memory, those of servers by address."""
+        title = self._controller.engine.title_at
+        found: dict[int | str, tuple[str, Leak]] = {
+            base: (what.replace("the server", title(base)), leak)
+            for base, (what, leak) in self._servers.items()
+        }
+        return found | {key: (self._series[key].name, leak) for key, leak in self.leaks.items()}
+
     def _show(self) -> None:
-        leaks = self.leaks
-        if not leaks:
+        found = self._found()
+        self.leaking = bool(self.leaks)
+        if not found:
             if self._told is not None:
                 self._told = None
                 self._notice.clear(KEY)
                 self._status.set_health(*self.health)
             return
         self._status.set_health(*self.health)
-        key, worst = max(leaks.items(), key=lambda item: item[1].slope_bytes)
+        key, (name, worst) = max(found.items(), key=lambda item: item[1][1].slope_bytes)
         now = key, worst.cleanup_due
         if now == self._told:
             return  # Said once, and once more when it presses.
         self._told = now
-        text = in_words(worst, self._series[key].name)
+        if isinstance(key, str) and self._controller.engine.frees_when_leaking:
+            return  # What is done about it is told with it.
+        text = in_words(worst, name)
         self._notice.show_text(text, (("Free memory", self._free),), "warning", KEY)
 
     # -- freeing --------------------------------------------------------------

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING
 
 from app.engines import COMFY
+from core.errors import ProblemError
+from core.events import Stopped
 from core.jobs import Job, JobState
 from core.ledger import Ledger
 from core.queue import Group, JobRow
 
+if TYPE_CHECKING:
+    from app.controller import Controller
+
 
 class Resumes:
-    """Jobs that run on a server, to be followed again one after the other."""
+    """Jobs that run on a server, to be followed again one after the other.
 
-    def __init__(self) -> None:
+    Args:
+        controller: Whose jobs they are.
+        cancelled: Takes the ids of those that are to be stopped when their turn comes.
+        go_on: Called when one is to be followed after all.
+    """
+
+    def __init__(
+        self, controller: Controller, cancelled: set[str], go_on: Callable[[], None]
+    ) -> None:
+        self._controller, self._cancelled, self._go_on = controller, cancelled, go_on
         self._jobs: deque[Job] = deque()
 
     def take_stock(self, ledger: Ledger) -> list[JobRow]:
@@ -35,9 +50,33 @@ class Resumes:
             self._jobs.remove(job)
         return job
 
-    def among(self, ids: Collection[str]) -> list[str]:
-        """Return those of `ids` that wait for being followed."""
-        return [job.id for job in self._jobs if job.id in ids]
+    def cancel(self, ids: Collection[str]) -> None:
+        """Take those of `ids` that wait for being followed off their servers, not at their turn."""
+        for job in [job for job in self._jobs if job.id in ids]:
+            self._jobs.remove(job)
+            self._controller.run_aside(
+                lambda job=job: self._take_off(job),
+                f"cancel {job.id[:8]}",
+                lambda gone, job=job: self._on_taken_off(job, gone=bool(gone)),
+            )
+
+    def _take_off(self, job: Job) -> Iterator[object]:
+        try:
+            yield self._controller.engine.take_off(job)
+        except ProblemError:
+            yield False  # Its server is away: it is looked for at its turn, and stopped then.
+
+    def _on_taken_off(self, job: Job, *, gone: bool) -> None:
+        controller = self._controller
+        if not gone:
+            self._cancelled.add(job.id)
+            self._jobs.append(job)
+            self._go_on()
+            return
+        ending = Stopped(job_id=job.id, seconds=0.0)
+        controller.guard(lambda: controller.ledger.end(job.id, ending))
+        controller.event.emit(ending)
+        controller.queue_changed.emit()
 
 
 def remove_half_files(ledger: Ledger, outputs: Collection[str]) -> None:

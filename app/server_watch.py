@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
+from core.engines.comfy.answers import Queue
 from core.engines.comfy.backoff import Backoff
 from core.engines.comfy.health import Doctor, Health, State
 from core.engines.comfy.known import KnownServer
 from core.engines.comfy.process import ServerProcess, stop_other
 from core.engines.comfy.scan import Scan, scan
 from core.engines.comfy.server_log import Line, why_it_ended
-from core.engines.comfy.trees import listener
+from core.engines.comfy.trees import created_at, is_same, listener, running
 from core.errors import Category, Problem, ProblemError, problem_from
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ SCAN_EVERY_SECONDS = 60.0
 SCAN_AGAIN_SECONDS = 10.0
 START_SECONDS = 300.0
 CLOSE_SECONDS = 1.5
+SEEK_SECONDS = 20.0
+"""Between two looks through all processes for the one that somebody else started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ class Watched(QObject):
         parent: Owner.
 
     Attributes:
+        queue: What ran and waited on it when it answered last.
+        trouble: Why it was last not started, or ended; None since it was told to start.
         changed: Its health, or what is done with it.
         scanned: A Scan, when nodes or files are others than before.
         crashed: A Problem, and the seconds until it is started again or None.
@@ -80,6 +85,8 @@ class Watched(QObject):
         self.looked = False
         self.doing: State | None = None
         self.scan: Scan | None = None
+        self.trouble: Problem | None = None
+        self.queue = Queue()
         self._controller = controller
         self._doctor = Doctor(known.base)
         self._backoff = Backoff()
@@ -90,6 +97,8 @@ class Watched(QObject):
         self._wanted = self._proved = False
         self._started_at = 0.0
         self._moves = 0
+        self._other: tuple[int, float] | None = None
+        self._sought_at = float("-inf")
         self._timer = QTimer(self, singleShot=True)
         self._timer.timeout.connect(self._look)
         self._again = QTimer(self, singleShot=True)
@@ -109,6 +118,11 @@ class Watched(QObject):
     def is_stuck(self) -> bool:
         """Whether it answers while nothing runs, and nothing is done about it yet."""
         return self.health.state is State.STUCK and self.doing is None
+
+    @property
+    def given_up(self) -> bool:
+        """Whether nothing is done any more to have it run; may be asked from any thread."""
+        return self.doing is None and not self._wanted
 
     @property
     def seconds_to_start(self) -> float | None:
@@ -141,10 +155,25 @@ class Watched(QObject):
             moving = self.doing is State.STOPPING
             ended = "" if moving else self.process.ended()
             tail = tuple(self.process.log.read()[-60:]) if ended else ()
-            yield _Look(replace(health, pid=self.process.pid), ended, tail, adopted, moves)
+            pid = self.process.pid or self._seen(health)
+            yield _Look(replace(health, pid=pid), ended, tail, adopted, moves)
         except Exception as error:  # noqa: BLE001 - a look that breaks must not be the last
             problem = problem_from(error)
             yield _Look(Health(self.known.base, State.OFFLINE, problem=problem), moves=moves)
+
+    def _seen(self, health: Health) -> int | None:
+        """Return the process of a ComfyUI of this machine that somebody else started."""
+        if not health.answers or not self.known.is_local:
+            self._other = None
+        elif self._other is None or not is_same(*self._other):
+            self._other = None
+            if monotonic() - self._sought_at > SEEK_SECONDS:
+                self._sought_at = monotonic()
+                found = (each.pid for each in running() if each.port == self.known.port)
+                pid = next(found, None)
+                created = None if pid is None else created_at(pid)
+                self._other = None if pid is None or created is None else (pid, created)
+        return None if self._other is None else self._other[0]
 
     def _on_look(self, look: object) -> None:
         assert isinstance(look, _Look)
@@ -159,6 +188,7 @@ class Watched(QObject):
         if look.adopted:
             self._wanted = self._proved = True
         if look.health.answers:
+            self.queue = look.health.queue  # Kept while it is silent.
             self._wait_ms = LOOK_MS
             if self.doing is State.STARTING:
                 self.doing, self._proved = None, True
@@ -265,7 +295,7 @@ class Watched(QObject):
             stop_other(self.known)
 
     def _move(self, doing: State, work: Callable[[], None], then: State | None = None) -> None:
-        self.doing = doing
+        self.doing, self.trouble = doing, None
         self._moves += 1
         self._started_at = monotonic()
 
@@ -282,12 +312,13 @@ class Watched(QObject):
             self._moves += 1
             self._started_at = monotonic()
             if isinstance(problem, Problem):
-                self.doing, self._wanted = None, False
+                self.doing, self._wanted, self.trouble = None, False, problem
                 self.failed.emit(problem)
             else:
                 self.doing = then or (State.STARTING if doing is State.STARTING else None)
             if doing is State.STOPPING:
                 self._doctor.forget()
+                self.queue = Queue()
             self.look_soon()
             self.changed.emit()
 
@@ -302,7 +333,7 @@ class Watched(QObject):
             wait = self._backoff.crashed(monotonic())
             if wait is None:
                 problem = _too_often(problem, self.known.name)
-        self._wanted = wait is not None
+        self._wanted, self.trouble = wait is not None, problem
         if wait is not None:
             self._again.start(round(wait * 1_000))
         self.crashed.emit(problem, wait)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from app.controller import Controller
     from app.server_watch import Watched
     from app.window import MainWindow
+    from core.engines.comfy.answers import Queue
     from core.engines.comfy.health import Health, State
     from core.engines.comfy.known import KnownServer
     from core.engines.comfy.reconcile import Foreign
@@ -100,9 +101,18 @@ class ServersDesk(QObject):
         return None if watched is None else watched.scan
 
     def pid_of(self, base: str) -> int | None:
-        """Return the process of a server that Framedeck started; from any thread."""
+        """Return the process of a server of this machine, where it is known; from any thread."""
         watched = self._watched.get(base)
         return None if watched is None else watched.health.pid
+
+    def why_given_up(self, base: str) -> str | None:
+        """Say why a server is not being started any more; None while it is; from any thread."""
+        watched = self._watched.get(base)
+        if watched is None:
+            return "It is not among the known servers any more."
+        if not watched.given_up:
+            return None
+        return watched.trouble.message if watched.trouble is not None else "It was stopped."
 
     def add(self, server: KnownServer, place: int | None = None) -> None:
         """Know one more server.
@@ -238,10 +248,19 @@ class ServersDesk(QObject):
         """Restart a server for a job that hangs on it; whoever asks has looked at its queue.
 
         Raises:
-            ProblemError: Framedeck cannot restart it, or something is being done with it.
+            ProblemError: Framedeck cannot restart it, something is being done with it, or
+                it is silent and had prompts of others when it was heard last.
         """
         watched = self._of(base)
         self._need_folder(watched)
+        others = 0
+        if not watched.health.answers or watched.health.slow:
+            # One that hangs may not tell its queue any more; what it told last counts.
+            others = len(self._foreign_in(watched.queue))
+        if others:
+            from core.engines.comfy.words import others_wait
+
+            raise ProblemError(others_wait(base, others))
         if watched.doing is not None:
             raise _invalid(f"{watched.known.name} is being started or ended already.", "Wait.")
         watched.restart()
@@ -290,9 +309,12 @@ class ServersDesk(QObject):
         watched = self._watched.get(base)
         if watched is None or not watched.health.answers:
             return []
+        return self._foreign_in(watched.health.queue)
+
+    def _foreign_in(self, queue: Queue) -> list[Foreign]:
         from core.engines.comfy.reconcile import foreign
 
-        queue, ledger = watched.health.queue, self._controller.ledger
+        ledger = self._controller.ledger
         # An id alone proves nothing: another Framedeck may have its jobs there as well.
         named = {
             entry.client.removeprefix(_CLIENT)

@@ -15,7 +15,17 @@ from core.events import Event, Failed, Finished, MemoryRead, Noted, PhaseStarted
 from core.gpu.readings import Reading
 from core.gpu.simulated import DRIVER
 from core.jobs import Job, Phase
-from core.statistics.classify import DEFAULT, Heard, Judgement, Sign, State, classify, sign_of
+from core.statistics.classify import (
+    DEFAULT,
+    Far,
+    Heard,
+    Judgement,
+    Sign,
+    State,
+    classify,
+    classify_far,
+    sign_of,
+)
 
 if TYPE_CHECKING:
     from core.recorder.usual import Usual
@@ -52,7 +62,8 @@ class StateDesk(QObject):
             None when that cannot be told.
 
     Attributes:
-        elsewhere: Says whether a job runs on another machine, of which nothing is read here.
+        far: Returns what the server of a job says, where that is another machine's, of which
+            nothing is read here; None for a job of this machine.
         judgement: What was found last of the running job, None before.
     """
 
@@ -67,7 +78,7 @@ class StateDesk(QObject):
         self._controller, self._panels = controller, panels
         self._cpu = cpu or Cpu()
         self._usual: Usual | None = None
-        self.elsewhere: Callable[[Job], bool] = lambda _: False
+        self.far: Callable[[Job], Far | None] = lambda _: None
         self._begin(None)
         controller.job_began.connect(self._on_began)
         controller.event.connect(self._on_event)
@@ -84,6 +95,7 @@ class StateDesk(QObject):
         self._gaps: dict[Phase, float] = {}
         self._signs: deque[Sign] = deque(maxlen=round(2 * DEFAULT.quiet_seconds / SIGN_SECONDS))
         self._judged_at = float("-inf")
+        self._far: Far | None = None
         self._same: tuple[State | None, int] = None, 0
         self.judgement: Judgement | None = None
 
@@ -107,6 +119,8 @@ class StateDesk(QObject):
         # Memory is told by a clock of its own, whether or not the job goes on.
         if self._job is None or isinstance(event, MemoryRead | Noted):
             return
+        if event.job_id != self._job.id:
+            return  # One that waited to be followed was cancelled.
         if isinstance(event, PhaseStarted):
             self._phase = event.phase
         elif self._heard_at is not None and self._phase is not None:
@@ -122,11 +136,15 @@ class StateDesk(QObject):
 
     def _on_reading(self, reading: Reading) -> None:
         job = self._job
-        if job is None or self.elsewhere(job):
+        if job is None:
             return
         if self._first_at is None:
             self._first_at = reading.at_seconds
-        if not self._signs or reading.at_seconds - self._signs[-1].at_seconds >= SIGN_SECONDS:
+        if reading.at_seconds - self._judged_at >= JUDGE_SECONDS:
+            # What is read here tells nothing of another machine's card.
+            self._far = self.far(job)
+        due = not self._signs or reading.at_seconds - self._signs[-1].at_seconds >= SIGN_SECONDS
+        if due and self._far is None:
             pid = self._controller.engine.pid
             cpu = None if pid is None else self._cpu(pid)
             self._signs.append(sign_of(reading, device_of(reading, job), cpu))
@@ -159,7 +177,15 @@ class StateDesk(QObject):
         since = now - (self._heard_at if self._heard_at is not None else self._first_at or now)
         # A worker that starts has no process yet, and one that died ends the job by itself.
         heard = Heard(phase, max(0.0, since), known, watts)
-        found = self.judgement = classify(heard, self._signs)
+        far = self._far
+        found = classify(heard, self._signs) if far is None else classify_far(heard, far)
+        self.judgement = found
+        if found is None:
+            if self._same[0] is not None:
+                self._same = None, 0
+                self._panels.queue.set_doing(job.id, "", "", "")
+                self._panels.notice.clear(KEY)
+            return
         before, count = self._same
         self._same = found.state, count + 1 if found.state is before else 1
         self._panels.queue.set_doing(job.id, found.state.value, TONES[found.state], found.reason)

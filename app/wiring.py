@@ -89,7 +89,7 @@ class Wiring(QObject):
         self.workflows.servers_shown.connect(self._show_servers)
         self.workflows.server_wanted.connect(self._show_servers)
         self.workflows.server_wanted.connect(self._panels.servers.add_requested)
-        join(controller, self.servers, self.freeing, self._state)
+        join(controller, self._panels, self.servers, self.freeing, self._state)
 
     # -- requests -----------------------------------------------------------
 

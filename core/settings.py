@@ -35,7 +35,8 @@ class Settings:
         loop: Whether finished clips play in a loop.
         readings_days: How long readings of memory are kept.
         readings_gigabytes: How much of the disk they may take; the oldest go first.
-        free_every: An engine's memory is freed after so many of its finished jobs; 0 never.
+        free_every: An engine's memory is freed after so many of its finished jobs; 0 never,
+            FREE_WHEN_LEAKING when its memory is found to leak.
         correct_values: Numbers that a model does not take are moved to the nearest it takes.
         keep_awake: Whether the computer is kept from sleeping while jobs wait.
         notify: What the system tells of: "failed", "empty", "finished".
@@ -72,6 +73,7 @@ class Settings:
 
 MOST_FREE_EVERY = 10_000
 MOST_RESERVE_GB = 1000.0
+FREE_WHEN_LEAKING = -1
 _CHOICES = {
     "theme": ("system", "light", "dark"),
     "colours": ("light", "dark"),
@@ -87,7 +89,7 @@ def _usable(name: str, value: object, kind: type) -> bool:
     if kind is int:
         if not isinstance(value, int) or isinstance(value, bool):
             return False
-        return name != "free_every" or 0 <= value <= MOST_FREE_EVERY
+        return name != "free_every" or FREE_WHEN_LEAKING <= value <= MOST_FREE_EVERY
     if kind is list:
         inner = dict if name == "servers" else str
         return isinstance(value, list) and all(isinstance(item, inner) for item in value)

@@ -178,6 +178,47 @@ def classify(heard: Heard, signs: Sequence[Sign], limits: Limits = DEFAULT) -> J
     return Judgement(State.STUCK, f"{since}, and nothing moves.")
 
 
+@dataclass(frozen=True, slots=True)
+class Far:
+    """What is known of a server of another machine, whose card nobody reads here.
+
+    Attributes:
+        gone: Why it is taken to be gone; "" when it is not.
+        stuck: Why nothing runs on it any more; "" when that is not so.
+        slow: Why its answers say little just now; "" when they come as usual.
+    """
+
+    gone: str = ""
+    stuck: str = ""
+    slow: str = ""
+
+
+def classify_far(heard: Heard, far: Far, limits: Limits = DEFAULT) -> Judgement | None:
+    """Judge a job of another machine by its events and by what its server says.
+
+    Silence alone is never called stuck: what its card does is not known.
+
+    Returns:
+        None when nothing can be told, as of a prompt that waits, or that is silent
+        without a history that says what is usual.
+    """
+    if far.gone:
+        return Judgement(State.DEAD, far.gone)
+    if far.stuck:
+        return Judgement(State.STUCK, far.stuck)
+    if far.slow:
+        return Judgement(State.SLOW, far.slow)
+    if heard.phase is None:
+        return None
+    usual, since = heard.usual_p99_seconds, heard.since_event_seconds
+    if since <= max(limits.soonest_seconds, (usual or 0.0) * limits.late_factor):
+        return Judgement(State.WORKING, "It reports as usual.")
+    if usual is None:
+        return None
+    why = f"Nothing was heard for {since:.0f} s, usual are {usual:.0f}"
+    return Judgement(State.SLOW, f"{why}; of its machine nothing can be read here.")
+
+
 def _recent(signs: Sequence[Sign], seconds: float) -> list[Sign]:
     if not signs:
         return []

@@ -9,12 +9,17 @@ from typing import Any
 
 import pytest
 
+from app.joining import _far_of
 from app.watching import StateDesk, device_of
 from app.window import MainWindow
+from core.engines.comfy.health import Health
+from core.engines.comfy.health import State as Server
+from core.errors import Category, Problem
 from core.events import MemoryRead, PhaseStarted, Sampled, Stopped
 from core.gpu.readings import DeviceReading, ProcessReading, Reading, Role, SystemReading
 from core.jobs import Job, Phase, new_job
 from core.recorder.usual import Usual
+from core.statistics.classify import Far
 from widgets.queue_model import Role as Asked
 
 GB = 2**30
@@ -174,3 +179,46 @@ def test_another_programs_card_says_nothing_of_our_job(case: Case) -> None:
     assert device_of(reading(1.0), case.job) == 0
     assert device_of(reading(1.0, worker=0.0), case.job) == -1
     assert device_of(reading(1.0, worker=0.0, driver="simulated"), case.job) == 0
+
+
+def test_a_job_of_another_machine_is_judged_by_its_events_and_its_server(case: Case) -> None:
+    """The card that is read here idles, which says nothing of it."""
+    far = [Far()]
+    case.desk.far = lambda _: far[0]
+    case.go(400.0)
+    assert (case.row, case.desk.judgement) == (None, None), "it waits, or nobody knows"
+    case.desk._usual = Usual({Phase.SAMPLE: 30.0})
+    case.phase(Phase.SAMPLE)
+    case.go(10.0)
+    assert case.row.doing == "working"
+    case.go(600.0)
+    assert (case.row.doing, case.row.tone) == ("slow", "warning")
+    assert "of its machine nothing can be read here" in case.row.reason
+    assert case.notice == "", "silence alone is no reason to stop it"
+    far[0] = Far(stuck="Its worker has died.")
+    case.go(5.0)
+    assert (case.row.doing, case.row.tone) == ("stuck", "danger")
+    assert "Its worker has died." in case.notice
+    far[0] = Far(gone="The server refuses.")
+    case.go(5.0)
+    assert (case.row.doing, case.row.reason) == ("dead", "The server refuses.")
+    assert case.notice == ""
+    far[0] = Far()
+    case.phase(Phase.DECODE)
+    case.go(5.0)
+    assert case.row.doing == "working"
+    case.go(60.0)
+    assert case.row is None or case.row.doing == "", "without a history nobody knows"
+    assert case.desk.signs() == ()
+
+
+def test_what_a_look_at_a_server_says_of_a_job_there() -> None:
+    def seen(state: Server, category: Category | None = None, slow: bool = False) -> Far:
+        problem = None if category is None else Problem(category, "So it is.", "Look.")
+        return _far_of(Health("http://far:8188", state, problem=problem, slow=slow))
+
+    assert _far_of(None) == seen(Server.OFFLINE) == seen(Server.RUNNING) == Far()
+    assert seen(Server.RUNNING, slow=True).slow
+    assert seen(Server.STUCK, Category.WORKER_UNAVAILABLE) == Far(stuck="So it is.")
+    assert seen(Server.OFFLINE, Category.NETWORK_ERROR) == Far(gone="So it is.")
+    assert seen(Server.OFFLINE, Category.TIMEOUT) == Far(slow="So it is.")

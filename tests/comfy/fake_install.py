@@ -43,6 +43,18 @@ if plan["deaf"]:
     print("deaf", flush=True)
     while True:
         time.sleep(60)
+if plan["stubborn"]:
+    # As a process that waits for the driver: only SIGKILL ends it.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if plan["burns"]:
+    import threading
+    def burn():
+        while (here / "burns").exists():
+            until = time.perf_counter() + 0.03
+            while time.perf_counter() < until:
+                pass
+            time.sleep(0.01)
+    threading.Thread(target=burn, daemon=True).start()
 if plan["code"] is not None:
     sys.exit(plan["code"])
 sys.path.insert(0, %(root)r)
@@ -57,6 +69,14 @@ from core.engines.comfy.standin.server import StandIn
 async def serve():
     script = Script.from_json(plan["script"])
     server = StandIn(here / "data", script, options.port, plan["token"])
+    for fault in plan["faults"]:
+        server.faults.arm(**fault)
+    plain = server.submit
+    def submit(said):
+        with (here / "posted").open("a") as file:
+            file.write(json.dumps({"start": len(starts.read_text()), **said}) + "\\n")
+        return plain(said)
+    server.submit = submit
     await server.start()
     print(f"To see the GUI go to: http://127.0.0.1:{options.port}", flush=True)
     await asyncio.Event().wait()
@@ -86,9 +106,16 @@ class FakeInstall:
     def plan(self, **given: Any) -> None:
         """Say what the next start does; what is left out goes well."""
         usual = {"says": [], "children": False, "deaf": False, "code": None, "script": {}}
+        usual |= {"faults": [], "stubborn": False, "burns": False}
         path = self.folder / "plan.json"
+        if given.get("burns"):
+            (self.folder / "burns").touch()
         path.with_suffix(".part").write_text(json.dumps({**usual, "token": "t", **given}))
         path.with_suffix(".part").replace(path)
+
+    def rest(self) -> None:
+        """Let it compute no longer."""
+        (self.folder / "burns").unlink()
 
     def known(self, **changed: Any) -> KnownServer:
         return replace(self.server, **changed)
@@ -97,6 +124,11 @@ class FakeInstall:
         """Return what it saw when it was started last."""
         found: dict[str, Any] = json.loads((self.folder / "seen.json").read_text())
         return found
+
+    def posted(self) -> list[dict[str, Any]]:
+        """Return what was sent to it, of all its starts; "start" says at which."""
+        path = self.folder / "posted"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     @property
     def starts(self) -> int:

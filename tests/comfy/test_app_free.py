@@ -23,7 +23,7 @@ from core.engines.comfy.standin.script import Script
 from core.events import Finished, Noted, Sampled
 from core.jobs import JobState
 from core.places import Places
-from core.settings import Settings, load
+from core.settings import FREE_WHEN_LEAKING, Settings, load
 from tests.comfy.app_bench import rows
 from tests.comfy.app_driver import make
 from tests.comfy.app_driver import recipe as drill_recipe
@@ -113,6 +113,24 @@ def test_the_settings_number_counts_for_our_own_engine_too(qtbot: Any, home: Pat
         qtbot.waitUntil(lambda: len(seen) == 7, timeout=60_000)
         every = [note for row in rows(home).values() for note in notes(controller, row.job.id)]
         assert len(every) == 2
+    finally:
+        assert controller.close()
+
+
+def test_our_own_engine_is_freed_when_it_leaks(qtbot: Any, home: Path) -> None:
+    controller = make(home, [], free_every=FREE_WHEN_LEAKING)
+    seen: list[Any] = []
+    controller.job_ended.connect(lambda _job, ending: seen.append(ending))
+    try:
+        (clean,) = controller.add("test-pattern", SMALL)
+        qtbot.waitUntil(lambda: len(seen) == 1, timeout=60_000)
+        controller.engine.leaks = lambda: True
+        (leaky,) = controller.add("test-pattern", SMALL)
+        qtbot.waitUntil(lambda: len(seen) == 2, timeout=60_000)
+        assert {type(ending) for ending in seen} == {Finished}
+        assert notes(controller, clean.id) == []
+        (note,) = notes(controller, leaky.id)
+        assert re.fullmatch(r"Memory cleaned up: .*\d MB of memory freed in \d\.\d s\.", note), note
     finally:
         assert controller.close()
 
@@ -286,7 +304,7 @@ def test_what_it_does_by_itself_is_chosen_and_kept(
     add(controller, server)
     qtbot.waitUntil(lambda: len(freed) == 1, timeout=20_000)
     qtbot.waitUntil(lambda: controller.running is None, timeout=20_000)
-    path.write_text(path.read_text().replace('"free_every": 1', '"free_every": -1'))
+    path.write_text(path.read_text().replace('"free_every": 1', '"free_every": -2'))
     assert load(path)[1] == ["free_every"]
 
 

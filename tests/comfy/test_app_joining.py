@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from PySide6.QtCore import QObject
 
 from app import joining
 from app.joining import Restarts
+from core.engines.comfy.outputs import StoppedError
+from core.engines.comfy.pursuit import Stop
 from core.errors import Category, Problem, ProblemError
 from tests.comfy.standin import Running, running
 
@@ -26,10 +29,15 @@ class Desk(QObject):
         self.asked_in: list[int] = []
         self.refusal: Problem | None = None
         self.comes_back = True
+        self.given_up: str | None = None
 
     def pid_of(self, base: str) -> int | None:
         assert base == self.base
         return self.pid
+
+    def why_given_up(self, base: str) -> str | None:
+        assert base == self.base
+        return self.given_up
 
     def restart_unasked(self, base: str) -> None:
         assert base == self.base
@@ -38,6 +46,11 @@ class Desk(QObject):
             raise ProblemError(self.refusal)
         if self.comes_back:
             self.pid += 1
+
+
+def nap(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
 
 
 def in_thread(work: Callable[[], None]) -> tuple[threading.Thread, list[Any]]:
@@ -49,6 +62,8 @@ def in_thread(work: Callable[[], None]) -> tuple[threading.Thread, list[Any]]:
             ended.append("back")
         except ProblemError as error:
             ended.append(error.problem)
+        except StoppedError:
+            ended.append("stopped")
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -64,7 +79,7 @@ def server(tmp_path: Path) -> Iterator[Running]:
 def test_a_job_waits_until_its_server_is_back(qtbot: Any, server: Running) -> None:
     desk = Desk(server.url)
     restarts = Restarts(desk, desk)
-    thread, ended = in_thread(lambda: restarts.restart(server.url))
+    thread, ended = in_thread(lambda: restarts.restart(server.url, nap))
     qtbot.waitUntil(lambda: bool(ended), timeout=10_000)
     thread.join()
     assert ended == ["back"]
@@ -75,7 +90,7 @@ def test_what_speaks_against_a_restart_reaches_the_job(qtbot: Any, server: Runni
     desk = Desk(server.url)
     desk.refusal = Problem(Category.WORKER_UNAVAILABLE, "It is another machine's.", "Go there.")
     restarts = Restarts(desk, desk)
-    thread, ended = in_thread(lambda: restarts.restart(server.url))
+    thread, ended = in_thread(lambda: restarts.restart(server.url, nap))
     qtbot.waitUntil(lambda: bool(ended), timeout=10_000)
     thread.join()
     assert ended == [desk.refusal]
@@ -88,8 +103,33 @@ def test_a_server_that_does_not_come_back_is_not_waited_for_for_ever(
     desk = Desk(server.url)
     desk.comes_back = False
     restarts = Restarts(desk, desk)
-    thread, ended = in_thread(lambda: restarts.restart(server.url))
+    thread, ended = in_thread(lambda: restarts.restart(server.url, nap))
     qtbot.waitUntil(lambda: bool(ended), timeout=10_000)
     thread.join()
     assert "did not answer within" in ended[0].message
     assert "Ctrl+4" in ended[0].hint
+
+
+@pytest.mark.parametrize("why", ["stopped", "given up"])
+def test_nobody_waits_for_a_server_longer_than_there_is_hope(
+    qtbot: Any, server: Running, why: str
+) -> None:
+    desk, stop = Desk(server.url), Stop(5.0)
+    desk.comes_back = False
+    restarts = Restarts(desk, desk)
+    thread, ended = in_thread(lambda: restarts.restart(server.url, stop.pause_or_raise))
+    qtbot.waitUntil(lambda: bool(desk.asked_in), timeout=5_000)
+    qtbot.wait(200)
+    assert ended == []
+    began = time.monotonic()
+    if why == "stopped":
+        stop.ask()
+    else:
+        desk.given_up = "Python has no torch."
+    qtbot.waitUntil(lambda: bool(ended), timeout=5_000)
+    assert time.monotonic() - began < 1.0
+    thread.join()
+    if why == "stopped":
+        assert ended == ["stopped"]
+    else:
+        assert "was not restarted. Python has no torch." in ended[0].message

@@ -276,30 +276,88 @@ ledger.close()
 """
 
 
-@pytest.mark.parametrize("server", [{"step_seconds": 0.15}], indirect=True)
-def test_three_at_once_are_followed_in_turn_and_one_of_them_is_cancelled_before(
+def begun_elsewhere(controller: Controller, home: Path, servers: list[str]) -> list[str]:
+    """Jobs that a program began on these servers before it was killed."""
+    controller.set_paused(True)
+    jobs = [controller.add("drill-image", {"graph": text(), "server": base})[0] for base in servers]
+    ids = [job.id for job in jobs]
+    path = str(home / "ledger.sqlite")
+    subprocess.run([sys.executable, "-c", BEGIN, path, *ids], cwd=ROOT, check=True)
+    for job, base in zip(jobs, servers, strict=True):
+        body = {"prompt": json.loads(str(job.params["graph"])), "prompt_id": job.id}
+        body["client_id"] = client_of(job.id)
+        requests.post(f"{base}/prompt", json=body, timeout=5).raise_for_status()
+    return ids
+
+
+def queued(base: str) -> list[str]:
+    queue = requests.get(f"{base}/queue", timeout=5).json()
+    return [row[1] for key in ("queue_running", "queue_pending") for row in queue[key]]
+
+
+@pytest.mark.parametrize("server", [{"step_seconds": 0.25}], indirect=True)
+def test_one_that_waits_to_be_followed_is_cancelled_at_once(
     qtbot: Any, tmp_path: Path, server: StandInProcess
 ) -> None:
+    """Not at its turn: it would hold up those of others until then."""
     home = tmp_path / "home"
     controller = opened(home, server.url)
     seen = seen_by(controller)
     try:
-        controller.set_paused(True)
-        jobs = [controller.add("drill-image", {"graph": text()})[0] for _ in range(3)]
-        ids = [job.id for job in jobs]
-        path = str(home / "ledger.sqlite")
-        subprocess.run([sys.executable, "-c", BEGIN, path, *ids], cwd=ROOT, check=True)
-        for job in jobs:
-            body = {"prompt": json.loads(str(job.params["graph"])), "prompt_id": job.id}
-            body["client_id"] = client_of(job.id)
-            requests.post(f"{server.url}/prompt", json=body, timeout=5).raise_for_status()
+        ids = begun_elsewhere(controller, home, [server.url] * 3)
+        theirs = server.submit(graph(seed=77, prefix="theirs"), "browser")
         assert controller.start() == []
+        qtbot.waitUntil(lambda: any(isinstance(e, Sampled) for e in seen), timeout=10_000)
         assert controller.running is not None
         assert controller.running.id == ids[0]
+        began = time.monotonic()
         controller.cancel([ids[1]])
+        qtbot.waitUntil(lambda: any(isinstance(e, Stopped) for e in seen), timeout=5_000)
+        assert time.monotonic() - began < 1.5
+        assert rows(home)[ids[1]].state is JobState.STOPPED
+        assert queued(server.url) == [ids[0], ids[2], theirs]
+        assert controller.running.id == ids[0]
         qtbot.waitUntil(lambda: controller.running is None, timeout=30_000)
         ended = [(event.job_id, type(event)) for event in seen if isinstance(event, Ending)]
-        assert ended == list(zip(ids, [Finished, Stopped, Finished], strict=True))
-        assert set(server.posted().values()) == {1}
+        kinds = [Stopped, Finished, Finished]
+        assert ended == list(zip([ids[1], ids[0], ids[2]], kinds, strict=True))
+        assert {count for job, count in server.posted().items() if job in ids} == {1}
+        # It may be made anew like any other.
+        controller.retry([ids[1]])
+        controller.set_paused(False)
+        qtbot.waitUntil(lambda: rows(home)[ids[1]].state is JobState.DONE, timeout=30_000)
     finally:
         assert controller.close()
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("server", [{"step_seconds": 0.25}], indirect=True)
+def test_one_that_runs_on_another_server_is_interrupted_there(
+    qtbot: Any, tmp_path: Path, server: StandInProcess, there: bool
+) -> None:
+    """And where that server is away, it is stopped at its turn, instead of waiting for it."""
+    home = tmp_path / "home"
+    with standin(tmp_path / "other", step_seconds=0.5) as other:
+        controller = opened(home, server.url, other.url)
+        seen = seen_by(controller)
+        try:
+            ids = begun_elsewhere(controller, home, [server.url, other.url])
+            controller.start()
+            qtbot.waitUntil(lambda: any(isinstance(e, Sampled) for e in seen), timeout=10_000)
+            assert queued(other.url) == [ids[1]]
+            if not there:
+                other.kill()
+            began = time.monotonic()
+            controller.cancel([ids[1]])
+            if there:
+                qtbot.waitUntil(lambda: any(isinstance(e, Stopped) for e in seen), timeout=5_000)
+                assert time.monotonic() - began < 1.5
+                assert queued(other.url) == []
+                assert controller.running is not None
+            qtbot.waitUntil(
+                lambda: controller.running is None and rows(home)[ids[1]].state is JobState.STOPPED,
+                timeout=15_000,
+            )
+            assert rows(home)[ids[0]].state is JobState.DONE
+        finally:
+            assert controller.close()

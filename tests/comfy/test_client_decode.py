@@ -312,7 +312,7 @@ def test_a_later_start_takes_the_parts_over(server: Running, tmp_path: Path, dec
 
 
 def restarting(server: Running, times: list[float], fail: bool = False) -> Callable[[], None]:
-    def again() -> None:
+    def again(_: Any = None) -> None:
         times.append(time.monotonic())
         if fail:
             raise ProblemError(Problem(Category.WORKER_UNAVAILABLE, "No Python.", "Install it."))

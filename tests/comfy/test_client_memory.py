@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core.engines.clean_ups import CleanUps
+from core.engines.comfy.free import Freed
 from core.events import Finished, Noted, Sampled
+from core.units import MEGABYTE, memory
 from tests.comfy.client_bench import Process, drain, engine, graph, job, run_until
 
 
@@ -26,7 +30,8 @@ def test_freeing_is_measured(server: Process) -> None:
     freed = comfy.free()
     assert freed.vram_bytes == 7_500_000_000
     assert freed.why_not == ""
-    assert freed.words().startswith("7.5 GB freed in ")
+    # A GB as everywhere in the window: what an 8 GB card shows as 8.
+    assert freed.words().startswith("7.0 GB freed in ")
     assert server.fault()["frees"] == [{"unload_models": True, "free_memory": True, "while": None}]
     comfy.close()
 
@@ -36,7 +41,8 @@ def test_what_a_pack_holds_is_told(server: Process) -> None:
     comfy = engine(server.base)
     freed = comfy.free()
     assert freed.vram_bytes == 100_000_000
-    assert "7.9 GB are held by a node pack" in freed.words()
+    assert "7.4 GB are held by a node pack" in freed.words()
+    assert freed.words().startswith("95 MB freed in ")
     comfy.close()
 
 
@@ -90,6 +96,15 @@ def test_clean_ups_come_between_prompts(
     assert len(frees) == notes == times
     assert [one["while"] for one in frees] == [None] * times
     comfy.close()
+
+
+@given(st.integers(0, 2**40))
+def test_amounts_are_told_as_everywhere(came: int) -> None:
+    words = Freed(came, None, 1.0).words()
+    if came < MEGABYTE:
+        assert words == "Nothing came back within 1.0 s."
+    else:
+        assert words == f"{memory(came)} freed in 1.0 s."
 
 
 def test_counting() -> None:

@@ -31,7 +31,7 @@ from core.engines.local.families import recipes
 from core.ledger import Ledger
 from core.places import Places
 from core.settings import Settings, load
-from tests.comfy.fake_install import FakeInstall, free_port
+from tests.comfy.fake_install import FakeInstall, free_port, installed
 from tests.comfy.standin import running, trivial
 from widgets.servers import ServerRow
 from widgets.servers_form import ServerForm
@@ -319,6 +319,24 @@ def test_a_server_ends_with_the_window_unless_it_shall_not(
         assert case.row(base).can_stop
         case.desk.stop(base)
         case.until(lambda: not fake.alive())
+
+
+def test_the_process_of_a_server_that_somebody_else_started_is_known(
+    qtbot: Any, tmp_path: Path
+) -> None:
+    """Else nobody could tell a decode that stands still from one that computes."""
+    with installed(tmp_path) as (fake, process), running(tmp_path / "tunnel") as other:
+        pid = process.start(fake.server)
+        base = fake.server.base
+        known = KnownServer(base), KnownServer(other.url)
+        with opened(qtbot, tmp_path / "home", *known) as case:
+            case.until_state(base, State.IDLE)
+            case.until_state(other.url, State.IDLE)
+            case.until(lambda: case.desk.pid_of(base) == pid)
+            assert case.desk.pid_of(other.url) is None, "who listens there is no ComfyUI"
+            assert not case.row(base).can_stop, "it is not ours to end"
+            process.stop(0.5)
+            case.until(lambda: case.desk.pid_of(base) is None)
 
 
 def test_a_taken_port_is_told_in_the_notice(qtbot: Any, tmp_path: Path, fake: FakeInstall) -> None:

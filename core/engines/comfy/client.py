@@ -13,10 +13,11 @@ from core.engines.base import Released
 from core.engines.clean_ups import CleanUps
 from core.engines.comfy.free import Freed, free
 from core.engines.comfy.given import graph_of
+from core.engines.comfy.held import Held
 from core.engines.comfy.http import Graph, Server, Stats
 from core.engines.comfy.outputs import Checks
-from core.engines.comfy.reconcile import Foreign, foreign
-from core.engines.comfy.rescue import Watch
+from core.engines.comfy.reconcile import Foreign, foreign, take_off
+from core.engines.comfy.rescue import Restart, Watch
 from core.engines.comfy.run import Run
 from core.errors import ProblemError
 from core.events import Ending, Event
@@ -55,11 +56,11 @@ class Options:
         process: Returns the id of its process when it runs on this machine.
         checks: How its files are checked.
         patience: How long things may take.
-        free_every: Free its memory after so many finished jobs; 0 never.
+        free_every: Free its memory after so many finished jobs; see CleanUps.
         checkpoint: Let it keep latents in a file before they are decoded, so that a
             failed decode repeats no sampling; a job's own "latent_checkpoint" comes first.
-        restart: Restarts it and returns when it answers again; None when it is not
-            ours to restart. Raises ProblemError.
+        restart: Restarts it and returns when it answers again, see `rescue.Restart`; None
+            when it is not ours to restart. Raises ProblemError.
         watch: How to see that a decode stands still.
         seconds: Returns how long a job may take; None leaves it to `patience`.
     """
@@ -70,7 +71,7 @@ class Options:
     patience: Patience = field(default_factory=Patience)
     free_every: int = 10
     checkpoint: bool = False
-    restart: Callable[[], None] | None = None
+    restart: Restart | None = None
     watch: Watch = field(default_factory=Watch)
     seconds: Callable[[Job], float | None] = field(default=lambda _: None)
 
@@ -87,6 +88,10 @@ class ComfyEngine:
             ProblemError when it cannot.
         options: What else is known of the server.
         name: Key that jobs name this engine by.
+
+    Attributes:
+        clean_ups: When its memory is freed without being asked.
+        held: What it holds between jobs.
 
     Raises:
         ProblemError: The address is none.
@@ -110,6 +115,7 @@ class ComfyEngine:
         self._closed = threading.Event()
         self._stats: Stats | None = None
         self.clean_ups = CleanUps(self.options.free_every)
+        self.held = Held()
 
     @property
     def name(self) -> str:
@@ -149,6 +155,21 @@ class ComfyEngine:
         with self._lock:
             if self._run is not None and self._run.job.id == job_id:
                 self._run.cancel()
+
+    def take_off(self, job_id: str) -> bool:
+        """Delete or interrupt the prompts of a job that is not run here; call it in a pump.
+
+        Returns:
+            Whether none of them waits or runs any more.
+
+        Raises:
+            ProblemError: The server does not answer.
+        """
+        server = self.server.fork()
+        try:
+            return take_off(server, job_id, self._closed.wait, self.options.patience.grace)
+        finally:
+            server.close()
 
     def leave(self, job_id: str) -> None:
         """Follow the job no longer; its prompt goes on, and `resume` finds it later.

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from time import monotonic
 
 from core.engines.comfy.http import Server, Stats
+from core.units import GIGABYTE, MEGABYTE, memory
 
 _LOOK_SECONDS = 0.1
 _STILL_LOOKS = 5
-_STILL_BYTES = 32 * 1024 * 1024
-_HELD_BYTES = 1024**3
-_LEAST_TOLD_BYTES = 1_000_000
+_STILL_BYTES = 32 * MEGABYTE
+_HELD_BYTES = GIGABYTE
+_LEAST_TOLD_BYTES = MEGABYTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,8 @@ class Freed:
             return self.why_not or "Freed; nobody can say how much came back."
         if came < _LEAST_TOLD_BYTES:
             said = f"Nothing came back within {self.seconds:.1f} s"
-        elif came < 1e9:
-            said = f"{came / 1e6:.0f} MB freed in {self.seconds:.1f} s"
         else:
-            said = f"{came / 1e9:.1f} GB freed in {self.seconds:.1f} s"
+            said = f"{memory(came)} freed in {self.seconds:.1f} s"
         if self.waited_seconds >= 0.5:
             said += f", after waiting {self.waited_seconds:.0f} s for a running prompt"
         return f"{said}. {self.why_not}".rstrip()
@@ -129,7 +128,7 @@ def _said(before: Stats, after: Stats, seconds: float, waited: float) -> Freed:
         held = sum(known) if known else None
     why = ""
     if held is not None and held > _HELD_BYTES and (vram or 0) < held:
-        why = f"{held / 1e9:.1f} GB are held by a node pack; restarting the server frees them."
+        why = f"{memory(held)} are held by a node pack; restarting the server frees them."
     return Freed(vram, ram, max(0.0, seconds), waited, held, why)
 
 

@@ -45,11 +45,8 @@ class Memory:
         pid = self._process()
         if pid is None:
             return
-        import psutil
-
-        try:
-            rss = int(psutil.Process(pid).memory_info().rss)
-        except psutil.Error:
+        rss = rss_of(pid)
+        if rss is None:
             return
         self.peak_rss_bytes = max(rss, self.peak_rss_bytes or 0)
         yield MemoryRead(job_id=self._job, rss_bytes=rss, vram_bytes=None)
@@ -64,3 +61,13 @@ class Memory:
             return bool(psutil.Process(self._first).status() == psutil.STATUS_ZOMBIE)
         except psutil.Error:
             return True
+
+
+def rss_of(pid: int) -> int | None:
+    """Return the main memory that a process holds, bytes; None when it cannot be read."""
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from time import monotonic
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SURE_AFTER_SECONDS = 1.0
 _REACH_SECONDS = 0.5
+_OFF_LOOK_SECONDS = 0.1
 _AWAY = (Category.NETWORK_ERROR, Category.TIMEOUT)
 
 
@@ -191,3 +192,41 @@ def foreign(queue: Queue, ours: Collection[str]) -> list[Foreign]:
         Foreign(one.id, queue.place(one.id), one.title) for one in queue.pending if is_foreign(one)
     ]
     return found
+
+
+def take_off(server: Server, job_id: str, pause: Callable[[float], bool], seconds: float) -> bool:
+    """Delete a job's prompts that wait and interrupt the one that runs, never another.
+
+    Args:
+        server: The server.
+        job_id: The job.
+        pause: Waits so many seconds; True means stop.
+        seconds: How long the one that runs may take to end.
+
+    Returns:
+        Whether none of them waits or runs any more.
+
+    Raises:
+        ProblemError: The server does not answer.
+    """
+    client, until, seen = client_of(job_id), monotonic() + seconds, False
+
+    def ours(entries: Iterable[Entry]) -> list[str]:
+        return [one.id for one in entries if one.id == job_id or one.client == client]
+
+    while True:
+        queue = server.queue()
+        waiting = ours(queue.pending)
+        if waiting:
+            server.delete(waiting)
+            queue = server.queue()
+        running = ours(queue.running)
+        for prompt in running:
+            server.interrupt(prompt)
+        known = seen or bool(waiting or running) or server.history(job_id) is not None
+        if not running and not ours(queue.pending) and known:
+            return True
+        # A request that broke off may still be read: of what was not seen a second look tells.
+        if monotonic() > until or pause(_OFF_LOOK_SECONDS if known else SURE_AFTER_SECONDS):
+            return False
+        seen = True

@@ -33,6 +33,10 @@ _FREE_LOOK_SECONDS = 2.0
 _AGAIN = "Retry the job: it goes on from the latents that the server keeps."
 
 
+Restart = Callable[[Callable[[float], bool]], None]
+"""Restarts a server; it waits with the function that it is given, which may raise."""
+
+
 def _none() -> tuple[Sign, ...]:
     return ()
 
@@ -65,8 +69,8 @@ class Rescue:
         server: Where it runs.
         parts: Its prompts.
         watch: How to see that one stands still.
-        restart: Restarts the server and returns when it answers; None when it is
-            not ours to restart. Raises ProblemError.
+        restart: Restarts the server and returns when it answers; it waits with what it
+            is given, `pause`. None when it is not ours to restart. Raises ProblemError.
         shared: The server's output folder as this machine sees it.
         pause: Waits so many seconds; raises when the job shall stop.
 
@@ -80,7 +84,7 @@ class Rescue:
         server: Server,
         parts: Parts,
         watch: Watch,
-        restart: Callable[[], None] | None,
+        restart: Restart | None,
         shared: Path | None,
         pause: Callable[[float], bool],
     ) -> None:
@@ -174,7 +178,7 @@ class Rescue:
             raise ProblemError(words.others_wait(self._server.base, others))
         began = monotonic()
         yield self._note("The server is restarted.")
-        self._restart()
+        self._restart(self._pause)
         self.restarted = True
         yield self._note(f"The server answers again after {monotonic() - began:.0f} s.")
 

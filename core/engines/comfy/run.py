@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from core.engines.comfy import answers, latents, rejections, words
 from core.engines.comfy.answers import End, Remote
 from core.engines.comfy.follow import Follower, Stage
-from core.engines.comfy.free import free
 from core.engines.comfy.given import makes_video, picture_nodes
 from core.engines.comfy.http import Graph
 from core.engines.comfy.memory import Memory
@@ -24,6 +23,7 @@ from core.engines.comfy.sending import Sender
 from core.engines.comfy.show import Show
 from core.engines.comfy.socket import Listener
 from core.engines.comfy.tell import Teller
+from core.engines.comfy.tidying import clean_up
 from core.errors import Problem, ProblemError, problem_from
 from core.events import Event, Failed, Finished, Noted, Output, Stopped, WorkerStarted
 from core.frames import Ring
@@ -306,7 +306,7 @@ class Run:
         outputs = {**self._outputs, **self._parts.without_latents(follower.outputs)}
         output = fetching.fetch(answers.files(outputs), self._pictures + follower.pictures)
         yield from self._told()
-        yield from self._clean_up()
+        yield from clean_up(self._engine, self.job.id, self._stop.pause)
         yield from self._memory.read()
         return self._finished(output)
 
@@ -324,16 +324,6 @@ class Run:
             peak_rss_bytes=self._memory.peak_rss_bytes,
             peak_vram_bytes=None,
         )
-
-    def _clean_up(self) -> Iterator[Event]:
-        """Free the server's memory when it is time, before the next prompt is sent."""
-        if not self._engine.clean_ups.finished():
-            return
-        try:
-            freed = free(self._server, self._stop.pause, wait_seconds=30.0)
-            yield Noted(job_id=self.job.id, text=f"Memory cleaned up: {freed.words()}")
-        except ProblemError as error:
-            yield Noted(job_id=self.job.id, text=f"No clean-up: {error.problem.message}")
 
     # --- words and small things
 

@@ -1,0 +1,53 @@
+"""What a person reads of the engines."""
+
+from __future__ import annotations
+
+from core.engines.base import Released
+from core.errors import Category, Problem
+from core.events import Event, PhaseStarted, Sampled, WorkerStarted
+from core.units import memory
+
+
+def released_words(released: Released) -> str:
+    """Say in words how much memory came back."""
+    parts = []
+    if released.vram_bytes is not None:
+        parts.append(f"{memory(released.vram_bytes)} of VRAM")
+    if released.ram_bytes or not parts:
+        parts.append(f"{memory(released.ram_bytes)} of memory")
+    return f"{' and '.join(parts)} freed in {released.seconds:.1f} s."
+
+
+def state_words(event: Event) -> str:
+    """Return what an engine does by the latest event; "" when that says nothing of it."""
+    match event:
+        case WorkerStarted(device=device):
+            return f"ready on {device}"
+        case PhaseStarted(phase=phase):
+            return phase.value
+        case Sampled(step=step, steps=steps):
+            return f"sampling {step}/{steps}"
+    return ""
+
+
+def no_server(base: str | None) -> Problem:
+    if base is None:
+        return Problem(
+            Category.WORKER_UNAVAILABLE,
+            "No ComfyUI server is known.",
+            "Add one to the servers, then retry the job.",
+        )
+    return Problem(
+        Category.WORKER_UNAVAILABLE,
+        f"The server {base} of this job is not among the known servers any more.",
+        "Add it again and retry the job, or duplicate the job and choose another server.",
+        field="server",
+    )
+
+
+def not_here() -> Problem:
+    return Problem(
+        Category.WORKER_UNAVAILABLE,
+        "Framedeck ended while this job was running.",
+        "Retry the job; it begins anew with the same seed.",
+    )
