@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.engine_words import no_server, not_here, released_words
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from core.engines.comfy.client import ComfyEngine
     from core.engines.comfy.free import Freed
     from core.engines.comfy.known import KnownServer
-    from core.engines.comfy.making import Making
-    from core.engines.comfy.rescue import Restart, Watch
     from core.statistics.leak import Leak
 
 COMFY = "comfy"
@@ -261,9 +258,17 @@ class Engines:
 
     def ring_of(self, job_id: str) -> Ring | None:
         """Return where the frames of a job lie that runs, None when it does not."""
-        with self._lock:
-            engine = self._at.get(job_id)
+        engine = self._at_work(job_id)
         return None if engine is None else engine.ring
+
+    def pid_of(self, job_id: str) -> int | None:
+        """Return the process of the engine of a job that runs, None when it is not known."""
+        engine = self._at_work(job_id)
+        return None if engine is None else engine.pid
+
+    def _at_work(self, job_id: str) -> Engine | None:
+        with self._lock:
+            return self._at.get(job_id)
 
     def run(self, job: Job) -> Iterator[Event]:
         """Run `job` where it belongs; as `Engine.run`."""
@@ -278,8 +283,7 @@ class Engines:
 
     def cancel(self, job_id: str) -> None:
         """Ask the job named `job_id` to stop; does nothing to any other."""
-        with self._lock:
-            engine = self._at.get(job_id)
+        engine = self._at_work(job_id)
         if engine is not None:
             engine.cancel(job_id)
 
@@ -298,8 +302,7 @@ class Engines:
 
     def leave(self, job_id: str) -> None:
         """Follow a server's job no longer; it goes on there and can be resumed."""
-        with self._lock:
-            engine = self._at.get(job_id)
+        engine = self._at_work(job_id)
         leave = getattr(engine, "leave", None)
         if leave is not None:
             leave(job_id)
@@ -399,48 +402,3 @@ class Engines:
             text = f"Memory cleaned up: {released_words(self.local.release())}"
             yield Noted(job_id=ending.job_id, text=text)
         yield ending
-
-
-class ComfyEngines:
-    """Makes the engines of servers, and loads what they need with the first of them.
-
-    Args:
-        workflows: Folder of the person's own workflows.
-        cache: Folder in which the servers' lists of nodes are kept.
-
-    Attributes:
-        process_of: Returns the process of the server at an address, where it is known.
-        restart_of: Returns what restarts the server at an address and waits for it;
-            None for those that are not ours to restart.
-        watch_of: Returns what tells a decode that stands still on a server.
-    """
-
-    def __init__(self, workflows: Path, cache: Path) -> None:
-        self._workflows, self._cache = workflows, cache
-        self._making: Making | None = None
-        self.process_of: Callable[[str], int | None] = lambda _: None
-        self.restart_of: Callable[[str], Restart | None] = lambda _: None
-        self.watch_of: Callable[[KnownServer], Watch] | None = None
-
-    @property
-    def making(self) -> Making:
-        """What makes the graphs of jobs."""
-        if self._making is None:
-            from core.engines.comfy.making import Making, stored
-
-            self._making = Making(stored(self._workflows), self._cache)
-        return self._making
-
-    def __call__(self, server: KnownServer) -> ComfyEngine:
-        """Return the engine of a server."""
-        from core.engines.comfy.client import ComfyEngine, Options
-        from core.engines.comfy.rescue import Watch
-
-        options = Options(
-            shared=Path(server.shared) if server.shared else None,
-            process=lambda: self.process_of(server.base),
-            restart=self.restart_of(server.base),
-            watch=self.watch_of(server) if self.watch_of is not None else Watch(),
-            seconds=self.making.seconds,
-        )
-        return ComfyEngine(server.base, self.making, options)

@@ -122,8 +122,9 @@ class Program(QObject):
         apply(self._app, self._mode)
 
     def _open_ledger(self) -> None:
+        from app.comfy_engines import ComfyEngines
         from app.controller import Controller
-        from app.engines import ComfyEngines, Engines
+        from app.engines import Engines
         from core.engines.local.client import LocalEngine
         from core.engines.local.families import own_recipes, recipes
         from core.ledger import Ledger

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Qt, Signal
 
-from app.engines import ComfyEngines
+from app.comfy_engines import ComfyEngines
 from core.errors import Category, Problem, ProblemError
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def join(
 
         def signs() -> tuple[Sign, ...]:
             # Behind an address of this machine may be another one's server, through a tunnel.
-            return state.signs() if servers.pid_of(server.base) is not None else ()
+            return state.signs(server.base) if servers.pid_of(server.base) is not None else ()
 
         # What is read here tells nothing of another machine's card.
         if not server.is_local:

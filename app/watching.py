@@ -1,4 +1,4 @@
-"""What the running job is doing: a word in the queue, a notice when it needs a hand."""
+"""What running jobs are doing: a word in the queue, a notice when it needs a hand."""
 
 from __future__ import annotations
 
@@ -52,19 +52,60 @@ _NEXT = {
 }
 
 
+class _Watch:
+    """What is known of one running job."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.usual: Usual | None = None
+        self.phase: Phase | None = None
+        self.heard_at: float | None = None
+        self.first_at: float | None = None
+        self.gaps: dict[Phase, float] = {}
+        self.signs: deque[Sign] = deque(maxlen=round(2 * DEFAULT.quiet_seconds / SIGN_SECONDS))
+        self.judged_at = float("-inf")
+        self.far: Far | None = None
+        self.same: tuple[State | None, int] = None, 0
+        self.judgement: Judgement | None = None
+
+    def take(self, event: Event) -> None:
+        """Take one event of the job."""
+        if isinstance(event, PhaseStarted):
+            self.phase = event.phase
+        elif self.heard_at is not None and self.phase is not None:
+            gap = event.at_seconds - self.heard_at
+            self.gaps[self.phase] = max(gap, self.gaps.get(self.phase, 0.0))
+        self.heard_at = event.at_seconds
+
+    def judge(self, now: float) -> Judgement | None:
+        """Say what the job is doing, None where that cannot be told."""
+        phase, usual = self.phase, self.usual
+        known = usual.p99_seconds.get(phase) if usual is not None and phase is not None else None
+        seen = self.gaps.get(phase) if phase is not None else None
+        if phase is Phase.SAMPLE and seen is not None:
+            # This job's own steps tell more than those of smaller ones.
+            known = max(known or 0.0, seen)
+        watts = usual.watts.get(phase) if usual is not None and phase is not None else None
+        since = now - (self.heard_at if self.heard_at is not None else self.first_at or now)
+        # A worker that starts has no process yet, and one that died ends the job by itself.
+        heard = Heard(phase, max(0.0, since), known, watts)
+        far = self.far
+        self.judgement = classify(heard, self.signs) if far is None else classify_far(heard, far)
+        return self.judgement
+
+
 class StateDesk(QObject):
-    """Judges the running job once a second by its events and readings. It stops nothing.
+    """Judges the running jobs once a second by their events and readings. It stops nothing.
 
     Args:
-        controller: Whose job is watched.
+        controller: Whose jobs are watched.
         panels: Where it is said.
         cpu: Returns percent of one core that a process used since the last call,
-            None when that cannot be told.
+            None when that cannot be told; one is made for each job.
 
     Attributes:
         far: Returns what the server of a job says, where that is another machine's, of which
             nothing is read here; None for a job of this machine.
-        judgement: What was found last of the running job, None before.
     """
 
     def __init__(
@@ -76,131 +117,114 @@ class StateDesk(QObject):
     ) -> None:
         super().__init__(parent)
         self._controller, self._panels = controller, panels
-        self._cpu = cpu or Cpu()
-        self._usual: Usual | None = None
+        self._cpu = cpu
+        self._cpus: dict[str, Callable[[int], float | None]] = {}
+        self._watches: dict[str, _Watch] = {}
         self.far: Callable[[Job], Far | None] = lambda _: None
-        self._begin(None)
         controller.job_began.connect(self._on_began)
         controller.event.connect(self._on_event)
         controller.job_ended.connect(self._on_ended)
         controller.reading.connect(self._on_reading)
 
+    def judgement(self, job_id: str) -> Judgement | None:
+        """Return what was found last of a running job; None before, and when it cannot be told."""
+        watch = self._watches.get(job_id)
+        return None if watch is None else watch.judgement
+
     # -- what comes in --------------------------------------------------------
 
-    def _begin(self, job: Job | None) -> None:
-        self._job = job
-        self._phase: Phase | None = None
-        self._heard_at: float | None = None
-        self._first_at: float | None = None
-        self._gaps: dict[Phase, float] = {}
-        self._signs: deque[Sign] = deque(maxlen=round(2 * DEFAULT.quiet_seconds / SIGN_SECONDS))
-        self._judged_at = float("-inf")
-        self._far: Far | None = None
-        self._same: tuple[State | None, int] = None, 0
-        self.judgement: Judgement | None = None
-
     def _on_began(self, job: Job) -> None:
-        self._begin(job)
-        self._usual = None
+        watch = self._watches[job.id] = _Watch(job)
+        self._cpus[job.id] = self._cpu or Cpu()
         ledger = self._controller.ledger.store.path
 
         def read() -> Iterator[object]:
             from core.recorder.usual import usual_of
 
-            yield job.id, usual_of(ledger, job.recipe)
+            yield usual_of(ledger, job.recipe)
 
-        def take(item: Any) -> None:
-            if self._job is not None and self._job.id == item[0]:
-                self._usual = item[1]
+        def take(usual: Any) -> None:
+            watch.usual = usual
 
         self._controller.run_aside(read, "usual", take)
 
     def _on_event(self, event: Event) -> None:
+        watch = self._watches.get(event.job_id)
         # Memory is told by a clock of its own, whether or not the job goes on.
-        if self._job is None or isinstance(event, MemoryRead | Noted):
-            return
-        if event.job_id != self._job.id:
-            return  # One that waited to be followed was cancelled.
-        if isinstance(event, PhaseStarted):
-            self._phase = event.phase
-        elif self._heard_at is not None and self._phase is not None:
-            gap = event.at_seconds - self._heard_at
-            self._gaps[self._phase] = max(gap, self._gaps.get(self._phase, 0.0))
-        self._heard_at = event.at_seconds
+        if watch is not None and not isinstance(event, MemoryRead | Noted):
+            watch.take(event)
 
     def _on_ended(self, job: Job, ending: Finished | Stopped | Failed) -> None:  # noqa: ARG002
-        if self._job is not None:
-            self._panels.queue.set_doing(self._job.id, "", "", "")
-            self._panels.notice.clear(KEY)
-        self._begin(None)
+        if self._watches.pop(job.id, None) is not None:
+            del self._cpus[job.id]
+            self._say_nothing(job)
+
+    def _say_nothing(self, job: Job) -> None:
+        self._panels.queue.set_doing(job.id, "", "", "")
+        self._panels.notice.clear(f"{KEY} {job.id}")
 
     def _on_reading(self, reading: Reading) -> None:
-        job = self._job
-        if job is None:
-            return
-        if self._first_at is None:
-            self._first_at = reading.at_seconds
-        if reading.at_seconds - self._judged_at >= JUDGE_SECONDS:
-            # What is read here tells nothing of another machine's card.
-            self._far = self.far(job)
-        due = not self._signs or reading.at_seconds - self._signs[-1].at_seconds >= SIGN_SECONDS
-        if due and self._far is None:
-            pid = self._controller.engine.pid
-            cpu = None if pid is None else self._cpu(pid)
-            self._signs.append(sign_of(reading, device_of(reading, job), cpu))
-        if reading.at_seconds - self._judged_at >= JUDGE_SECONDS:
-            self._judged_at = reading.at_seconds
-            if reading.at_seconds - self._first_at >= FIRST_SECONDS:
-                self._judge(job, reading.at_seconds)
+        for watch in list(self._watches.values()):
+            self._look(watch, reading)
 
-    def signs(self) -> tuple[Sign, ...]:
-        """Return what was read while the running job ran, oldest first; from any thread."""
-        return tuple(self._signs)
+    def _look(self, watch: _Watch, reading: Reading) -> None:
+        job, now = watch.job, reading.at_seconds
+        if watch.first_at is None:
+            watch.first_at = now
+        due = now - watch.judged_at >= JUDGE_SECONDS
+        if due:
+            # What is read here tells nothing of another machine's card.
+            watch.far = self.far(job)
+        if watch.far is None and (
+            not watch.signs or now - watch.signs[-1].at_seconds >= SIGN_SECONDS
+        ):
+            pid = self._controller.engine.pid_of(job.id)
+            cpu = None if pid is None else self._cpus[job.id](pid)
+            watch.signs.append(sign_of(reading, device_of(reading, job), cpu))
+        if due:
+            watch.judged_at = now
+            if now - watch.first_at >= FIRST_SECONDS:
+                self._judge(watch, now)
+
+    def signs(self, server: str) -> tuple[Sign, ...]:
+        """Return what was read while a server's job ran, oldest first; from any thread."""
+        engine = self._controller.engine
+        for watch in list(self._watches.values()):
+            if engine.server_of(watch.job) == server:
+                return tuple(watch.signs)
+        return ()
 
     def usual_decode_seconds(self, job: Job) -> float | None:
         """Return the longest usual gap between events of a job's decode; from any thread."""
-        running, usual = self._job, self._usual
-        if usual is None or running is None or running.id != job.id:
+        watch = self._watches.get(job.id)
+        if watch is None or watch.usual is None:
             return None
-        return usual.p99_seconds.get(Phase.DECODE)
+        return watch.usual.p99_seconds.get(Phase.DECODE)
 
     # -- what it comes to -------------------------------------------------------
 
-    def _judge(self, job: Job, now: float) -> None:
-        phase, usual = self._phase, self._usual
-        known = usual.p99_seconds.get(phase) if usual is not None and phase is not None else None
-        seen = self._gaps.get(phase) if phase is not None else None
-        if phase is Phase.SAMPLE and seen is not None:
-            # This job's own steps tell more than those of smaller ones.
-            known = max(known or 0.0, seen)
-        watts = usual.watts.get(phase) if usual is not None and phase is not None else None
-        since = now - (self._heard_at if self._heard_at is not None else self._first_at or now)
-        # A worker that starts has no process yet, and one that died ends the job by itself.
-        heard = Heard(phase, max(0.0, since), known, watts)
-        far = self._far
-        found = classify(heard, self._signs) if far is None else classify_far(heard, far)
-        self.judgement = found
+    def _judge(self, watch: _Watch, now: float) -> None:
+        job, found = watch.job, watch.judge(now)
         if found is None:
-            if self._same[0] is not None:
-                self._same = None, 0
-                self._panels.queue.set_doing(job.id, "", "", "")
-                self._panels.notice.clear(KEY)
+            if watch.same[0] is not None:
+                watch.same = None, 0
+                self._say_nothing(job)
             return
-        before, count = self._same
-        self._same = found.state, count + 1 if found.state is before else 1
+        before, count = watch.same
+        watch.same = found.state, count + 1 if found.state is before else 1
         self._panels.queue.set_doing(job.id, found.state.value, TONES[found.state], found.reason)
-        if self._same[1] == SURE:
+        if watch.same[1] == SURE:
             self._notify(job, found)
 
     def _notify(self, job: Job, found: Judgement) -> None:
-        step = _NEXT.get(found.state)
+        key, step = f"{KEY} {job.id}", _NEXT.get(found.state)
         if step is None:
-            self._panels.notice.clear(KEY)
+            self._panels.notice.clear(key)
             return
         guard, cancel = self._controller.guard, self._controller.cancel
         stop = ("Stop it", lambda: guard(lambda: cancel([job.id])))
         text = f"“{job.title}” seems to be {found.state.value}. {found.reason} {step}"
-        self._panels.notice.show_text(text, (stop,), TONES[found.state], KEY)
+        self._panels.notice.show_text(text, (stop,), TONES[found.state], key)
 
 
 class Cpu:

@@ -57,6 +57,10 @@ class Case:
             self.controller.reading.emit(reading(self.now, **more))
 
     @property
+    def watch(self) -> Any:
+        return self.desk._watches[self.job.id]
+
+    @property
     def row(self) -> Any:
         model = self.window.panels.queue.model
         return model.index(0).data(Asked.PROGRESS)
@@ -91,7 +95,7 @@ def reading(
 @pytest.fixture
 def case(window: MainWindow, tmp_path: Path, qtbot: Any) -> Iterator[Case]:
     made = Case(window, tmp_path / "clips")
-    qtbot.waitUntil(lambda: made.desk._usual is not None, timeout=10_000)
+    qtbot.waitUntil(lambda: made.watch.usual is not None, timeout=10_000)
     yield made
     made.end()
 
@@ -103,8 +107,8 @@ def test_nothing_is_said_of_what_is_not_known_yet(case: Case) -> None:
 
 def test_a_stuck_decode_is_told_and_not_stopped(case: Case, monkeypatch: Any) -> None:
     monkeypatch.setattr(case.controller, "cancel", case.cancelled.append)
-    monkeypatch.setattr(type(case.controller.engine), "pid", 4711)
-    case.desk._usual = Usual({Phase.DECODE: 12.0})
+    monkeypatch.setattr(type(case.controller.engine), "pid_of", lambda *_: 4711)
+    case.watch.usual = Usual({Phase.DECODE: 12.0})
     case.phase(Phase.DECODE)
     case.go(14.0)
     assert case.row.doing == "working"
@@ -131,8 +135,8 @@ def test_a_stuck_decode_is_told_and_not_stopped(case: Case, monkeypatch: Any) ->
 
 
 def test_slow_on_the_cpu_is_never_called_stuck(case: Case, monkeypatch: Any) -> None:
-    monkeypatch.setattr(type(case.controller.engine), "pid", 4711)
-    case.desk._usual = Usual({Phase.DECODE: 5.0})
+    monkeypatch.setattr(type(case.controller.engine), "pid_of", lambda *_: 4711)
+    case.watch.usual = Usual({Phase.DECODE: 5.0})
     case.cpu = 95.0
     case.phase(Phase.DECODE)
     case.go(200.0)
@@ -150,8 +154,8 @@ def test_a_spill_names_the_next_step(case: Case) -> None:
 
 
 def test_its_own_steps_are_the_measure(case: Case, monkeypatch: Any) -> None:
-    monkeypatch.setattr(type(case.controller.engine), "pid", 4711)
-    case.desk._usual = Usual({Phase.SAMPLE: 1.0})
+    monkeypatch.setattr(type(case.controller.engine), "pid_of", lambda *_: 4711)
+    case.watch.usual = Usual({Phase.SAMPLE: 1.0})
     case.phase(Phase.SAMPLE)
     case.go(50.0, busy=99.0, watts=300.0)
     step = Sampled(
@@ -172,7 +176,7 @@ def test_the_word_goes_with_the_job(window: MainWindow, tmp_path: Path) -> None:
     window.panels.queue.refresh()
     case.go(6.0)
     assert window.panels.queue.model._doing == {}
-    assert case.desk.judgement is None
+    assert case.desk.judgement(case.job.id) is None
 
 
 def test_another_programs_card_says_nothing_of_our_job(case: Case) -> None:
@@ -186,8 +190,8 @@ def test_a_job_of_another_machine_is_judged_by_its_events_and_its_server(case: C
     far = [Far()]
     case.desk.far = lambda _: far[0]
     case.go(400.0)
-    assert (case.row, case.desk.judgement) == (None, None), "it waits, or nobody knows"
-    case.desk._usual = Usual({Phase.SAMPLE: 30.0})
+    assert (case.row, case.watch.judgement) == (None, None), "it waits, or nobody knows"
+    case.watch.usual = Usual({Phase.SAMPLE: 30.0})
     case.phase(Phase.SAMPLE)
     case.go(10.0)
     assert case.row.doing == "working"
@@ -209,7 +213,7 @@ def test_a_job_of_another_machine_is_judged_by_its_events_and_its_server(case: C
     assert case.row.doing == "working"
     case.go(60.0)
     assert case.row is None or case.row.doing == "", "without a history nobody knows"
-    assert case.desk.signs() == ()
+    assert not case.watch.signs
 
 
 def test_what_a_look_at_a_server_says_of_a_job_there() -> None:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy  # noqa: F401
 from PySide6.QtWidgets import QPushButton
 
+from app.comfy_engines import ComfyEngines
 from app.controller import Controller
-from app.engines import ComfyEngines, Engines
+from app.engines import Engines
 from app.models import OwnModels
 from app.window import MainWindow
 from app.wiring import Wiring

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import requests
 
+from app.comfy_engines import ComfyEngines
 from app.controller import Controller
-from app.engines import ComfyEngines, Engines
+from app.engines import Engines
 from app.wiring import save_filter
 from core.engines.comfy import making as making_module
 from core.engines.comfy.http import Server

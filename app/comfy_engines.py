@@ -1,0 +1,58 @@
+"""The engines of ComfyUI servers, made when the first server is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from core.engines.comfy.client import ComfyEngine
+    from core.engines.comfy.known import KnownServer
+    from core.engines.comfy.making import Making
+    from core.engines.comfy.rescue import Restart, Watch
+
+
+class ComfyEngines:
+    """Makes the engines of servers, and loads what they need with the first of them.
+
+    Args:
+        workflows: Folder of the person's own workflows.
+        cache: Folder in which the servers' lists of nodes are kept.
+
+    Attributes:
+        process_of: Returns the process of the server at an address, where it is known.
+        restart_of: Returns what restarts the server at an address and waits for it;
+            None for those that are not ours to restart.
+        watch_of: Returns what tells a decode that stands still on a server.
+    """
+
+    def __init__(self, workflows: Path, cache: Path) -> None:
+        self._workflows, self._cache = workflows, cache
+        self._making: Making | None = None
+        self.process_of: Callable[[str], int | None] = lambda _: None
+        self.restart_of: Callable[[str], Restart | None] = lambda _: None
+        self.watch_of: Callable[[KnownServer], Watch] | None = None
+
+    @property
+    def making(self) -> Making:
+        """What makes the graphs of jobs."""
+        if self._making is None:
+            from core.engines.comfy.making import Making, stored
+
+            self._making = Making(stored(self._workflows), self._cache)
+        return self._making
+
+    def __call__(self, server: KnownServer) -> ComfyEngine:
+        """Return the engine of a server."""
+        from core.engines.comfy.client import ComfyEngine, Options
+        from core.engines.comfy.rescue import Watch
+
+        options = Options(
+            shared=Path(server.shared) if server.shared else None,
+            process=lambda: self.process_of(server.base),
+            restart=self.restart_of(server.base),
+            watch=self.watch_of(server) if self.watch_of is not None else Watch(),
+            seconds=self.making.seconds,
+        )
+        return ComfyEngine(server.base, self.making, options)
