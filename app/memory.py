@@ -45,7 +45,7 @@ class MemoryDesk(QObject):
         self._controller, self._window = controller, window
         self._advice, self._forecasts = advice, forecasts
         self._first = FirstUnload(advice, forecasts.need_for, controller.go_on, self)
-        self._first.elsewhere = lambda job: state.elsewhere(job)
+        self._first.elsewhere = lambda job: state.far(job) is not None
         controller.holds = self._first.holds
         # After the desk and the forecasts took the reading.
         controller.reading.connect(lambda _: self._first.on_reading())
