@@ -82,6 +82,14 @@ def admit(
     return _now(job, lane, limits, None, beside, waited_seconds)
 
 
+def never(job: Waiting, lane: Lane, limits: Limits) -> bool:
+    """Say whether a job cannot fit a card with nothing else on it, on no rung either."""
+    if job.anyway or job.need is None or lane.total_bytes is None or lane.free_bytes is None:
+        return False
+    capacity = lane.total_bytes - limits.reserve_bytes
+    return all(need.low > capacity for need in (job.need, *(one.need for one in job.lighter)))
+
+
 def _now(
     job: Waiting,
     lane: Lane,

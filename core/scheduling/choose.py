@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from core.scheduling.admission import Admission, Answer
+from core.scheduling.admission import Admission, Answer, never
 from core.scheduling.decisions import Start
 from core.scheduling.limits import Limits
 from core.scheduling.moment import span
@@ -106,31 +106,35 @@ class Chooser:
             found.aside[job.job_id] = Admission(Answer.NEVER, text)
             return
         freeing = next((pair for pair in answers if pair[1].answer is Answer.FREE_FIRST), None)
+        waits = [answer for _, answer in answers if answer.answer is Answer.WAIT]
+        if freeing is None and not waits:
+            self._hopeless(job, known, answers, found)
+            return
+        if self.overtaken.get(job.job_id, 0) >= self.limits.most_overtaken:
+            left.difference_update(lane.place for lane, _ in answers)
         if freeing is not None:
             lane, answer = freeing
             found.free.append((lane.place, job, answer.words))
             found.waits[job.job_id] = answer
             left.discard(lane.place)
-            return
-        everywhere = [answer for lane in known for answer in [self._at(job, lane, answers)]]
-        if all(one.answer in (Answer.NEVER, Answer.UNDECIDED) for one in everywhere):
-            undecided = [one for one in everywhere if one.answer is Answer.UNDECIDED]
-            found.aside[job.job_id] = (undecided or everywhere)[0]
-            return
-        waiting = [(lane, answer) for lane, answer in answers if answer.answer is Answer.WAIT]
-        if not waiting:
-            return
-        found.waits[job.job_id] = min(waiting, key=lambda pair: pair[1].missing_bytes)[1]
-        if self.overtaken.get(job.job_id, 0) >= self.limits.most_overtaken:
-            left.difference_update(lane.place for lane, _ in answers)
+        else:
+            found.waits[job.job_id] = min(waits, key=lambda one: one.missing_bytes)
 
-    def _at(self, job: Waiting, lane: Lane, answers: Sequence[tuple[Lane, Admission]]) -> Admission:
-        """Return the answer for a lane; of one that takes no job, only whether it ever can."""
-        given = next((answer for one, answer in answers if one.place == lane.place), None)
-        if given is not None:
-            return given
-        asked = self.ask(job, lane)
-        return asked if asked.answer is Answer.NEVER else Admission(Answer.WAIT)
+    def _hopeless(
+        self,
+        job: Waiting,
+        known: Sequence[Lane],
+        answers: Sequence[tuple[Lane, Admission]],
+        found: Chosen,
+    ) -> None:
+        """Set a job aside that can run at none of its places, those that are busy included."""
+        asked = {lane.place for lane, _ in answers}
+        busy = [lane for lane in known if lane.place not in asked]
+        if any(not never(job, lane, self.limits) for lane in busy):
+            return
+        undecided = [answer for _, answer in answers if answer.answer is Answer.UNDECIDED]
+        told = undecided or [answer for _, answer in answers] or [self.ask(job, busy[0])]
+        found.aside[job.job_id] = told[0]
 
     def _start(self, index: int, job: Waiting, lane: Lane, answer: Admission) -> Start:
         passed = [
