@@ -184,7 +184,8 @@ class Breaker:
         try:
             state = State(data["state"])
             failures, opened = int(data["failures"]), int(data["opened"])
-            left = float(data.get("left_seconds") or 0.0)
+            given = data.get("left_seconds")
+            left = 0.0 if given is None else float(given)
             away = now.at_unix - float(data.get("written_at_unix", now.at_unix))
             reason = str(data.get("reason", ""))
         except (KeyError, TypeError, ValueError, OverflowError):

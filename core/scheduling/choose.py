@@ -66,13 +66,13 @@ class Chooser:
         lanes = {lane.place: lane for lane in self.snapshot.lanes}
         left = set(self.open_places)
         for index, job in enumerate(self.snapshot.waiting):
-            if not left and index >= self.limits.look_ahead:
+            near = index < self.limits.look_ahead
+            if not left and not near:
                 break
-            if not self._due(job):
+            if (not near and left.isdisjoint(job.places)) or not self._due(job):
                 continue
             known = [lanes[place] for place in job.places if place in lanes]
-            options = [lane for lane in known if lane.place in left]
-            answers = [(lane, self.ask(job, lane)) for lane in options]
+            answers = [(lane, self.ask(job, lane)) for lane in known if lane.place in left]
             starts = [(lane, answer) for lane, answer in answers if answer.starts]
             if starts:
                 lane, answer = min(starts, key=lambda pair: self._rank(job, *pair))

@@ -110,31 +110,34 @@ def next_at(shown: time, at_unix: float, zone: tzinfo | None = None) -> float:
     On a day that leaves this time out, the instant of the jump over it.
     """
     today = local(at_unix, zone).date()
-    for day in range(-1, 4):
-        instant = _instant(datetime.combine(today + timedelta(days=day), shown), zone, 0)
-        if instant > at_unix:
-            return instant
-    raise AssertionError("every day has this time, or a jump over it")
+    found = (
+        _instant(datetime.combine(today + timedelta(days=day), shown), zone, fold)
+        for day in range(-1, 4)
+        for fold in (0, 1)
+    )
+    return min(instant for instant in found if instant > at_unix)
 
 
 def _instants(stretches: Sequence[Quiet], at_unix: float, zone: tzinfo | None) -> Iterator[float]:
     """Yield, in order, all instants at which something may change."""
     today = local(at_unix, zone).date()
     edges = {time(), *(edge for one in stretches for edge in (one.start, one.end))}
-    found = {
-        _instant(datetime.combine(today + timedelta(days=day), edge), zone, fold)
-        for day in range(-1, _AHEAD_DAYS)
-        for edge in edges
-        for fold in (0, 1)
-    }
     last = at_unix
-    for instant in sorted(found):
-        if instant <= at_unix:
-            continue
-        if _offset(last, zone) != _offset(instant, zone):
-            yield _jump(last, instant, zone)
-        yield instant
-        last = instant
+    # Most often it changes within a day; the rest of the week is for days that are left out.
+    for days in (range(-1, 3), range(3, _AHEAD_DAYS)):
+        found = {
+            _instant(datetime.combine(today + timedelta(days=day), edge), zone, fold)
+            for day in days
+            for edge in edges
+            for fold in (0, 1)
+        }
+        for instant in sorted(found):
+            if instant <= last:
+                continue
+            if _offset(last, zone) != _offset(instant, zone):
+                yield _jump(last, instant, zone)
+            yield instant
+            last = instant
 
 
 def _instant(wall: datetime, zone: tzinfo | None, fold: int) -> float:

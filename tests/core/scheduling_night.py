@@ -23,7 +23,7 @@ from core.units import GIGABYTE
 
 ZONES = ("Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC")
 MODELS = ("wan", "svd", "animatediff")
-LOOK = 120.0
+LOOK = 300.0
 """A look that only reads again is made this seldom here, so that 500 nights take seconds."""
 
 
@@ -306,8 +306,10 @@ class Night:
         for place in self.places.values():
             name = place.lane.place
             freeing = self.scheduler._freeing.get(name)
-            if place.job or name in held or (
-                freeing is not None and now.at_seconds - freeing < FREE_SECONDS
+            if (
+                place.job
+                or name in held
+                or (freeing is not None and now.at_seconds - freeing < FREE_SECONDS)
             ):
                 continue
             due = [
