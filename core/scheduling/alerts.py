@@ -8,9 +8,9 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from core.scheduling.breaker import Breaker, State
-from core.scheduling.moment import Now, span
+from core.scheduling.moment import Now, megabytes, span
 from core.scheduling.snapshot import Snapshot
-from core.units import MEGABYTE, memory
+from core.units import MEGABYTE
 
 
 class Level(StrEnum):
@@ -147,8 +147,8 @@ class Alerts:
         for card, room in signals.room_bytes.items():
             if room is not None:
                 on = _between(-room, -lines.low_bytes, -lines.clear_bytes)
-                told = f"{signals.titles.get(card, card)} has {memory(room)} for jobs"
-                rest = f", less than {memory(lines.low_bytes)}." if on else "."
+                told = f"{signals.titles.get(card, card)} has {megabytes(room)} for jobs"
+                rest = f", less than {megabytes(lines.low_bytes)}." if on else "."
                 found[Alarm.LOW_VRAM, card] = (on, told + rest)
         for place, count in signals.backlogs.items():
             if count is not None:

@@ -225,8 +225,10 @@ def _less(value: Value, parameter: Parameter, share: float, least: float) -> Val
     wanted = float(value) * share
     found = parameter.nearest(wanted)
     if found < least:
-        # The nearest may be just below the floor, and the next one still less than now.
-        found = parameter.nearest(least + (parameter.multiple or 1) / 2)
+        # So far down is not allowed, but to the floor itself may be.
+        found = parameter.nearest(least)
+        if found < least:
+            found = parameter.nearest(least + (parameter.multiple or 0))
     if not least <= found < float(value):
         return None
     return int(found) if parameter.kind is Kind.INTEGER else found

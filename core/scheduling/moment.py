@@ -1,9 +1,11 @@
-"""An instant on both clocks, and times in words."""
+"""An instant on both clocks; times and amounts in words."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+
+from core.units import MEGABYTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,11 @@ def span(seconds: float) -> str:
     if minutes < 100:
         return f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def megabytes(count_bytes: float) -> str:
+    """Say an amount to the MB, where it stands beside a line that it is just above or below."""
+    return f"{count_bytes / MEGABYTE:,.0f} MB"
 
 
 def local(at_unix: float, zone: tzinfo | None = None) -> datetime:

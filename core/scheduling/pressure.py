@@ -13,8 +13,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from core.scheduling.moment import Now, span
-from core.units import MEGABYTE, memory
+from core.scheduling.moment import Now, megabytes, span
+from core.units import MEGABYTE
 
 SETTLE_SECONDS = 5.0
 """So long after one action the next one follows, if it still is needed."""
@@ -105,7 +105,9 @@ class Pressure:
         if not self.taken:
             if room_bytes >= low_bytes:
                 return self, None
-            text = f"{title} has {memory(room_bytes)} for jobs, less than {memory(low_bytes)}."
+            text = (
+                f"{title} has {megabytes(room_bytes)} for jobs, less than {megabytes(low_bytes)}."
+            )
             return self._take(Relief.WARN, text, room_bytes, now)
         if room_bytes >= low_bytes + ABOVE_BYTES:
             return Pressure(), self._over(title, room_bytes, now)
@@ -120,7 +122,7 @@ class Pressure:
         if step is Relief.CLEAR and not idle:
             return self, None
         if step is Relief.RECORD:
-            text = f"Still {memory(room_bytes)} after: " + ", ".join(
+            text = f"Still {megabytes(room_bytes)} after: " + ", ".join(
                 one.relief.value for one in self.taken
             )
             return self._take(step, text + ".", room_bytes, now)
@@ -141,5 +143,5 @@ class Pressure:
     def _over(self, title: str, room_bytes: int, now: Now) -> Taken:
         lasted = span(now.at_seconds - self.taken[0].at_seconds)
         steps = ", ".join(one.relief.value for one in self.taken if one.relief is not Relief.RECORD)
-        text = f"{title} has {memory(room_bytes)} again, {lasted} after the warning ({steps})."
+        text = f"{title} has {megabytes(room_bytes)} again, {lasted} after the warning ({steps})."
         return Taken(Relief.RECORD, text, room_bytes, now.at_seconds, now.at_unix)
