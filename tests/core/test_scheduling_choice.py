@@ -156,6 +156,7 @@ def test_the_order_shown_before_keeps_priorities_and_the_bound(
     assert list(plain.ids) == [one.job_id for one in waiting]
     assert plain.saved_seconds == 0.0
     assert shown.saved_seconds >= 0.0
+    assert shown.loads <= plain.loads
 
 
 def test_five_thousand_waiting_jobs_are_decided_on_at_once() -> None:
