@@ -84,10 +84,13 @@ def admit(
 
 def never(job: Waiting, lane: Lane, limits: Limits) -> bool:
     """Say whether a job cannot fit a card with nothing else on it, on no rung either."""
-    if job.anyway or job.need is None or lane.total_bytes is None or lane.free_bytes is None:
+    need, total = job.need, lane.total_bytes
+    # Asked of many jobs at every look, of which most fit: that is seen first.
+    if need is None or total is None or need.low <= total - limits.reserve_bytes:
         return False
-    capacity = lane.total_bytes - limits.reserve_bytes
-    return all(need.low > capacity for need in (job.need, *(one.need for one in job.lighter)))
+    if job.anyway or lane.free_bytes is None:
+        return False
+    return all(one.need.low > total - limits.reserve_bytes for one in job.lighter)
 
 
 def _now(

@@ -128,10 +128,10 @@ class Chooser:
         found: Chosen,
     ) -> None:
         """Set a job aside that can run at none of its places, those that are busy included."""
-        asked = {lane.place for lane, _ in answers}
-        busy = [lane for lane in known if lane.place not in asked]
-        if any(not never(job, lane, self.limits) for lane in busy):
-            return
+        busy = [lane for lane in known if all(lane is not asked for asked, _ in answers)]
+        for lane in busy:
+            if not never(job, lane, self.limits):
+                return
         undecided = [answer for _, answer in answers if answer.answer is Answer.UNDECIDED]
         told = undecided or [answer for _, answer in answers] or [self.ask(job, busy[0])]
         found.aside[job.job_id] = told[0]
