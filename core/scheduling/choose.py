@@ -84,13 +84,11 @@ class Chooser:
     def _due(self, job: Waiting) -> bool:
         return job.not_before_unix is None or job.not_before_unix <= self.at_unix
 
-    def _rank(self, job: Waiting, lane: Lane, answer: Admission) -> tuple[bool, bool, int, int]:
-        """As it was asked for, then where its model is, then where it is preferred."""
+    def _rank(self, job: Waiting, lane: Lane, answer: Admission) -> tuple[bool, bool, bool, int]:
+        """Where it did not fail, as it was asked for, where its model is, where it is preferred."""
         loaded = bool(job.model) and lane.model == job.model
-        room = lane.room_bytes or 0
-        return (
-            answer.answer is not Answer.START, not loaded, job.places.index(lane.place), -room,
-        )  # fmt: skip
+        lighter = answer.answer is not Answer.START
+        return lane.place in job.avoid, lighter, not loaded, job.places.index(lane.place)
 
     def _blocked(
         self,

@@ -22,7 +22,7 @@ class Limits:
 
     Attributes:
         min_free_bytes: With less to be had on a card, no job begins there.
-        reserve_bytes: What a running job must leave free, for what draws the screen.
+        reserve_bytes: What a running job must leave free, as a person set it.
         most_depth: Nothing is sent to a server with more jobs than this in its own queue.
         at_once: Jobs that may run on one card at the same time.
         most_overtaken: A job that could run is overtaken by at most so many later ones.
@@ -32,7 +32,7 @@ class Limits:
     """
 
     min_free_bytes: int = 3000 * MEGABYTE
-    reserve_bytes: int = 512 * MEGABYTE
+    reserve_bytes: int = 0
     most_depth: int = 5
     at_once: int = 1
     most_overtaken: int = 3

@@ -60,6 +60,7 @@ class Waiting:
         not_before_unix: It does not begin sooner, such as after a failure.
         lighter: What it may be turned into, the least change first; none unless allowed.
         anyway: A person said to start it whatever is known about memory.
+        avoid: Places whose engine failed it: it goes there only when no other one is free.
     """
 
     job_id: str
@@ -72,6 +73,7 @@ class Waiting:
     not_before_unix: float | None = None
     lighter: tuple[Lighter, ...] = ()
     anyway: bool = False
+    avoid: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import dataclass, field, replace
 from datetime import datetime, time
@@ -16,7 +17,7 @@ from core.scheduling.moment import Now
 from core.scheduling.quiet import Quiet
 from core.scheduling.retries import RetryRules, after_failure
 from core.scheduling.scheduler import FREE_SECONDS, Scheduler
-from core.scheduling.snapshot import Holder, Lane, Orders, Snapshot, Waiting
+from core.scheduling.snapshot import Holder, Lane, Mode, Orders, Snapshot, Waiting
 from core.scheduling.thermal import ThermalRules
 from core.statistics.forecast import Band
 from core.units import GIGABYTE
@@ -85,6 +86,7 @@ class Night:
     later: list[tuple[float, Task]] = field(default_factory=list)
     places: dict[str, Place] = field(default_factory=dict)
     looks: int = 0
+    restarts: int = 0
     most_overtaken: int = 0
 
     def __post_init__(self) -> None:
@@ -92,13 +94,19 @@ class Night:
         begin = datetime(2024, chance.choice((3, 10, 11)), chance.randint(1, 28), 20, 30)
         self.zone = ZoneInfo(chance.choice(ZONES))
         self.t0 = begin.replace(tzinfo=self.zone).timestamp()
-        self.limits = Limits(most_overtaken=chance.choice((0, 1, 3, 5)))
+        reserve = chance.choice((0, GIGABYTE // 2))
+        self.limits = Limits(reserve_bytes=reserve, most_overtaken=chance.choice((0, 1, 3, 5)))
         rules = Rules(self.limits, BreakerRules(first_wait_seconds=30), ThermalRules())
         self.scheduler = Scheduler(rules)
         self.retries = RetryRules(budget=chance.choice((0, 1, 1, 2)))
         quiet = (Quiet(time(23), time(chance.randint(0, 6), 30)),) if chance.random() < 0.4 else ()
         start = self.t0 + chance.uniform(0, 7200) if chance.random() < 0.3 else None
-        self.orders = Orders(quiet=quiet, start_at_unix=start, zone=self.zone)
+        self.plain = Orders(quiet=quiet, start_at_unix=start, zone=self.zone)
+        self.pauses = [
+            (begin := chance.uniform(0, 8 * 3600), begin + chance.uniform(60, 3600),
+             chance.choice(("", "p0", "p1")), chance.choice((Mode.PAUSED, Mode.DRAINING)))
+            for _ in range(chance.randint(0, 2))
+        ]  # fmt: skip
         for number in range(chance.randint(1, 3)):
             self._place(f"p{number}")
         count = chance.randint(40, 120)
@@ -145,6 +153,13 @@ class Night:
         seed = chance.randrange(2**32)
         return Task(waiting, number, chance.uniform(20, 900), truth, faulty, seed)
 
+    def orders(self, at: float) -> Orders:
+        """Return what a person orders at that time."""
+        now = [(place, mode) for begin, end, place, mode in self.pauses if begin <= at < end]
+        for_all = [mode for place, mode in now if not place]
+        modes = {place: mode for place, mode in now if place}
+        return replace(self.plain, mode=for_all[0] if for_all else Mode.RUNNING, modes=modes)
+
     # -- playing --------------------------------------------------------------
 
     def run(self, longest: float = 5 * 86400.0) -> float:
@@ -156,7 +171,8 @@ class Night:
             busy = any(place.job for place in self.places.values())
             if not self.tasks and not self.later and not busy:
                 return at
-            if not busy and not self.later and self._rest_is_told(decided, at):
+            ordered = any(end > at for _, end, *_ in self.pauses)
+            if not busy and not self.later and not ordered and self._rest_is_told(decided, at):
                 return at
             ahead = self._ahead(at, decided)
             assert ahead is not None, f"seed {self.seed}: nothing will ever happen again"
@@ -173,6 +189,7 @@ class Night:
     def _ahead(self, at: float, decided: Decided) -> float | None:
         found = [place.ends for place in self.places.values() if place.job]
         found += [self.later[0][0]] if self.later else []
+        found += [edge for begin, end, *_ in self.pauses for edge in (begin, end) if edge > at]
         if decided.next_look_seconds is not None:
             look = decided.next_look_seconds
             found.append(at + (LOOK if look == 2.0 else look))
@@ -217,11 +234,16 @@ class Night:
     def _look(self, at: float) -> Decided:
         self.looks += 1
         now = self._now(at)
+        if self.chance.random() < 0.01:
+            # The program ends and starts again, its clock too.
+            kept = json.loads(json.dumps(self.scheduler.to_json(now)))
+            self.scheduler = Scheduler.from_json(kept, now, self.scheduler.rules)
+            self.restarts += 1
         lanes = [place.read(at) for place in self.places.values()]
-        before = Snapshot([task.waiting for task in self.tasks], lanes, self.orders)
+        before = Snapshot([task.waiting for task in self.tasks], lanes, self.orders(at))
         decided = self.scheduler.decide(before, now)
         aside = {one.job_id for one in decided.decisions if isinstance(one, SetAside)}
-        self._check_holds(decided, now)
+        self._check_holds(decided, now, at)
         for start in decided.starts:
             self._begin(start, at, aside)
         for one in decided.decisions:
@@ -283,11 +305,12 @@ class Night:
 
     # -- promises -------------------------------------------------------------
 
-    def _check_holds(self, decided: Decided, now: Now) -> None:
+    def _check_holds(self, decided: Decided, now: Now, at: float) -> None:
         wall = datetime.fromtimestamp(now.at_unix, self.zone)
-        still = any(one.holds(wall) for one in self.orders.quiet)
-        early = now.at_unix < (self.orders.start_at_unix or 0.0)
-        if still or early:
+        still = any(one.holds(wall) for one in self.plain.quiet)
+        early = now.at_unix < (self.plain.start_at_unix or 0.0)
+        paused = self.orders(at).mode is not Mode.RUNNING
+        if still or early or paused:
             assert not decided.starts
             assert decided.holds
         hot = {hold.place for hold in decided.holds if hold.kind.value == "thermal"}

@@ -25,6 +25,8 @@ from core.statistics.forecast import Band
 from core.units import GIGABYTE as GB
 from core.units import MEGABYTE as MB
 
+RULES = Rules(Limits(reserve_bytes=512 * MB))
+
 
 def now(seconds: float = 0.0) -> Now:
     return Now(1_700_000_000.0 + seconds, 100.0 + seconds)
@@ -48,7 +50,7 @@ def begun(decided: Decided) -> list[tuple[str, str]]:
 
 
 def look(waiting: Sequence[Waiting], lanes: Sequence[Lane], **orders: object) -> Decided:
-    return Scheduler().decide(Snapshot(waiting, lanes, Orders(**orders)), now())  # type: ignore[arg-type]
+    return Scheduler(RULES).decide(Snapshot(waiting, lanes, Orders(**orders)), now())  # type: ignore[arg-type]
 
 
 # -- order ------------------------------------------------------------------------
@@ -105,7 +107,7 @@ def test_a_load_of_no_time_is_no_reason_to_overtake() -> None:
 
 
 def test_a_job_is_overtaken_three_times_and_then_its_turn_has_come() -> None:
-    scheduler = Scheduler()
+    scheduler = Scheduler(RULES)
     waiting = [job("old", model="svd")] + [job(str(n), model="wan") for n in range(9)]
     order = []
     while waiting:
@@ -121,7 +123,7 @@ def test_a_job_is_overtaken_three_times_and_then_its_turn_has_come() -> None:
 
 
 def test_a_start_that_did_not_come_about_overtakes_nobody() -> None:
-    scheduler = Scheduler()
+    scheduler = Scheduler(RULES)
     snapshot = Snapshot(
         [job("old", model="svd"), job("new", model="wan")], [Lane("a", "A", model="wan")]
     )
@@ -169,7 +171,7 @@ def test_five_thousand_waiting_jobs_are_decided_on_at_once() -> None:
         # The worst: every job is for a place that is held, and another one is idle.
         (tied, [card("a"), replace(card("c"), reachable=False)]),
     ):
-        scheduler = Scheduler()
+        scheduler = Scheduler(RULES)
         took = []
         for _ in range(5):
             began = time.perf_counter()
@@ -190,6 +192,13 @@ def test_of_three_servers_the_one_that_has_the_model_and_works_gets_the_job() ->
     assert begun(look(waiting, lanes)) == [("1", "loaded")]
 
 
+def test_a_job_whose_engine_failed_it_goes_elsewhere_when_it_can() -> None:
+    waiting = [job("1", "a", "b", model="wan", avoid=("a",))]
+    lanes = [Lane("a", "A", model="wan"), Lane("b", "B")]
+    assert begun(look(waiting, lanes)) == [("1", "b")]
+    assert begun(look(waiting, [lanes[0], replace(lanes[1], running="x")])) == [("1", "a")]
+
+
 def broken(scheduler: Scheduler, place: str, times: int = 5, at: float = 0.0) -> None:
     gone = Problem(Category.WORKER_UNAVAILABLE, "It is gone.", "Start it.")
     for _ in range(times):
@@ -197,7 +206,7 @@ def broken(scheduler: Scheduler, place: str, times: int = 5, at: float = 0.0) ->
 
 
 def test_an_open_breaker_sends_jobs_elsewhere_but_for_those_tied_to_it() -> None:
-    scheduler = Scheduler()
+    scheduler = Scheduler(RULES)
     broken(scheduler, "a")
     waiting = [job("tied", "a"), job("free", "a", "b")]
     decided = scheduler.decide(Snapshot(waiting, [Lane("a", "Box"), Lane("b", "Other")]), now())
@@ -246,7 +255,7 @@ def test_a_place_that_is_paused_or_drains_begins_nothing_and_others_go_on(mode: 
 
 
 def test_draining_gives_memory_back_once_and_only_after_the_job() -> None:
-    scheduler = Scheduler()
+    scheduler = Scheduler(RULES)
     orders = Orders(mode=Mode.DRAINING)
     busy = Snapshot([job("1")], [card("a", ours_bytes=4 * GB, running="x")], orders)
     assert scheduler.decide(busy, now()).decisions == ()
@@ -270,7 +279,7 @@ def test_a_retry_waits_its_time_and_blocks_nobody() -> None:
     assert begun(decided) == [("2", "a")]
     assert decided.starts[0].overtakes == ()
     assert look(waiting[:1], [Lane("a", "A")]).next_look_seconds == pytest.approx(12.5)
-    later = Scheduler().decide(Snapshot(waiting[:1], [Lane("a", "A")]), now(12.5))
+    later = Scheduler(RULES).decide(Snapshot(waiting[:1], [Lane("a", "A")]), now(12.5))
     assert begun(later) == [("1", "a")]
 
 
@@ -288,7 +297,7 @@ def test_it_says_what_it_waits_for_and_who_holds_it() -> None:
 def test_it_waits_with_an_end_then_tries_what_is_likely_and_tells_the_rest() -> None:
     holders = (Holder("LM Studio", 3 * GB),)
     for need, found in ((band(6, 7, 10), "start"), (band(8, 9, 10), "aside")):
-        scheduler = Scheduler()
+        scheduler = Scheduler(RULES)
         lanes = [card(free=8, holders=holders)]
         snapshot = Snapshot([job("1", need=need)], lanes)
         for second in (0, 1, 450, 899):
@@ -341,7 +350,7 @@ def test_a_job_for_a_place_that_is_gone_is_told() -> None:
 
 
 def test_what_the_engine_holds_for_another_model_is_given_back_first_and_only_once() -> None:
-    scheduler = Scheduler()
+    scheduler = Scheduler(RULES)
     lane = card(free=3, ours_bytes=8 * GB, model="wan")
     snapshot = Snapshot([job("1", model="svd", need=band(7, 8, 9))], [lane])
     free, wait = scheduler.decide(snapshot, now()).decisions
@@ -354,7 +363,7 @@ def test_what_the_engine_holds_for_another_model_is_given_back_first_and_only_on
     done = Snapshot(snapshot.waiting, [replace(lane, free_bytes=11 * GB, ours_bytes=0, freed=True)])
     assert begun(scheduler.decide(done, now(2))) == [("1", "a")]
     # One that never answers has had its time.
-    again = Scheduler()
+    again = Scheduler(RULES)
     again.decide(snapshot, now())
     assert begun(again.decide(snapshot, now(FREE_SECONDS - 1))) == []
     assert begun(again.decide(snapshot, now(FREE_SECONDS))) == [("1", "a")]
@@ -383,7 +392,7 @@ def test_a_person_can_start_it_anyway() -> None:
     waiting = [job("1", need=band(20, 22, 24), anyway=True)]
     assert begun(look(waiting, [card(free=0.5, freed=True)])) == [("1", "a")]
     # What can be given back is given back first all the same.
-    scheduler = Scheduler()
+    scheduler = Scheduler(RULES)
     snapshot = Snapshot(waiting, [card(free=0.5)])
     frees = [one for one in scheduler.decide(snapshot, now()).decisions if isinstance(one, Free)]
     assert [one.place for one in frees] == ["a"]
@@ -398,7 +407,7 @@ def test_a_person_can_start_it_anyway() -> None:
 def test_what_is_admitted_fits_and_nothing_waits_past_its_patience(
     need: list[float], total: int, used: float, ours: float, waited: float, known: bool
 ) -> None:
-    limits = Limits()
+    limits = RULES.limits
     taken = used * total
     lane = card(total=total, free=total - taken, ours_bytes=int(taken * ours * GB), model="x")
     wanted = band(*need) if known else None
@@ -422,7 +431,7 @@ def test_what_is_admitted_fits_and_nothing_waits_past_its_patience(
 
 
 def test_two_gigabytes_free_gives_the_five_actions_in_order() -> None:
-    scheduler = Scheduler()
+    scheduler = Scheduler(RULES)
     holders = (Holder("LM Studio", 9 * GB),)
     lane = card(free=2, holders=holders)
     told: list[tuple[float, Relief]] = []
@@ -449,7 +458,7 @@ def test_two_gigabytes_free_gives_the_five_actions_in_order() -> None:
 
 
 def test_memory_is_cleared_between_jobs_and_the_end_is_recorded_early() -> None:
-    scheduler = Scheduler()
+    scheduler = Scheduler(RULES)
 
     def reliefs(seconds: float, lane: Lane) -> list[Relief]:
         decided = scheduler.decide(Snapshot([job("1", "b")], [lane]), now(seconds))

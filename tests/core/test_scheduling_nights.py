@@ -30,10 +30,12 @@ def test_every_night_ends_and_no_job_is_overtaken_beyond_the_bound() -> None:
         assert all(task.tries >= 1 for task in ended)
         ends.update(task.end for task in ended)
         ends["told"] += len(night.tasks)
+        ends["restarts"] += night.restarts
     # The nights were worth playing: all kinds of ends, and each bound was reached.
     assert ends["done"] > 20_000
     assert ends["failed"] > 1_000
     assert ends["told"] > 1_000
+    assert ends["restarts"] > 500
     assert min(reached[bound] for bound in (0, 1, 3, 5)) > 50
 
 
