@@ -114,9 +114,8 @@ class Scheduler:
             starts, chosen = self._start(snapshot, holds, now)
             decisions += starts
             for place, job, words in chosen.free:
-                if place not in self._freeing:
-                    self._freeing[place] = now.at_seconds
-                    decisions.append(Free(place, words, job.job_id))
+                self._freeing[place] = now.at_seconds
+                decisions.append(Free(place, words, job.job_id))
             decisions += _told(snapshot, chosen)
         running = any(lane.running for lane in snapshot.lanes)
         if snapshot.orders.stop_after_current and not running:
