@@ -92,6 +92,11 @@ class Scheduler:
         """Return the breaker of a place."""
         return self._breakers.get(place, Breaker())
 
+    @property
+    def breakers(self) -> Mapping[str, Breaker]:
+        """The breakers by place, as `alerts.signals_of` takes them."""
+        return dict(self._breakers)
+
     def thermal(self, card: str) -> Thermal:
         """Return how a card stands; see `Lane.card`."""
         return self._thermals.get(card, Thermal())

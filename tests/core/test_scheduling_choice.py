@@ -230,6 +230,7 @@ def test_an_open_breaker_sends_jobs_elsewhere_but_for_those_tied_to_it() -> None
 def test_a_person_can_close_a_breaker() -> None:
     scheduler = Scheduler(Rules(breaker=BreakerRules(failures=1)))
     broken(scheduler, "a", 1)
+    assert scheduler.breakers["a"].failures == 1
     snapshot = Snapshot([job("1")], [Lane("a", "A")])
     assert begun(scheduler.decide(snapshot, now())) == []
     scheduler.reset("a")
