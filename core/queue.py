@@ -51,6 +51,7 @@ class Action(StrEnum):
     EDIT = "edit"
     MOVE = "move"
     REMOVE = "remove"
+    ACCEPT = "accept"
 
 
 TRANSITIONS: Mapping[tuple[JobState, Action], JobState] = MappingProxyType(
@@ -66,13 +67,17 @@ TRANSITIONS: Mapping[tuple[JobState, Action], JobState] = MappingProxyType(
         (JobState.FAILED, Action.RETRY): JobState.WAITING,
         (JobState.STOPPED, Action.RETRY): JobState.WAITING,
         (JobState.LOST, Action.RETRY): JobState.WAITING,
+        (JobState.LOST, Action.ACCEPT): JobState.DONE,
         (JobState.DONE, Action.REMOVE): JobState.DONE,
         (JobState.FAILED, Action.REMOVE): JobState.FAILED,
         (JobState.STOPPED, Action.REMOVE): JobState.STOPPED,
         (JobState.LOST, Action.REMOVE): JobState.LOST,
     }
 )
-"""Every allowed step; what is not here is refused. A removed row keeps its state."""
+"""Every allowed step; what is not here is refused. A removed row keeps its state.
+
+`core.scheduling.states` refines it by what a person sees.
+"""
 
 _HINTS: Mapping[Action, str] = MappingProxyType(
     {
@@ -85,6 +90,7 @@ _HINTS: Mapping[Action, str] = MappingProxyType(
         Action.EDIT: "Only waiting jobs can be edited; duplicate it with changes instead.",
         Action.MOVE: "Only waiting jobs can be moved.",
         Action.REMOVE: "Stop the job first, then remove it.",
+        Action.ACCEPT: "Only a lost job's clip can be found later; look at the job again.",
     }
 )
 

@@ -10,7 +10,6 @@ import json
 import sqlite3
 import time
 from collections.abc import Collection, Iterable
-from dataclasses import asdict
 from pathlib import Path
 
 from core.errors import Category, Problem
@@ -202,15 +201,22 @@ class Ledger(LedgerReader):
             key, attempt = steps.step(database, job_id, action)
             run = steps.close_attempt(database, key, attempt, problem, ending)
             if isinstance(ending, Finished):
-                database.execute(
-                    """UPDATE attempts SET peak_rss_bytes = max(?, ifnull(peak_rss_bytes, 0)),
-                        peak_vram_bytes = ? WHERE key = ?""",
-                    (ending.peak_rss_bytes, steps.most(run[1], ending.peak_vram_bytes), run[0]),
-                )
-                database.execute(
-                    "INSERT INTO outputs VALUES (?, ?, ?)",
-                    (run[0], ending.seed, json.dumps(asdict(ending.output))),
-                )
+                steps.keep_clip(database, run, ending)
+
+    def accept(self, job_id: str, found: Finished) -> None:
+        """Take a clip of a lost job that turned out to be finished all the same. Durable.
+
+        Raises:
+            ProblemError: The job is unknown or not lost; one that waits again, runs
+                again or is done keeps what it has, so nothing is taken twice.
+            ValueError: The ending is of another job.
+        """
+        if found.job_id != job_id:
+            raise ValueError(f"the ending of {found.job_id} does not end {job_id}")
+        with self._store.write() as database:
+            key, attempt = steps.step(database, job_id, Action.ACCEPT)
+            run = steps.close_attempt(database, key, attempt, None, found)
+            steps.keep_clip(database, run, found)
 
     def recover(self, elsewhere: Collection[str] = ()) -> list[JobRow]:
         """Mark as lost every running job whose process is gone. Durable.

@@ -6,9 +6,10 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 
 from core.errors import Category, Problem, ProblemError
-from core.events import Ending, NodeStarted, Noted, PhaseStarted
+from core.events import Ending, Finished, NodeStarted, Noted, PhaseStarted
 from core.jobs import JobState
 from core.ledger import order
 from core.ledger.store import Store
@@ -88,6 +89,19 @@ def close_attempt(
         "SELECT key, peak_vram_bytes FROM attempts WHERE job = ? AND number = ?", (key, number)
     ).fetchone()
     return int(found[0]), found[1]
+
+
+def keep_clip(database: sqlite3.Connection, run: tuple[int, int | None], ending: Finished) -> None:
+    """Write the clip and the peaks of an attempt that `close_attempt` returned."""
+    database.execute(
+        """UPDATE attempts SET peak_rss_bytes = max(?, ifnull(peak_rss_bytes, 0)),
+            peak_vram_bytes = ? WHERE key = ?""",
+        (ending.peak_rss_bytes, most(run[1], ending.peak_vram_bytes), run[0]),
+    )
+    database.execute(
+        "INSERT INTO outputs VALUES (?, ?, ?)",
+        (run[0], ending.seed, json.dumps(asdict(ending.output))),
+    )
 
 
 def note(
