@@ -82,24 +82,7 @@ def problem_from(error: BaseException) -> Problem:
         if problem.details:
             return problem
         return Problem(problem.category, problem.message, problem.hint, details, problem.field)
-    text = str(error).strip().split("\n")[0] or type(error).__name__
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return Problem(
-            Category.INSUFFICIENT_VRAM,
-            "There was not enough memory for this job.",
-            "Use fewer frames or a smaller size, or free memory and retry.",
-            details,
-        )
-    if isinstance(error, OSError):
-        return Problem(
-            Category.STORAGE,
-            f"A file or device could not be used: {text}",
-            "Check that the folder exists, is writable and has space left, then retry.",
-            details,
-        )
-    return Problem(
-        Category.UNKNOWN,
-        f"Something unexpected happened: {text}",
-        "Retry the job; if it fails again, copy the details into a report.",
-        details,
-    )
+    # Nothing fails before the window stands that would need its many words.
+    from core.failures.words import problem_of
+
+    return problem_of(error, details)
