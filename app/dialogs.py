@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import shiboken6
 from PySide6 import __version__ as pyside_version
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, QTimer
+from PySide6.QtGui import QTextBlock, QTextCursor
 from PySide6.QtWidgets import (
     QDialog,
     QDialogButtonBox,
@@ -29,22 +30,59 @@ if TYPE_CHECKING:
     from widgets.readings import ReadingsDialog
 
 
-def show_guide(parent: QWidget) -> QDialog:
-    """Open the guide beside the window; it does not block."""
-    dialog = QDialog(parent)
-    dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-    dialog.setWindowTitle("Framedeck guide")
-    text = QTextBrowser()
-    text.setAccessibleName("Guide")
-    text.setMarkdown(resources.path("guide.md").read_text(encoding="utf-8"))
-    buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
-    buttons.rejected.connect(dialog.close)
-    column = QVBoxLayout(dialog)
-    column.addWidget(text)
-    column.addWidget(buttons)
-    dialog.resize(720, 640)
-    dialog.show()
-    return dialog
+class Guide(QDialog):
+    """The guide beside the window; it does not block."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self.setWindowTitle("Framedeck guide")
+        self.text = QTextBrowser()
+        self.text.setAccessibleName("Guide")
+        pages = ("guide.md", "failures.md")
+        texts = [resources.path(page).read_text(encoding="utf-8") for page in pages]
+        self.text.setMarkdown("\n".join(texts))
+        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
+        buttons.rejected.connect(self.close)
+        column = QVBoxLayout(self)
+        column.addWidget(self.text)
+        column.addWidget(buttons)
+        self.resize(720, 640)
+
+    def headings(self) -> list[str]:
+        """Return the headings, in their order."""
+        return [block.text() for block in self._headings()]
+
+    def go_to(self, heading: str) -> bool:
+        """Bring a heading to the top; say whether there is one of these words."""
+        found = next((block for block in self._headings() if block.text() == heading), None)
+        if found is None:
+            return False
+        cursor = QTextCursor(found)
+        self.text.setTextCursor(cursor)
+        layout = self.text.document().documentLayout()
+        self.text.verticalScrollBar().setValue(int(layout.blockBoundingRect(found).top()))
+        return True
+
+    def _headings(self) -> Iterator[QTextBlock]:
+        block = self.text.document().begin()
+        while block.isValid():
+            if block.blockFormat().headingLevel() > 0:
+                yield block
+            block = block.next()
+
+
+def show_guide(parent: QWidget, heading: str = "") -> Guide:
+    """Open the guide, or bring up the one that is open, at a heading if one is named."""
+    open_one = next((one for one in parent.findChildren(Guide) if one.isVisible()), None)
+    guide = open_one or Guide(parent)
+    guide.show()
+    guide.raise_()
+    guide.activateWindow()
+    if heading:
+        # Where a heading stands is known once the text is laid out to its width.
+        QTimer.singleShot(0, guide, lambda: guide.go_to(heading))
+    return guide
 
 
 def show_readings(

@@ -12,6 +12,7 @@ from PySide6.QtWidgets import QFileDialog
 
 from app.advice import AdviceDesk
 from app.controller import Controller
+from app.failures import FailureDesk
 from app.forecasts import Forecasts
 from app.freeing import FreeDesk
 from app.habits import HabitsDesk
@@ -81,6 +82,7 @@ class Wiring(QObject):
         self._forecasts.expected.connect(self._timeline.set_expected)
         self._memory = MemoryDesk(controller, window, self._advice, self._forecasts, self._state)
         self.servers = ServersDesk(controller, window, places)
+        self.failures = FailureDesk(controller, window, self.freeing, self.servers)
         compose, notice = self._panels.compose, self._panels.notice
         self.workflows = WorkflowDesk(controller, compose, notice, places.workflows, self)
         self._pictures = PictureDesk(controller, compose, places.data / "pasted", self)
@@ -300,7 +302,7 @@ class Wiring(QObject):
                     "Retry",
                     lambda: self._controller.guard(lambda: self._controller.retry([job.id])),
                 )
-                self._panels.notice.show_problem(problem, (retry,))
+                self._panels.notice.show_problem(problem, (retry,), job=job.id)
 
     def _on_engine_state(self, name: str, text: str, tone: str) -> None:
         self._panels.top.set_engine(name, text, {"idle": "success", "busy": "info"}[tone])

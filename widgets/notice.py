@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QEvent, QSize, Qt
+from PySide6.QtCore import QEvent, QSize, Qt, Signal
 from PySide6.QtGui import QFontDatabase, QGuiApplication, QKeyEvent, QResizeEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QVBoxLayout, QWidget
 
@@ -13,6 +15,12 @@ from core.errors import Category, Problem
 from widgets import theme
 from widgets.parts import Button, IconButton, label, set_tone
 
+if TYPE_CHECKING:
+    from core.failures.recovery import Action as Doing
+    from widgets.steps import StepList
+
+_MOST_WIDE = 720
+"""Of a step's line, so that its button stands near it."""
 Action = tuple[str, Callable[[], object]]
 
 
@@ -23,6 +31,8 @@ class _Notice:
     details: str
     tone: str
     actions: tuple[Action, ...]
+    problem: Problem | None = None
+    job: str = ""
 
 
 class NoticeBar(QFrame):
@@ -30,10 +40,26 @@ class NoticeBar(QFrame):
 
     A notice replaces an older one of the same key, so that a problem that
     comes again does not pile up.
+
+    Attributes:
+        can: Says whether the window can do an action for a job ("" for none) now.
+
+    Signals:
+        chosen: The core.failures.recovery.Action that a person wants done, and the id of
+            the job that it is about, "" for none.
+        help_wanted: Heading in the guide that says more.
     """
+
+    chosen = Signal(object, str)
+    help_wanted = Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
+        self.can: Callable[[Doing, str], bool] = lambda _action, _job: False
+        self.steps: StepList | None = None
+        self._help = Button("Help", "link", tip="Open the guide where it says more")
+        self._page = ""
+        self._help.clicked.connect(lambda: self.help_wanted.emit(self._page))
         self._notices: list[_Notice] = []
         self._buttons: list[QWidget] = []
         self.setProperty("role", "notice")
@@ -58,22 +84,31 @@ class NoticeBar(QFrame):
         self._row.addStretch(1)
         self._row.addWidget(self._more)
         self._row.addWidget(self._close)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(12, 3, 8, 3)
-        column.setSpacing(3)
-        column.addLayout(self._row)
-        column.addWidget(self._details)
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(12, 3, 8, 3)
+        self._column.setSpacing(5)
+        self._column.addLayout(self._row)
+        self._column.addWidget(self._help, 0, Qt.AlignmentFlag.AlignLeft)
+        self._column.addWidget(self._details)
         self._details.hide()
+        self._help.hide()
         self.hide()
 
     def show_problem(
-        self, problem: Problem, actions: Sequence[Action] = (), key: str | None = None
+        self,
+        problem: Problem,
+        actions: Sequence[Action] = (),
+        key: str | None = None,
+        job: str = "",
     ) -> None:
-        """Show `problem` with its hint; `actions` become links behind it."""
+        """Show `problem` with its hint; `actions` become links behind it.
+
+        `job` is the id of the job that failed with it, "" when it is of none.
+        """
         tone = "warning" if problem.category is Category.INVALID_PARAMS else "danger"
         key = key or f"{problem.category}:{problem.field or problem.message}"
         text = f"{problem.message} {problem.hint}".strip()
-        self._put(_Notice(key, text, problem.details, tone, tuple(actions)))
+        self._put(_Notice(key, text, problem.details, tone, tuple(actions), problem, job))
 
     def show_text(
         self, text: str, actions: Sequence[Action] = (), kind: str = "info", key: str | None = None
@@ -129,7 +164,7 @@ class NoticeBar(QFrame):
             button.hide()
             button.deleteLater()
         self._buttons = []
-        self._details.hide()
+        self._fold()
         if not self._notices:
             self.hide()
             return
@@ -140,9 +175,10 @@ class NoticeBar(QFrame):
         self._draw_icon()
         for title, do in notice.actions:
             self._add_button(title, do)
-        if notice.details:
+        if notice.details or notice.problem is not None:
             self._details.setPlainText(notice.details)
             self._add_button("Details", self._toggle_details)
+        if notice.details:
             self._add_button(
                 "Copy",
                 lambda: QGuiApplication.clipboard().setText(f"{notice.text}\n\n{notice.details}"),
@@ -160,7 +196,46 @@ class NoticeBar(QFrame):
         self._buttons.append(button)
 
     def _toggle_details(self) -> None:
-        self._details.setVisible(not self._details.isVisible())
+        if not self._help.isHidden() or not self._details.isHidden():
+            self._fold()
+            return
+        notice = self._notices[-1]
+        self._details.setVisible(bool(notice.details))
+        if notice.problem is not None:
+            self._show_steps(notice, notice.problem)
+
+    def _fold(self) -> None:
+        """Hide what stands behind Details."""
+        self._details.hide()
+        self._help.hide()
+        if self.steps is not None:
+            self.steps.hide()
+
+    def _show_steps(self, notice: _Notice, problem: Problem) -> None:
+        # Read when somebody wants to know more, and not before.
+        from core.failures.recovery import Action as Doing
+        from core.failures.recovery import recovery
+        from widgets.steps import StepList
+
+        if self.steps is None:
+            self.steps = StepList()
+            self.steps.setMaximumWidth(_MOST_WIDE)
+            self.steps.chosen.connect(lambda a: self.chosen.emit(a, self._notices[-1].job))
+            row = QHBoxLayout()
+            row.addWidget(self.steps, 100)
+            row.addStretch(1)
+            self._column.insertLayout(1, row)
+        found = recovery(problem)
+        # Where there is no job, none can be run again.
+        steps = [s for s in found.steps if notice.job or s.action is not Doing.RETRY]
+        here = {Doing.COPY_DETAILS} | ({Doing.RETRY} if notice.actions else set())
+        self.steps.show_steps(steps, lambda action: self.can(action, notice.job), here)
+        self._page = found.page
+        self.steps.show()
+        self._help.show()
+        chain = [*self._buttons, self._close, *self.steps.buttons, self._help, self._details]
+        for first, second in pairwise(chain):
+            QWidget.setTabOrder(first, second)
 
     def _draw_icon(self) -> None:
         if not self._notices:

@@ -34,7 +34,7 @@ from core.jobs import Job, Phase
 from widgets.filmstrip import MOST, FilmStrip
 from widgets.picture import Picture
 from widgets.player import Clip, Player, thumbnails
-from widgets.problem_card import ProblemCard
+from widgets.problem_card import MOST_WIDE, ProblemCard
 from widgets.stage_words import (
     DOING,
     RUNNING,
@@ -82,9 +82,9 @@ class StagePanel(QWidget):
         self.picture = Picture(self.clip)
         self.strip = FilmStrip()
         self.transport = Transport()
-        self._card = ProblemCard()
-        self._card.setParent(self.picture)
-        self._card.hide()
+        self.card = ProblemCard()
+        self.card.setParent(self.picture)
+        self.card.hide()
         column = QVBoxLayout(self)
         column.setContentsMargins(12, 10, 12, 10)
         column.setSpacing(8)
@@ -108,7 +108,7 @@ class StagePanel(QWidget):
         bar.reject.connect(self.request_reject)
         bar.save_as.connect(self._on_save_as)
         bar.reveal.connect(self._on_reveal)
-        self._card.retry.clicked.connect(self._on_retry)
+        self.card.retry.clicked.connect(self._on_retry)
 
     # -- what happens -----------------------------------------------------
 
@@ -166,7 +166,7 @@ class StagePanel(QWidget):
             self._reset(job)
         self.picture.keep()
         self.clip.detach()
-        self._card.show_problem(problem)
+        self.card.show_problem(problem)
         self._enter(StageState.FAILED)
         self.player.pause()
 
@@ -292,7 +292,7 @@ class StagePanel(QWidget):
         running = state in RUNNING
         self.transport.setVisible(state is not StageState.EMPTY)
         self.transport.show_for(clip=len(self.clip) > 0, running=running, done=done)
-        self._card.setVisible(state is StageState.FAILED)
+        self.card.setVisible(state is StageState.FAILED)
         self._place_card()
         if not running:
             self.transport.status.setText({"stopped": "stopped", "failed": "failed"}.get(state, ""))
@@ -429,10 +429,10 @@ class StagePanel(QWidget):
         self.picture.set_badges(left, right)
 
     def _place_card(self) -> None:
-        if self._card.isHidden():
+        if self.card.isHidden():
             return
-        width = max(200, min(self.picture.width() - 32, 460))
-        height = self._card.heightForWidth(width)
-        height = height if height > 0 else self._card.sizeHint().height()
-        left = (self.picture.width() - width) // 2
-        self._card.setGeometry(left, max(4, (self.picture.height() - height) // 2), width, height)
+        room = self.picture.size()
+        width = max(200, min(room.width() - 32, MOST_WIDE))
+        height = self.card.fit(width, room.height() - 8)
+        left = (room.width() - width) // 2
+        self.card.setGeometry(left, max(4, (room.height() - height) // 2), width, height)

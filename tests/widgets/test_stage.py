@@ -287,7 +287,7 @@ def test_failure_shows_the_problem_and_offers_retry(stage, ring, qtbot) -> None:
     sampling(stage, ring)
     problem = Problem(Category.INSUFFICIENT_VRAM, "No memory left.", "Use fewer frames.", "trace")
     stage.apply(Failed(job_id="job-1", problem=problem, seconds=3), ring)
-    card = stage._card
+    card = stage.card
     assert card.isVisible()
     assert card.message.text() == "No memory left."
     assert card.hint.text() == "Use fewer frames."

@@ -1,0 +1,256 @@
+"""What the window does when a person presses a step's button after a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QCoreApplication, QObject
+
+from app.engines import LOCAL
+from core.errors import Problem, ProblemError, problem_from
+from core.gpu.readings import ProcessReading, Reading
+
+if TYPE_CHECKING:
+    from app.controller import Controller
+    from app.freeing import FreeDesk
+    from app.panels import Panels
+    from app.servers import ServersDesk
+    from app.window import MainWindow
+    from core.failures.recovery import Action
+    from core.jobs import Job, Recipe
+
+UNLOADED = "unloaded"
+"""Key of the notice that says what unloading came to; that of the advice, which it replaces."""
+
+
+class FailureDesk(QObject):
+    """Says which steps' buttons can be offered, and does them by the requests there are.
+
+    Args:
+        controller: Knows jobs, recipes and engines.
+        window: Holds the stage and the notices.
+        freeing: Frees memory.
+        servers: Restarts servers.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        window: MainWindow,
+        freeing: FreeDesk,
+        servers: ServersDesk,
+    ) -> None:
+        super().__init__(window)
+        self._controller, self._window = controller, window
+        self._freeing, self._servers = freeing, servers
+        self._panels: Panels = window.panels
+        self._reading: Reading | None = None
+        self._unloading = self._stopped = False
+        program = QCoreApplication.instance()
+        if program is not None:
+            program.aboutToQuit.connect(self.stop)
+        stage, notice = self._panels.stage, self._panels.notice
+        stage.card.can = lambda action: self.can(action, stage.job_id() or "")
+        stage.card.chosen.connect(lambda action: self.do(action, stage.job_id() or ""))
+        stage.card.help_wanted.connect(self.help)
+        notice.can = self.can
+        notice.chosen.connect(self.do)
+        notice.help_wanted.connect(self.help)
+        controller.reading.connect(self._on_reading)
+
+    def can(self, action: Action, job_id: str) -> bool:
+        """Say whether an action can be done now, for the job of an id or for none ("")."""
+        from core.failures.recovery import Action
+
+        job = self._job(job_id)
+        match action:
+            case Action.FREE_MEMORY | Action.OPEN_LOG | Action.OPEN_OUTPUTS:
+                return True
+            case Action.RETRY:
+                return job is not None
+            case Action.EDIT_JOB:
+                return job is not None and job.recipe in self._controller.recipes
+            case Action.OPEN_SERVERS:
+                return job is None or self._place(job) != LOCAL
+            case Action.RESTART_ENGINE:
+                place = self._place(job)
+                return place == LOCAL or self._servers.can_restart(place)
+            case Action.TILED_DECODE:
+                return self._tiled(job) is not None
+            case Action.UNLOAD_MODEL:
+                return self._holder() is not None
+            case Action.COPY_DETAILS:
+                return False  # What shows the problem does that itself.
+        raise ValueError(f"no such action: {action}")
+
+    def do(self, action: Action, job_id: str) -> None:
+        """Do what a step's button says; what goes wrong comes as a problem."""
+        self._controller.guard(lambda: self._do(action, job_id))
+
+    def stop(self) -> None:
+        """Give up what is under way."""
+        self._stopped = True
+
+    def help(self, heading: str) -> None:
+        """Open the guide at a heading."""
+        from app.dialogs import show_guide
+
+        show_guide(self._window, heading)
+
+    def _do(self, action: Action, job_id: str) -> None:
+        from core.failures.recovery import Action
+
+        job = self._job(job_id)
+        match action:
+            case Action.RETRY:
+                self._controller.retry([job_id])
+            case Action.FREE_MEMORY:
+                self._freeing.request(self._known_place(job))
+            case Action.EDIT_JOB:
+                self._edit(job_id)
+            case Action.OPEN_SERVERS:
+                self._show_servers(job)
+            case Action.OPEN_LOG:
+                self._show_log(job)
+            case Action.OPEN_OUTPUTS:
+                self._window.menus.open_outputs.trigger()
+            case Action.RESTART_ENGINE:
+                self._restart(self._place(job))
+            case Action.TILED_DECODE:
+                self._decode_in_tiles(job)
+            case Action.UNLOAD_MODEL:
+                self._unload()
+
+    # -- jobs -----------------------------------------------------------------
+
+    def _job(self, job_id: str) -> Job | None:
+        if not job_id:
+            return None
+        try:
+            return self._controller.row(job_id).job
+        except ProblemError:
+            return None  # It was removed from the list meanwhile.
+
+    def _place(self, job: Job | None) -> str:
+        base = None if job is None else self._controller.engine.server_of(job)
+        return base or LOCAL
+
+    def _known_place(self, job: Job | None) -> str:
+        """Return where memory is freed for a job; "" for everywhere."""
+        place = self._place(job)
+        known = job is not None and place in self._controller.engine.places()
+        return place if known else ""
+
+    def _edit(self, job_id: str) -> None:
+        self._panels.queue.duplicate_requested.emit(job_id)
+        problem = self._controller.row(job_id).problem
+        if problem is not None and problem.field:
+            self._panels.compose.show_invalid(problem)
+
+    def _tiled(self, job: Job | None) -> tuple[Recipe, str] | None:
+        """Return a job's recipe and its switch for a decode in tiles, which is off."""
+        from core.jobs import Kind
+
+        recipe = None if job is None else self._controller.recipes.get(job.recipe)
+        if job is None or recipe is None:
+            return None
+        for parameter in recipe.parameters:
+            words = f"{parameter.name} {parameter.label}".lower()
+            if parameter.kind is Kind.SWITCH and "tile" in words:
+                return None if job.params.get(parameter.name) else (recipe, parameter.name)
+        return None
+
+    def _decode_in_tiles(self, job: Job | None) -> None:
+        found = self._tiled(job)
+        if job is None or found is None:
+            return
+        recipe, name = found
+        self._controller.add(recipe.id, dict(job.params) | {name: True})
+
+    # -- engines and servers ----------------------------------------------------
+
+    def _show_servers(self, job: Job | None) -> None:
+        dock, place = self._panels.docks["servers"], self._place(job)
+        dock.show()
+        dock.raise_()
+        if place != LOCAL:
+            self._panels.servers.view.select(place)
+        self._panels.servers.view.setFocus()
+
+    def _show_log(self, job: Job | None) -> None:
+        place = self._place(job)
+        if any(row.base == place for row in self._panels.servers.rows()):
+            self._show_servers(job)
+            self._panels.servers.view.show_log(place)
+        else:
+            self._window.menus.open_log.trigger()
+
+    def _restart(self, place: str) -> None:
+        if place == LOCAL:
+            # Its process ends; the next job starts a new one.
+            self._freeing.request(LOCAL)
+        else:
+            self._servers.restart(place)
+
+    # -- language models ----------------------------------------------------------
+
+    def _on_reading(self, reading: Reading) -> None:
+        self._reading = reading
+
+    def _holder(self) -> tuple[int, ProcessReading] | None:
+        """Return the GPU and the process of the language model server that holds most there."""
+        from core.gpu.llm_servers import server_of
+        from core.gpu.simulated import DRIVER
+
+        reading = self._reading
+        if reading is None or reading.driver == DRIVER:
+            return None  # There is nobody behind the programs of a trace.
+        held = [
+            (device.index, process)
+            for device in reading.devices
+            for process in device.processes or ()
+            if server_of(process.name, process.port) is not None
+        ]
+        return max(held, key=lambda pair: pair[1].used_bytes or 0, default=None)
+
+    def _unload(self) -> None:
+        found = self._holder()
+        if found is None or self._unloading:
+            return
+        from core.gpu.llm_servers import server_of, unload_all
+
+        index, process = found
+        server = server_of(process.name, process.port)
+        assert server is not None
+        self._unloading = True
+        self._panels.notice.show_text(f"Unloading the model of {process.name} …", key=UNLOADED)
+
+        def source() -> Iterator[object]:
+            """Run in the pump's thread; what it reads of the desk is replaced, never changed."""
+            try:
+                yield from unload_all(
+                    server,
+                    lambda: self._used(index),
+                    process.used_bytes,
+                    stopped=lambda: self._stopped,
+                )
+            except Exception as error:  # noqa: BLE001 - told by the one who receives
+                yield problem_from(error)
+
+        self._controller.run_aside(source, "unload", self._on_unloaded)
+
+    def _used(self, index: int) -> int | None:
+        reading = self._reading
+        devices = reading.devices if reading is not None else ()
+        return next((item.used_bytes for item in devices if item.index == index), None)
+
+    def _on_unloaded(self, found: object) -> None:
+        from core.gpu.llm_servers import Unloaded, in_words
+
+        self._unloading = False
+        if isinstance(found, Problem):
+            self._panels.notice.show_problem(found, key=UNLOADED)
+        elif isinstance(found, Unloaded):
+            kind = "success" if found.confirmed else "warning"
+            self._panels.notice.show_text(in_words(found), kind=kind, key=UNLOADED)
