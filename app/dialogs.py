@@ -77,8 +77,9 @@ def show_guide(parent: QWidget, heading: str = "") -> Guide:
     open_one = next((one for one in parent.findChildren(Guide) if one.isVisible()), None)
     guide = open_one or Guide(parent)
     guide.show()
-    guide.raise_()
-    guide.activateWindow()
+    if open_one is not None:
+        guide.raise_()
+        guide.activateWindow()
     if heading:
         # Where a heading stands is known once the text is laid out to its width.
         QTimer.singleShot(0, guide, lambda: guide.go_to(heading))

@@ -88,6 +88,7 @@ class ProblemCard(Card):
         # What fails again the same way is not what the Enter key should do first.
         self.retry.setProperty("kind", "primary" if found.retryable else "")
         theme.restyle(self.retry)
+        self._foot.invalidate()
         chain = [*self.steps.buttons, self.retry, self.copy, self.help]
         for first, second in pairwise(chain):
             QWidget.setTabOrder(first, second)
