@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from core.engines.base import Released
 from core.errors import Category, Problem
-from core.events import Event, PhaseStarted, Sampled, WorkerStarted
+from core.events import Event, Failed, PhaseStarted, Sampled, WorkerStarted
 from core.units import memory
 
 
@@ -16,6 +18,16 @@ def released_words(released: Released) -> str:
     if released.ram_bytes or not parts:
         parts.append(f"{memory(released.ram_bytes)} of memory")
     return f"{' and '.join(parts)} freed in {released.seconds:.1f} s."
+
+
+def explained(event: Event) -> Event:
+    """Return a failure that has no category with the one that its words tell."""
+    if not isinstance(event, Failed) or event.problem.category is not Category.UNKNOWN:
+        return event
+    # Nothing fails before the window stands that would need its many words.
+    from core.failures.classify import refined
+
+    return replace(event, problem=refined(event.problem))
 
 
 def state_words(event: Event) -> str:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.engine_words import no_server, not_here, released_words
+from app.engine_words import explained, no_server, not_here, released_words
 from core.engines.base import Engine, Released
 from core.engines.clean_ups import CleanUps
 from core.engines.lane import lane_at
@@ -339,7 +339,7 @@ class Engines:
             if attach and resume is None:
                 yield Failed(job_id=job.id, problem=not_here(), seconds=0.0, lost=True)
                 return
-            events = resume(job) if attach else engine.run(job)
+            events = map(explained, resume(job) if attach else engine.run(job))
             if engine is self.local:
                 yield from self._tidied(events)
             else:

@@ -13,7 +13,8 @@ from core.failures.causes import Cause, category_of, cause_for
 
 PRINTED = "--- printed meanwhile ---"
 """Parts the details of a problem from what an engine printed beside it."""
-_LONGEST = 40_000
+_END = 20_000
+"""Letters that are read at either end of a text."""
 _DEEPEST = 8
 
 
@@ -99,7 +100,7 @@ def refined(problem: Problem) -> Problem:
 def is_poison(text: str) -> bool:
     """Say whether a text tells that its process can never use the GPU again."""
     return any(
-        sign.search(text[-_LONGEST:])
+        sign.search(_ends(text))
         for cause, sign in signs.WORDS
         if cause in (Cause.GPU_BROKEN, Cause.GPU_LOST)
     )
@@ -132,7 +133,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _by_one(error: BaseException) -> tuple[Cause | None, Cause | None]:
     """Return what one exception says for sure, and what it may be."""
-    text = str(error)[:_LONGEST]
+    text = _ends(str(error))
     kind = next((c for c in map(_of_type, type(error).__mro__) if c is not None), None)
     if kind in signs.CERTAIN:
         return kind, None
@@ -220,7 +221,7 @@ _STATUS = re.compile(
 def _by_text(text: str) -> Cause | None:
     """Return what a text tells: its last exception's type, then its words."""
     # Of a frame of a traceback nothing is believed: it is source code.
-    said = _MARKS.sub("", _FRAME.sub("", text[-_LONGEST:]))
+    said = _MARKS.sub("", _FRAME.sub("", _ends(text)))
     heads = list(_HEAD.finditer(said))
     vague: Cause | None = None
     for place, head in reversed(list(enumerate(heads))):
@@ -236,6 +237,11 @@ def _by_text(text: str) -> Cause | None:
             return told
         vague = vague or kind
     return _told(said) or vague
+
+
+def _ends(text: str) -> str:
+    """Return a long text without its middle: types stand first or last."""
+    return text if len(text) <= 2 * _END else f"{text[:_END]}\n{text[-_END:]}"
 
 
 def _told(text: str) -> Cause | None:

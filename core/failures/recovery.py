@@ -28,8 +28,9 @@ class Action(StrEnum):
     COPY_DETAILS = "copy_details"
 
 
-ONLY_BY_BUTTON = frozenset({Action.UNLOAD_MODEL, Action.TILED_DECODE})
-"""Steps with these say nothing of use where their button cannot be offered."""
+ONLY_BY_BUTTON = frozenset({Action.UNLOAD_MODEL, Action.TILED_DECODE, Action.OPEN_SERVERS})
+"""Steps with these say nothing of use where their button cannot be offered: there is no
+such program, switch or server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +200,7 @@ _WHAT: Mapping[Cause, _What] = MappingProxyType(
             (
                 Step("Put name and password or token into its address.", Action.OPEN_SERVERS),
                 Step("Ask whoever runs it to let this machine in."),
+                _LOG,
             ),
         ),
         Cause.CERTIFICATE: _What(
@@ -210,6 +212,7 @@ _WHAT: Mapping[Cause, _What] = MappingProxyType(
                     Action.OPEN_SERVERS,
                 ),
                 Step("Check this machine's clock, and that its certificate is still good."),
+                _LOG,
             ),
         ),
         Cause.NETWORK: _What(True, "another server", (_SERVERS, _AGAIN, _LOG)),
@@ -250,10 +253,7 @@ _WHAT: Mapping[Cause, _What] = MappingProxyType(
             None,
             (
                 _INSTALL,
-                Step(
-                    "Install it for the Python that the server or engine runs in.",
-                    Action.OPEN_SERVERS,
-                ),
+                Step("Install it for the Python that the server or engine runs in."),
             ),
         ),
         Cause.DIED: _What(
@@ -269,7 +269,8 @@ _WHAT: Mapping[Cause, _What] = MappingProxyType(
             False,
             "another port",
             (
-                Step("End the other program, or choose another port.", Action.OPEN_SERVERS),
+                Step("Choose another port for the server.", Action.OPEN_SERVERS),
+                Step("Or end the program that has it."),
                 _LOG,
             ),
         ),
@@ -279,6 +280,7 @@ _WHAT: Mapping[Cause, _What] = MappingProxyType(
             (
                 Step("Wait a minute, then run the same job again.", Action.RETRY),
                 Step("See what it does, and restart it if it does nothing.", Action.OPEN_SERVERS),
+                _LOG,
             ),
         ),
         Cause.WORKER: _What(
@@ -327,6 +329,7 @@ _WHAT: Mapping[Cause, _What] = MappingProxyType(
                     Action.OPEN_SERVERS,
                 ),
                 Step("Or choose another server or workflow.", Action.EDIT_JOB),
+                Step("Read in the log why a pack was not loaded.", Action.OPEN_LOG),
             ),
         ),
         Cause.TOO_LONG: _What(
@@ -385,6 +388,7 @@ _WHAT: Mapping[Cause, _What] = MappingProxyType(
             (
                 Step("Run it again, if that was not meant.", Action.RETRY),
                 Step("See who else uses that server.", Action.OPEN_SERVERS),
+                _LOG,
             ),
         ),
         Cause.UNKNOWN: _What(True, None, (_AGAIN, _LOG, _REPORT)),

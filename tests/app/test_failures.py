@@ -26,7 +26,8 @@ from core.engines.local.client import LocalEngine
 from core.engines.local.families import recipes
 from core.errors import Category, Problem
 from core.events import Failed
-from core.failures.recovery import PAGES, Action
+from core.failures.causes import Cause
+from core.failures.recovery import _WHAT, PAGES, Action
 from core.gpu.readings import DeviceReading, ProcessReading, Reading, Role, SystemReading
 from core.gpu.simulated import DRIVER
 from core.jobs import Job, JobState, Kind, Parameter
@@ -139,6 +140,17 @@ def test_edit_a_copy_puts_the_values_into_compose_and_names_the_field(shop: Shop
     assert compose.state()["recipe"] == "test-pattern"
     assert compose._fields["width"].raw() in (128, "128")
     assert "Too wide." in compose._fields["width"].error()
+
+
+def test_a_local_job_has_two_steps_and_none_about_servers(shop: Shop) -> None:
+    job = shop.failed()
+    card = shop.panels.stage.card
+    assert card.steps is not None
+    for cause in Cause:
+        card.steps.show_steps(_WHAT[cause].steps, lambda action: shop.desk.can(action, job.id))
+        assert len(card.steps.texts()) >= 2, cause
+        assert "Servers" not in shop.offered(), cause
+        assert shop.offered(), cause
 
 
 def test_retry_by_a_step_of_the_notice(shop: Shop) -> None:

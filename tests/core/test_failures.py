@@ -347,6 +347,12 @@ def test_the_hint_that_torch_prints_with_every_error_poisons_nothing() -> None:
     assert not is_poison("Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.")
 
 
+def test_a_type_is_found_at_either_end_of_a_long_text() -> None:
+    frames = '  File "a.py", line 3, in load\n    odd()\n' * 3_000
+    assert classify(f"MemoryError in VAEDecode (8)\n\nTraceback:\n{frames}") == "insufficient_vram"
+    assert classify(f"Traceback:\n{frames}MemoryError") == "insufficient_vram"
+
+
 def test_no_wrong_parameter_or_missing_model_is_tried_again() -> None:
     for cause in Cause:
         problem = Problem(category_of(cause), "", "")
