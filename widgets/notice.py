@@ -8,19 +8,17 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEvent, QSize, Qt, Signal
-from PySide6.QtGui import QFontDatabase, QGuiApplication, QKeyEvent, QResizeEvent
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QVBoxLayout, QWidget
+from PySide6.QtGui import QGuiApplication, QKeyEvent, QResizeEvent
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from core.errors import Category, Problem
 from widgets import theme
+from widgets.notice_details import NoticeDetails
 from widgets.parts import Button, IconButton, label, set_tone
 
 if TYPE_CHECKING:
     from core.failures.recovery import Action as Doing
-    from widgets.steps import StepList
 
-_MOST_WIDE = 720
-"""Of a step's line, so that its button stands near it."""
 Action = tuple[str, Callable[[], object]]
 
 
@@ -56,10 +54,9 @@ class NoticeBar(QFrame):
     def __init__(self) -> None:
         super().__init__()
         self.can: Callable[[Doing, str], bool] = lambda _action, _job: False
-        self.steps: StepList | None = None
-        self._help = Button("Help", "link", tip="Open the guide where it says more")
-        self._page = ""
-        self._help.clicked.connect(lambda: self.help_wanted.emit(self._page))
+        self.details = NoticeDetails()
+        self.details.chosen.connect(lambda a: self.chosen.emit(a, self._notices[-1].job))
+        self.details.help_wanted.connect(self.help_wanted)
         self._notices: list[_Notice] = []
         self._buttons: list[QWidget] = []
         self.setProperty("role", "notice")
@@ -71,12 +68,6 @@ class NoticeBar(QFrame):
         self._more = label("", "small")
         self._close = IconButton("close", "Close notice", "Close (Esc)")
         self._close.clicked.connect(self.dismiss)
-        self._details = QPlainTextEdit()
-        self._details.setReadOnly(True)
-        self._details.setTabChangesFocus(True)
-        self._details.setMaximumHeight(130)
-        self._details.setAccessibleName("Details")
-        self._details.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
         self._row = QHBoxLayout()
         self._row.setSpacing(8)
         for widget in (self._icon, self._text):
@@ -84,14 +75,11 @@ class NoticeBar(QFrame):
         self._row.addStretch(1)
         self._row.addWidget(self._more)
         self._row.addWidget(self._close)
-        self._column = QVBoxLayout(self)
-        self._column.setContentsMargins(12, 3, 8, 3)
-        self._column.setSpacing(5)
-        self._column.addLayout(self._row)
-        self._column.addWidget(self._help, 0, Qt.AlignmentFlag.AlignLeft)
-        self._column.addWidget(self._details)
-        self._details.hide()
-        self._help.hide()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(12, 3, 8, 3)
+        column.setSpacing(5)
+        column.addLayout(self._row)
+        column.addWidget(self.details)
         self.hide()
 
     def show_problem(
@@ -152,6 +140,8 @@ class NoticeBar(QFrame):
         """Wrap the text once it no longer fits on one line."""
         super().resizeEvent(event)
         self._wrap()
+        if not self.details.isHidden():
+            self.details.fit()
 
     def _put(self, notice: _Notice) -> None:
         self._notices = [n for n in self._notices if n.key != notice.key]
@@ -164,7 +154,7 @@ class NoticeBar(QFrame):
             button.hide()
             button.deleteLater()
         self._buttons = []
-        self._fold()
+        self.details.hide()
         if not self._notices:
             self.hide()
             return
@@ -176,7 +166,6 @@ class NoticeBar(QFrame):
         for title, do in notice.actions:
             self._add_button(title, do)
         if notice.details or notice.problem is not None:
-            self._details.setPlainText(notice.details)
             self._add_button("Details", self._toggle_details)
         if notice.details:
             self._add_button(
@@ -196,46 +185,20 @@ class NoticeBar(QFrame):
         self._buttons.append(button)
 
     def _toggle_details(self) -> None:
-        if not self._help.isHidden() or not self._details.isHidden():
-            self._fold()
+        if not self.details.isHidden():
+            self.details.hide()
             return
         notice = self._notices[-1]
-        self._details.setVisible(bool(notice.details))
-        if notice.problem is not None:
-            self._show_steps(notice, notice.problem)
-
-    def _fold(self) -> None:
-        """Hide what stands behind Details."""
-        self._details.hide()
-        self._help.hide()
-        if self.steps is not None:
-            self.steps.hide()
-
-    def _show_steps(self, notice: _Notice, problem: Problem) -> None:
-        # Read when somebody wants to know more, and not before.
-        from core.failures.recovery import Action as Doing
-        from core.failures.recovery import recovery
-        from widgets.steps import StepList
-
-        if self.steps is None:
-            self.steps = StepList()
-            self.steps.setMaximumWidth(_MOST_WIDE)
-            self.steps.chosen.connect(lambda a: self.chosen.emit(a, self._notices[-1].job))
-            row = QHBoxLayout()
-            row.addWidget(self.steps, 100)
-            row.addStretch(1)
-            self._column.insertLayout(1, row)
-        found = recovery(problem)
-        # Where there is no job, none can be run again.
-        steps = [s for s in found.steps if notice.job or s.action is not Doing.RETRY]
-        here = {Doing.COPY_DETAILS} | ({Doing.RETRY} if notice.actions else set())
-        self.steps.show_steps(steps, lambda action: self.can(action, notice.job), here)
-        self._page = found.page
-        self.steps.show()
-        self._help.show()
-        chain = [*self._buttons, self._close, *self.steps.buttons, self._help, self._details]
-        for first, second in pairwise(chain):
+        self.details.fill(
+            notice.problem,
+            notice.details,
+            lambda action: self.can(action, notice.job),
+            of_job=bool(notice.job),
+            has_retry=bool(notice.actions),
+        )
+        for first, second in pairwise([*self._buttons, self._close]):
             QWidget.setTabOrder(first, second)
+        self.details.chain(self._close)
 
     def _draw_icon(self) -> None:
         if not self._notices:

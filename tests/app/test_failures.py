@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from PySide6.QtGui import QDesktopServices
-from PySide6.QtWidgets import QPushButton
+from PySide6.QtWidgets import QApplication, QPushButton
 
 from app.controller import Controller
 from app.dialogs import Guide, show_guide
@@ -117,8 +117,8 @@ def test_a_job_that_really_fails_explains_itself(qtbot: Any, shop: Shop) -> None
         if button.text() == "Details" and button.isVisible()
     ]
     details.click()
-    assert shop.panels.notice.steps is not None
-    assert shop.panels.notice.steps.texts() == card.steps.texts()
+    assert shop.panels.notice.details.steps is not None
+    assert shop.panels.notice.details.steps.texts() == card.steps.texts()
     before = shop.controller.engine.pid
     assert before is not None
     with qtbot.waitSignal(shop.controller.freed, timeout=10_000):
@@ -151,6 +151,23 @@ def test_a_local_job_has_two_steps_and_none_about_servers(shop: Shop) -> None:
         assert len(card.steps.texts()) >= 2, cause
         assert "Servers" not in shop.offered(), cause
         assert shop.offered(), cause
+
+
+def test_details_take_room_from_the_window_and_never_make_it_grow(qtbot: Any, shop: Shop) -> None:
+    shop.window.resize(1100, 700)
+    qtbot.waitUntil(lambda: shop.window.height() == 700)
+    problem = replace(MEMORY, details="words\n" * 400)
+    job = shop.failed(problem)
+    notice = shop.panels.notice
+    for _ in range(3):
+        notice.show_problem(problem, job=job.id)
+        details = [b for b in notice.findChildren(QPushButton) if b.text() == "Details"][-1]
+        details.click()
+        for _ in range(5):
+            QApplication.processEvents()
+        assert not notice.details.isHidden()
+        assert notice.details.height() >= 72
+        assert shop.window.size().toTuple() == (1100, 700)
 
 
 def test_retry_by_a_step_of_the_notice(shop: Shop) -> None:

@@ -197,11 +197,11 @@ def test_details_show_the_steps_and_fold_again(holder: QWidget, qtbot: Any) -> N
     chosen: list[tuple[Action, str]] = []
     bar.chosen.connect(lambda action, about: chosen.append((action, about)))
     bar.show_problem(MEMORY, job="job-1")
-    assert bar.steps is None
+    assert bar.details.steps is None
     shown(bar, "Details").click()
-    assert bar.steps is not None
-    assert bar.steps.isVisible()
-    assert bar.steps.texts() == [
+    assert bar.details.steps is not None
+    assert bar.details.steps.isVisible()
+    assert bar.details.steps.texts() == [
         step.text
         for step in recovery(MEMORY).steps
         if step.action not in (Action.UNLOAD_MODEL, Action.TILED_DECODE)
@@ -212,20 +212,20 @@ def test_details_show_the_steps_and_fold_again(holder: QWidget, qtbot: Any) -> N
         shown(bar, "Help").click()
     assert told.args == [PAGES[Category.INSUFFICIENT_VRAM]]
     shown(bar, "Details").click()
-    assert not bar.steps.isVisible()
+    assert not bar.details.steps.isVisible()
     shown(bar, "Details").click()
     # Another notice comes folded, and about no job no job is run again.
     bar.show_problem(Problem(Category.UNKNOWN, "Odd.", "Look."))
-    assert not bar.steps.isVisible()
+    assert not bar.details.steps.isVisible()
     shown(bar, "Details").click()
-    assert bar.steps.texts() == [
+    assert bar.details.steps.texts() == [
         step.text
         for step in recovery(Problem(Category.UNKNOWN, "", "")).steps
         if step.action is not Action.RETRY
     ]
-    assert len(bar.steps.texts()) == 2
+    assert len(bar.details.steps.texts()) == 2
     bar.show_text("News have no steps.")
-    assert not bar.steps.isVisible()
+    assert not bar.details.steps.isVisible()
     assert [b.text() for b in bar.findChildren(QPushButton) if b.isVisible()] == []
 
 
