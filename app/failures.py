@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QCoreApplication, QObject
+from PySide6.QtCore import QObject
 
 from app.engines import LOCAL
-from core.errors import Problem, ProblemError, problem_from
-from core.gpu.readings import ProcessReading, Reading
+from core.errors import ProblemError
 
 if TYPE_CHECKING:
+    from app.advice import AdviceDesk
     from app.controller import Controller
     from app.freeing import FreeDesk
     from app.panels import Panels
     from app.servers import ServersDesk
     from app.window import MainWindow
     from core.failures.recovery import Action
+    from core.gpu.advice import Advice
     from core.jobs import Job, Recipe
-
-UNLOADED = "unloaded"
-"""Key of the notice that says what unloading came to; that of the advice, which it replaces."""
 
 
 class FailureDesk(QObject):
@@ -32,6 +29,7 @@ class FailureDesk(QObject):
         window: Holds the stage and the notices.
         freeing: Frees memory.
         servers: Restarts servers.
+        advice: Has language models unloaded.
     """
 
     def __init__(
@@ -40,16 +38,12 @@ class FailureDesk(QObject):
         window: MainWindow,
         freeing: FreeDesk,
         servers: ServersDesk,
+        advice: AdviceDesk,
     ) -> None:
         super().__init__(window)
         self._controller, self._window = controller, window
-        self._freeing, self._servers = freeing, servers
+        self._freeing, self._servers, self._advice = freeing, servers, advice
         self._panels: Panels = window.panels
-        self._reading: Reading | None = None
-        self._unloading = self._stopped = False
-        program = QCoreApplication.instance()
-        if program is not None:
-            program.aboutToQuit.connect(self.stop)
         stage, notice = self._panels.stage, self._panels.notice
         stage.card.can = lambda action: self.can(action, stage.job_id() or "")
         stage.card.chosen.connect(lambda action: self.do(action, stage.job_id() or ""))
@@ -57,7 +51,6 @@ class FailureDesk(QObject):
         notice.can = self.can
         notice.chosen.connect(self.do)
         notice.help_wanted.connect(self.help)
-        controller.reading.connect(self._on_reading)
 
     def can(self, action: Action, job_id: str) -> bool:
         """Say whether an action can be done now, for the job of an id or for none ("")."""
@@ -87,10 +80,6 @@ class FailureDesk(QObject):
     def do(self, action: Action, job_id: str) -> None:
         """Do what a step's button says; what goes wrong comes as a problem."""
         self._controller.guard(lambda: self._do(action, job_id))
-
-    def stop(self) -> None:
-        """Give up what is under way."""
-        self._stopped = True
 
     def help(self, heading: str) -> None:
         """Open the guide at a heading."""
@@ -195,62 +184,31 @@ class FailureDesk(QObject):
 
     # -- language models ----------------------------------------------------------
 
-    def _on_reading(self, reading: Reading) -> None:
-        self._reading = reading
-
-    def _holder(self) -> tuple[int, ProcessReading] | None:
-        """Return the GPU and the process of the language model server that holds most there."""
+    def _holder(self) -> Advice | None:
+        """Return what unloads the language models that hold most of a GPU; None without any."""
+        from core.gpu.advice import Action as Kind
+        from core.gpu.advice import Advice
         from core.gpu.llm_servers import server_of
         from core.gpu.simulated import DRIVER
 
-        reading = self._reading
+        reading = self._advice.reading
         if reading is None or reading.driver == DRIVER:
             return None  # There is nobody behind the programs of a trace.
         held = [
-            (device.index, process)
+            (process.used_bytes, device.index, process)
             for device in reading.devices
             for process in device.processes or ()
             if server_of(process.name, process.port) is not None
         ]
-        return max(held, key=lambda pair: pair[1].used_bytes or 0, default=None)
+        if not held:
+            return None
+        used, index, process = max(held, key=lambda one: one[0] or 0)
+        text = f"Unload the model of {process.name}."
+        return Advice(
+            Kind.UNLOAD_MODEL, text, index, process.name, process.port, used, 0.0, 0.0, True, True
+        )
 
     def _unload(self) -> None:
         found = self._holder()
-        if found is None or self._unloading:
-            return
-        from core.gpu.llm_servers import server_of, unload_all
-
-        index, process = found
-        server = server_of(process.name, process.port)
-        assert server is not None
-        self._unloading = True
-        self._panels.notice.show_text(f"Unloading the model of {process.name} …", key=UNLOADED)
-
-        def source() -> Iterator[object]:
-            """Run in the pump's thread; what it reads of the desk is replaced, never changed."""
-            try:
-                yield from unload_all(
-                    server,
-                    lambda: self._used(index),
-                    process.used_bytes,
-                    stopped=lambda: self._stopped,
-                )
-            except Exception as error:  # noqa: BLE001 - told by the one who receives
-                yield problem_from(error)
-
-        self._controller.run_aside(source, "unload", self._on_unloaded)
-
-    def _used(self, index: int) -> int | None:
-        reading = self._reading
-        devices = reading.devices if reading is not None else ()
-        return next((item.used_bytes for item in devices if item.index == index), None)
-
-    def _on_unloaded(self, found: object) -> None:
-        from core.gpu.llm_servers import Unloaded, in_words
-
-        self._unloading = False
-        if isinstance(found, Problem):
-            self._panels.notice.show_problem(found, key=UNLOADED)
-        elif isinstance(found, Unloaded):
-            kind = "success" if found.confirmed else "warning"
-            self._panels.notice.show_text(in_words(found), kind=kind, key=UNLOADED)
+        if found is not None:
+            self._advice.unload(found)

@@ -82,7 +82,7 @@ class Wiring(QObject):
         self._forecasts.expected.connect(self._timeline.set_expected)
         self._memory = MemoryDesk(controller, window, self._advice, self._forecasts, self._state)
         self.servers = ServersDesk(controller, window, places)
-        self.failures = FailureDesk(controller, window, self.freeing, self.servers)
+        self.failures = FailureDesk(controller, window, self.freeing, self.servers, self._advice)
         compose, notice = self._panels.compose, self._panels.notice
         self.workflows = WorkflowDesk(controller, compose, notice, places.workflows, self)
         self._pictures = PictureDesk(controller, compose, places.data / "pasted", self)
