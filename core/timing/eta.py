@@ -23,8 +23,10 @@ from core.jobs import Phase
 from core.timing.spread import LEAST, Z90, Spread
 
 HISTORY_UNITS = 3.0
-"""So many steps of this run count as much as all of history."""
+"""At most so many steps of this run count as much as all of history."""
 OVERDUE = 0.15
+TOLD = 0.05
+"""Progress below this share tells how a phase begins rather than how it goes."""
 OWN = 0.25
 """How much the units of one run scatter, in logarithms."""
 _ORDER = {phase: place for place, phase in enumerate(Phase)}
@@ -73,6 +75,8 @@ class Running:
         self._base: tuple[int, float] = 0, at
         self._done, self._total, self._at = 0, 0, at
         self._mixed = False
+        self._settled: tuple[int, float] = 0, at
+        self._chunk = 0
 
     # -- what happens -------------------------------------------------------
 
@@ -107,6 +111,8 @@ class Running:
             return
         if done == self._done or (done < self._done and not sampling):
             return
+        if not sampling:
+            self._settle(done, at)
         if done < self._done or not self._total:
             # Met in its midst, as after a restart: pace counts from here.
             begun = self._total == 0 and done <= max(1, total // 10)
@@ -115,6 +121,13 @@ class Running:
             # The first step also warms up; with two it counts no longer.
             self._base = 1, self._at
         self._done, self._total, self._at = done, total, at
+
+    def _settle(self, done: int, at: float) -> None:
+        """Believe in what was done before a pause: amid a burst it is behind the truth."""
+        had = at - self._since
+        if self._done and at - self._at > 0.5 * had / done:
+            chunk = self._done - self._settled[0]
+            self._settled, self._chunk = (self._done, self._at), max(chunk, self._chunk)
 
     # -- what it comes to ---------------------------------------------------
 
@@ -138,8 +151,9 @@ class Running:
         unsure = OWN / sqrt(units)
         if known is None or past <= 0:
             return own, unsure
-        apart = log(own / past) / max(known.up, known.down, 0.1)
-        weight = HISTORY_UNITS / (1 + apart * apart)
+        wide = max(known.up, known.down, 0.1)
+        apart = log(own / past) / wide
+        weight = min(HISTORY_UNITS, (OWN / wide) ** 2) / (1 + apart * apart)
         share = units / (units + weight)
         pace = exp(share * log(own) + (1 - share) * log(past))
         return pace, max(LEAST, (1 - share) * known.up + share * unsure)
@@ -173,24 +187,23 @@ class Running:
             # After the last step little is left: what it takes to leave the phase.
             rest = max(rest, OVERDUE * min(each, quiet))
             return rest, rest * exp(Z90 * unsure)
-        if self._total:
-            rest = max(self._agreed() - quiet, OVERDUE * quiet)
-            return rest, rest * exp(Z90 * OWN)
         known = self._expected.get(self._phase or Phase.LOAD)
+        had = self._spent.get(self._phase or Phase.LOAD, 0.0) + now - self._since
+        if self._settled[0] >= TOLD * self._total > 0:
+            whole = self._agreed(known)
+            rest = max(whole - (now - self._since), OVERDUE * quiet)
+            return rest, rest * exp(Z90 * OWN)
         if known is None:
             return None
-        had = self._spent.get(self._phase or Phase.LOAD, 0.0) + now - self._since
         rest = max(known.median - had, OVERDUE * had)
         return rest, max(known.late - had, 2 * rest)
 
-    def _agreed(self) -> float:
-        """Return what was left at the last progress, as history has it where that agrees."""
-        had = max(1e-3, self._at - self._since)
-        done = self._done / self._total
-        known = self._expected.get(self._phase or Phase.LOAD)
-        whole = had / done
-        if known is not None:
-            # One unit more may be nearly done already.
-            least = had / min(1.0, done + 1 / self._total)
-            whole = min(max(known.median, least), whole)
-        return max(0.0, whole - had)
+    def _agreed(self, known: Spread | None) -> float:
+        """Return how long this phase takes in all: what history has, where progress agrees."""
+        done, at = self._settled
+        whole = max(1e-3, at - self._since) * self._total / done
+        if known is None:
+            return whole
+        # One burst more may be nearly done already.
+        least = whole * done / min(self._total, done + self._chunk)
+        return min(max(known.median, least), whole)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import log
 from pathlib import Path
 
 from core.jobs import Job, Phase, Value
@@ -16,8 +17,6 @@ from core.timing.spread import Spread, of_band, of_values
 
 MOST = 1000
 """How many of the latest runs are read."""
-SAME = 3
-"""So many runs of one size are enough to leave those of other sizes aside."""
 _LONG = 40
 _PHASES = frozenset(Phase)
 _RUNS = """SELECT a.key, a.owner, a.boot, a.began_seconds, a.ended_seconds, a.outcome, j.job
@@ -105,20 +104,22 @@ def read(store: Store, most: int = MOST) -> list[Passed]:
         held = (owner, boot, *kind_of(job))
         fresh, before[job.engine] = before.get(job.engine) != held, held
         if outcome == "done" and ended > began:
-            phases = _lengths(marks.get(key, []), began, ended)
+            known = [(Phase(text), at) for text, at in marks.get(key, []) if text in _PHASES]
+            phases = lengths(known, began, ended)
             found.append(Passed(job.id, asked_for(job), phases, ended - began, fresh))
     return found[::-1]
 
 
-def _lengths(marks: Sequence[tuple[str, float]], began: float, ended: float) -> dict[Phase, float]:
-    known = [(Phase(text), at) for text, at in marks if text in _PHASES and began <= at <= ended]
+def lengths(marks: Sequence[tuple[Phase, float]], began: float, ended: float) -> dict[Phase, float]:
+    """Return how long each phase took, from when each began; before the first is loading."""
+    known = [(phase, at) for phase, at in marks if began <= at <= ended]
     if not known:
         return {}
-    lengths = {Phase.LOAD: known[0][1] - began}
+    found = {Phase.LOAD: known[0][1] - began}
     ends = [at for _, at in known[1:]] + [ended]
     for (phase, at), end in zip(known, ends, strict=True):
-        lengths[phase] = lengths.get(phase, 0.0) + end - at
-    return lengths
+        found[phase] = found.get(phase, 0.0) + end - at
+    return found
 
 
 def work(phase: Phase, asked: Asked) -> float:
@@ -201,9 +202,14 @@ def _rated(runs: Sequence[Passed], phase: Phase, asked: Asked) -> Spread | None:
     mine = work(phase, asked)
     timed = [(run.phases[phase], work(phase, run.asked)) for run in runs if phase in run.phases]
     same = [seconds for seconds, theirs in timed if theirs == mine]
-    if len(same) < SAME:
-        same = [seconds * mine / theirs for seconds, theirs in timed]
-    return of_values(same)
+    if same:
+        return of_values(same)
+    found = of_values(seconds * mine / theirs for seconds, theirs in timed)
+    if found is None:
+        return None
+    # Not all of a phase grows with the clip: how far off that is grows with the step taken.
+    far = max(abs(log(mine / theirs)) for _, theirs in timed)
+    return replace(found, down=found.down + far / 2, up=found.up + far / 4)
 
 
 def _without_load(run: Passed) -> Run:

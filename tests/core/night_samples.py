@@ -76,7 +76,9 @@ class Night:
             for job in jobs
         ]
 
-    def live(self, jobs: Sequence[Waiting], lanes: Sequence[Lane] | None = None) -> dict[str, float]:
+    def live(
+        self, jobs: Sequence[Waiting], lanes: Sequence[Lane] | None = None
+    ) -> dict[str, float]:
         """Let `jobs` truly run in their order; return when each ended, by its number."""
         free = {lane.name: 0.0 for lane in lanes or self.lanes}
         held: dict[str, object] = {lane.name: lane.kind for lane in lanes or self.lanes}
@@ -131,5 +133,3 @@ def ready(ends: dict[str, float], jobs: Sequence[Waiting], until: float) -> list
     """Return how many jobs of each priority are done by `until`, the highest first."""
     levels = (1, 0, -1)
     return [sum(ends[str(j.number)] <= until for j in jobs if j.priority == p) for p in levels]
-
-
