@@ -191,7 +191,7 @@ class TimingDesk(QObject):
             dialog.remove_requested.connect(self._panels.queue.remove_requested)
             dialog.finished.connect(self._on_closed)
         self._dialog.show()
-        self._dialog.raise_()
+        self._dialog.activateWindow()
         self._show()
         self._soon.start()
         self._ask()

@@ -130,6 +130,7 @@ class NightDialog(QDialog):
         self._drop: list[str] = []
         self.time = QTimeEdit(QTime(*MORNING))
         self.time.setDisplayFormat("HH:mm")
+        self.time.setButtonSymbols(QTimeEdit.ButtonSymbols.NoButtons)
         self.time.setAccessibleName("Time by which all is to be ready")
         self.time.timeChanged.connect(lambda _: self.until_changed.emit(self.until()))
         self.day = label("", "muted")
@@ -180,6 +181,9 @@ class NightDialog(QDialog):
         last = bool(self._drop) and self._order[-len(self._drop) :] == self._drop
         for widget in (self.drops, self.later, self.remove):
             widget.setVisible(bool(self._drop))
+        them = "it" if len(self._drop) == 1 else "them"
+        self.later.setText(f"Move {them} to the end")
+        self.remove.setText(f"Remove {them}")
         self.later.setEnabled(not last)
         self.later.setToolTip(
             "They are the last ones already"
@@ -203,6 +207,8 @@ class NightDialog(QDialog):
         head.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         head.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         head.setHighlightSections(False)
+        # With thousands of jobs those in sight are enough to measure by.
+        head.setResizeContentsPrecision(50)
         return table
 
     def _lay_out(self) -> None:

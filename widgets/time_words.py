@@ -95,34 +95,32 @@ def percent(chance: float) -> str:
 
 def verdict(plan: Plan, when: str) -> tuple[str, str]:
     """Answer "ready by then?": the words, and their tone."""
-    total, kept = len(plan.keep) + len(plan.drop), len(plan.keep)
+    total, kept, many = len(plan.keep) + len(plan.drop), len(plan.keep), len(plan.unknown)
+    running = "How long the running job takes is not known yet."
     if not total:
         if plan.running_chance is None:
-            return "Nothing waits; how long the running job takes is not known.", ""
+            return f"Nothing waits. {running}", ""
+        sure = percent(plan.running_chance)
         if plan.running_chance == 1:
-            return f"Yes. Nothing that waits or runs goes on past {when}.", "success"
-        return f"The running job is done by {when} with {percent(plan.running_chance)}.", ""
+            return f"Yes: nothing goes on past {when}.", "success"
+        return f"Nothing waits; the running job is done by {when} ({sure} sure).", ""
     jobs = "the job that waits" if total == 1 else f"all {total} that wait"
     if plan.chance is not None and not plan.drop:
-        return f"Yes: {jobs} will be done by {when}, with {percent(plan.chance)}.", "success"
-    known = total - len(plan.unknown)
-    head = ""
-    if plan.unknown:
-        many = len(plan.unknown)
-        head = f"How long {many} of {total} take{'s' if many == 1 else ''} is not known yet. "
+        return f"Yes: {jobs} will be done by {when} ({percent(plan.chance)} sure).", "success"
     if plan.running_chance is None:
-        return head + "How long the running job takes is not known yet.", "warning"
-    if not known:
-        return head.strip(), "warning"
-    if plan.chance is not None:
-        head = f"No: that {jobs} are done by {when} has {percent(plan.chance)}. "
-        head = head.replace("waits are", "waits is")
+        return f"Nothing can be promised by {when}. {running}", "warning"
+    if many:
+        takes = "takes" if many == 1 else "take"
+        head = f"How long {many} of {total} {takes} is not known yet."
+    else:
+        head = f"No: {jobs} will hardly be done by {when} ({percent(plan.chance or 0.0)})."
+    if many == total:
+        return head, "warning"
     if not kept:
-        return f"{head}None of them can be promised.", "danger"
-    sure = percent(plan.chance_kept or 0.0)
+        return f"{head} Not one can be promised.", "danger"
     last = "this one goes" if len(plan.drop) == 1 else f"these {len(plan.drop)} go"
-    many = "1 will be" if kept == 1 else f"{kept} will be"
-    return f"{head}{many}, with {sure}, when {last} last:", "warning"
+    sure = percent(plan.chance_kept or 0.0)
+    return f"{head} {kept} will be done by {when} ({sure} sure) when {last} last:", "warning"
 
 
 def next_time(hour: int, minute: int, now: float) -> float:

@@ -17,6 +17,8 @@ from core.timing.spread import Spread, of_band, of_values
 
 MOST = 1000
 """How many of the latest runs are read."""
+OTHER = 0.4
+"""Runs with other settings are trusted so much less, in logarithms."""
 _LONG = 40
 _PHASES = frozenset(Phase)
 _RUNS = """SELECT a.key, a.owner, a.boot, a.began_seconds, a.ended_seconds, a.outcome, j.job
@@ -175,16 +177,27 @@ class Past:
         runs = [run for run in self._runs(asked) if run.phases]
         return self._load(runs, True), self._load(runs, False)
 
-    def work(self, asked: Asked) -> Spread | None:
-        """Return what all but the loading will take; None without a run of the recipe."""
+    def _model(self, asked: Asked) -> Model:
         model = self._models.get(asked.signature)
         if model is None:
             runs = [_without_load(run) for run in self._runs(asked)]
             model = self._models[asked.signature] = forecast.model_of(runs, asked)
+        sizes = {work(Phase.SAMPLE, run.asked) for run in model.runs}
+        if len(sizes) == 1 and work(Phase.SAMPLE, asked) not in sizes:
+            # Many of one size fit no line: what they take is scaled, as of few.
+            return forecast.model_of(model.runs[: forecast.RUNS_TO_FIT - 1], asked)
+        return model
+
+    def work(self, asked: Asked) -> Spread | None:
+        """Return what all but the loading will take; None without a run of the recipe."""
+        model = self._model(asked)
         found = model.forecast(asked)
         if found is None or found.seconds is None:
             return None
         spread = of_band(found.seconds, found.runs)
+        if spread is not None and not model.same_settings:
+            # A setting may cost much that no size tells of.
+            return replace(spread, down=spread.down + OTHER, up=spread.up + OTHER)
         if spread is None or found.runs >= forecast.RUNS_TO_FIT:
             return spread
         # A few runs that were alike by chance must not promise much.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from statistics import median
 
 import pytest
@@ -114,7 +115,7 @@ def test_it_never_rises_by_more_than_what_was_learnt() -> None:
         expected = past.phases(sample.asked, fresh=sample.fresh) if past else {}
         own = Own(expected)
         events = iter(sample.events)
-        for before, after in zip(looks, looks[1:], strict=False):
+        for before, after in pairwise(looks):
             if after.kind != "tick":
                 own.take(next(events))
             if before.left is None or after.left is None or not before.whole:
