@@ -131,7 +131,8 @@ class TimingDesk(QObject):
             self._stale = True
             return
         lanes = self._busy()
-        if self._found is None and not self._running and not self._panels.queue.model.waiting():
+        idle = not self._running and not self._panels.queue.model.waiting()
+        if self._found is None and self._dialog is None and idle:
             return  # Nothing to tell of: history is not even read.
         self._looking, self._stale = True, False
         past, path, at = self._past, self._controller.ledger.store.path, time.time()

@@ -36,6 +36,7 @@ HEADS = ("Job", "Takes", "Begins", "Done", "At the latest")
 MORNING = (7, 0)
 SHOWN = 5
 """So many jobs to leave are named; the calendar marks them all."""
+_NO_BUTTONS = "QTimeEdit::up-button, QTimeEdit::down-button { width: 0; border: none; }"
 _ROOT = QModelIndex()
 
 Index = QModelIndex | QPersistentModelIndex
@@ -130,7 +131,9 @@ class NightDialog(QDialog):
         self._drop: list[str] = []
         self.time = QTimeEdit(QTime(*MORNING))
         self.time.setDisplayFormat("HH:mm")
-        self.time.setButtonSymbols(QTimeEdit.ButtonSymbols.NoButtons)
+        # Told to have no buttons, Qt 6 gives its text no room.
+        self.time.setStyleSheet(_NO_BUTTONS)
+        self.time.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.time.setAccessibleName("Time by which all is to be ready")
         self.time.timeChanged.connect(lambda _: self.until_changed.emit(self.until()))
         self.day = label("", "muted")

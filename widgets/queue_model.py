@@ -142,8 +142,7 @@ class QueueModel(QAbstractListModel):
         if isinstance(key, Group):
             told = self._outlook()
             text = words.header(key, len(self._rows[key]), paused=self._paused, outlook=told)
-            spoken = (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole)
-            return text if role in spoken else None
+            return text if role in _SAID else None
         if role not in _ANSWERED:
             return None
         row = self.job_row(index.row())
@@ -375,6 +374,11 @@ class QueueModel(QAbstractListModel):
         return None
 
 
+_SAID = (
+    Qt.ItemDataRole.DisplayRole,
+    Qt.ItemDataRole.ToolTipRole,
+    Qt.ItemDataRole.AccessibleTextRole,
+)
 _ANSWERED = frozenset(
     {
         int(Role.JOB),

@@ -58,10 +58,10 @@ def outlook(night: Night, at_unix: float, *, paused: bool) -> str:
     if done is None or late is None:
         return f"done by {UNKNOWN}" if unknown and not paused else ""
     if paused:
-        return f"{about(done)} of work" + (f", {unknown} not known" if unknown else "")
+        return ("over " if unknown else "") + f"{about(done)} of work"
     when = clock(at_unix + done, at_unix)
     if unknown:
-        return f"not before {when} ({unknown} of unknown length)"
+        return f"not before {when} ({unknown} unknown)"
     return f"done by {when} (±{about(max(60.0, late - done))})"
 
 

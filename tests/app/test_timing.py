@@ -194,3 +194,14 @@ def test_events_of_a_job_that_is_over_change_nothing(
     desk._on_event(Sampled(job_id="gone", step=1, steps=2, seconds_per_step=1.0, seconds_left=1.0))
     assert not desk._tick.isActive()
     assert not desk._again.isActive()
+
+
+def test_with_nothing_to_do_it_says_so(
+    window: MainWindow, qtbot: Any, controller: Any, desk: TimingDesk
+) -> None:
+    assert desk._found is None, "history is not read for an empty queue"
+    dialog = desk.open()
+    qtbot.waitUntil(lambda: dialog.verdict.text().startswith("Yes: nothing"), timeout=10_000)
+    assert dialog.empty.isVisible()
+    assert not dialog.later.isVisible()
+    dialog.close()

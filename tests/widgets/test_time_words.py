@@ -38,8 +38,8 @@ def test_lengths(seconds: float, said: str) -> None:
         (Night((), 15_000.0, 15_360.0), False, "done by 02:10 (±6 min)"),
         (Night((), 15_000.0, 15_001.0), False, "done by 02:10 (±1 min)"),
         (Night((), 15_000.0, 15_360.0), True, "4 h 10 min of work"),
-        (Night((), 15_000.0, 15_360.0, 2), False, "not before 02:10 (2 of unknown length)"),
-        (Night((), 15_000.0, 15_360.0, 2), True, "4 h 10 min of work, 2 not known"),
+        (Night((), 15_000.0, 15_360.0, 2), False, "not before 02:10 (2 unknown)"),
+        (Night((), 15_000.0, 15_360.0, 2), True, "over 4 h 10 min of work"),
     ],
 )
 def test_the_outlook(night: Night, paused: bool, said: str) -> None:
