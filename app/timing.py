@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from core.timing.planner import Plan
     from widgets.night import NightDialog
 
-LOOK_MS = 400
-"""Changes of the queue within this are looked at together."""
+FIRST_MS, LOOK_MS = 1500, 400
+"""Changes of the queue within this are looked at together; at first the window comes up."""
 AGAIN_MS = 15_000
 """While a job runs, what was found ages; it is found anew."""
 TICK_MS = 1000
@@ -34,6 +34,7 @@ class TimingDesk(QObject):
     Attributes:
         lanes: Names the lanes that run jobs; one without a name until there are more.
         lanes_of: Names those that may run a job; asked beside the window.
+        lane_of: Names the one that a running job runs on.
     """
 
     def __init__(self, controller: Controller, panels: Panels, parent: QObject) -> None:
@@ -41,6 +42,7 @@ class TimingDesk(QObject):
         self._controller, self._panels = controller, panels
         self.lanes: Callable[[], tuple[str, ...]] = lambda: ("",)
         self.lanes_of: Callable[[Job], tuple[str, ...]] = lambda _: ("",)
+        self.lane_of: Callable[[Job], str] = lambda job: self.lanes_of(job)[0]
         self._running: dict[str, tuple[Job, Running]] = {}
         self._held: dict[str, Kind] = {}
         self._past: Past | None = None
@@ -48,7 +50,7 @@ class TimingDesk(QObject):
         self._looking = self._stale = False
         self._said_at = float("-inf")
         self._dialog: NightDialog | None = None
-        self._soon = QTimer(self, interval=LOOK_MS, singleShot=True)
+        self._soon = QTimer(self, interval=FIRST_MS, singleShot=True)
         self._soon.timeout.connect(self._look)
         self._again = QTimer(self, interval=AGAIN_MS)
         self._again.timeout.connect(self._look)
@@ -85,7 +87,7 @@ class TimingDesk(QObject):
         from core.timing.past import kind_of
 
         self._running.pop(job.id, None)
-        lane = self.lanes_of(job)[0]
+        lane = self.lane_of(job)
         # After a failure nobody knows what the engine still holds.
         self._held.pop(lane, None)
         if isinstance(ending, Finished):
@@ -120,13 +122,14 @@ class TimingDesk(QObject):
         now = time.monotonic()
         by_lane: dict[str, tuple[Job, Left | None]] = {}
         for job, running in self._running.values():
-            by_lane.setdefault(self.lanes_of(job)[0], (job, running.left(now)))
+            by_lane.setdefault(self.lane_of(job), (job, running.left(now)))
         return [
             Busy(name, *by_lane.get(name, (None, None)), kind=self._held.get(name))
             for name in self.lanes()
         ]
 
     def _look(self) -> None:
+        self._soon.setInterval(LOOK_MS)
         if self._looking:
             self._stale = True
             return

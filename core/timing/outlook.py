@@ -94,7 +94,7 @@ def look(
         keys = reader.ids(Group.WAITING)
         pieces = []
         for start in range(0, min(len(keys), MOST_JOBS), PAGE):
-            rows = reader.rows(keys[start : start + PAGE])
+            rows = reader.rows(keys[start : min(start + PAGE, MOST_JOBS)])
             pieces += [piece_of(r.job, r.priority, known, lanes_of(r.job)) for r in rows]
     finally:
         store.close()

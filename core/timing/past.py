@@ -145,7 +145,9 @@ class Past:
             signature = run.asked.signature
             self._exact.setdefault(signature, []).append(run)
             self._near.setdefault(signature[:-1], []).append(run)
-        self._models: dict[tuple[object, ...], Model] = {}
+        self._models: dict[tuple[object, ...], tuple[Model, set[float]]] = {}
+        self._works: dict[tuple[object, ...], Spread | None] = {}
+        self._loads: dict[tuple[object, ...], tuple[Spread | None, Spread | None]] = {}
 
     def _runs(self, asked: Asked) -> list[Passed]:
         signature = asked.signature
@@ -174,15 +176,19 @@ class Past:
 
     def loads(self, asked: Asked) -> tuple[Spread | None, Spread | None]:
         """Return what loading takes when the model must change, and when it need not."""
-        runs = [run for run in self._runs(asked) if run.phases]
-        return self._load(runs, True), self._load(runs, False)
+        key = asked.signature
+        if key not in self._loads:
+            runs = [run for run in self._runs(asked) if run.phases]
+            self._loads[key] = self._load(runs, True), self._load(runs, False)
+        return self._loads[key]
 
     def _model(self, asked: Asked) -> Model:
-        model = self._models.get(asked.signature)
-        if model is None:
+        key = asked.signature
+        if key not in self._models:
             runs = [_without_load(run) for run in self._runs(asked)]
-            model = self._models[asked.signature] = forecast.model_of(runs, asked)
-        sizes = {work(Phase.SAMPLE, run.asked) for run in model.runs}
+            model = forecast.model_of(runs, asked)
+            self._models[key] = model, {work(Phase.SAMPLE, run.asked) for run in model.runs}
+        model, sizes = self._models[key]
         if len(sizes) == 1 and work(Phase.SAMPLE, asked) not in sizes:
             # Many of one size fit no line: what they take is scaled, as of few.
             return forecast.model_of(model.runs[: forecast.RUNS_TO_FIT - 1], asked)
@@ -190,6 +196,12 @@ class Past:
 
     def work(self, asked: Asked) -> Spread | None:
         """Return what all but the loading will take; None without a run of the recipe."""
+        key = (*asked.signature, asked.width, asked.height, asked.frames, asked.steps)
+        if key not in self._works:
+            self._works[key] = self._work(asked)
+        return self._works[key]
+
+    def _work(self, asked: Asked) -> Spread | None:
         model = self._model(asked)
         found = model.forecast(asked)
         if found is None or found.seconds is None:
