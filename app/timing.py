@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QTimer
@@ -29,20 +29,11 @@ SAY_SECONDS = 0.1
 
 
 class TimingDesk(QObject):
-    """Tells times. What is reckoned from history is reckoned beside the window.
-
-    Attributes:
-        lanes: Names the lanes that run jobs; one without a name until there are more.
-        lanes_of: Names those that may run a job; asked beside the window.
-        lane_of: Names the one that a running job runs on.
-    """
+    """Tells times. What is reckoned from history is reckoned beside the window."""
 
     def __init__(self, controller: Controller, panels: Panels, parent: QObject) -> None:
         super().__init__(parent)
         self._controller, self._panels = controller, panels
-        self.lanes: Callable[[], tuple[str, ...]] = lambda: ("",)
-        self.lanes_of: Callable[[Job], tuple[str, ...]] = lambda _: ("",)
-        self.lane_of: Callable[[Job], str] = lambda job: self.lanes_of(job)[0]
         self._running: dict[str, tuple[Job, Running]] = {}
         self._held: dict[str, Kind] = {}
         self._past: Past | None = None
@@ -87,7 +78,7 @@ class TimingDesk(QObject):
         from core.timing.past import kind_of
 
         self._running.pop(job.id, None)
-        lane = self.lane_of(job)
+        lane = self._controller.engine.lane_of(job)
         # After a failure nobody knows what the engine still holds.
         self._held.pop(lane, None)
         if isinstance(ending, Finished):
@@ -122,10 +113,10 @@ class TimingDesk(QObject):
         now = time.monotonic()
         by_lane: dict[str, tuple[Job, Left | None]] = {}
         for job, running in self._running.values():
-            by_lane.setdefault(self.lane_of(job), (job, running.left(now)))
+            by_lane.setdefault(self._controller.engine.lane_of(job), (job, running.left(now)))
         return [
             Busy(name, *by_lane.get(name, (None, None)), kind=self._held.get(name))
-            for name in self.lanes()
+            for name in self._controller.engine.lanes()
         ]
 
     def _look(self) -> None:
@@ -139,13 +130,13 @@ class TimingDesk(QObject):
             return  # Nothing to tell of: history is not even read.
         self._looking, self._stale = True, False
         past, path, at = self._past, self._controller.ledger.store.path, time.time()
-        lanes_of = self.lanes_of
+        engine = self._controller.engine
 
         def work() -> Iterator[object]:
             from core.timing.outlook import look
 
             try:
-                yield look(path, lanes, past, lanes_of), at, past
+                yield look(path, lanes, past, lambda job: (engine.lane_of(job),)), at, past
             finally:
                 yield None
 
