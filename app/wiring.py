@@ -24,6 +24,7 @@ from app.opening import OpenDesk
 from app.pictures import PictureDesk
 from app.servers import ServersDesk
 from app.timeline_wiring import TimelineDesk
+from app.timing import TimingDesk
 from app.traces import TraceDesk
 from app.unattended import UnattendedDesk
 from app.watching import StateDesk
@@ -78,6 +79,7 @@ class Wiring(QObject):
         self._connect_menus()
         self._traces = TraceDesk(controller, window, self)
         self._forecasts = Forecasts(controller, self._panels, self)
+        self.timing = TimingDesk(controller, self._panels, self)
         self._forecasts.need.connect(self._advice.set_need)
         self._forecasts.expected.connect(self._timeline.set_expected)
         self._memory = MemoryDesk(controller, window, self._advice, self._forecasts, self._state)

@@ -23,12 +23,21 @@ class OverflowBar(QWidget):
 
     Wide: icon and text for all. Narrower: the first ones with text, the rest
     in the menu. Narrower still: icons, the first with its text while it fits.
+
+    Args:
+        actions: A button for each.
+        always: Those that stand in the menu however wide it is.
     """
 
-    def __init__(self, actions: Sequence[QAction], parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        actions: Sequence[QAction],
+        always: Sequence[QAction] = (),
+        parent: QWidget | None = None,
+    ) -> None:
         super().__init__(parent)
         self.setStyleSheet(_SHEET)
-        self._actions = list(actions)
+        self._actions, self._always = list(actions), list(always)
         self.buttons = [self._button(action) for action in actions]
         self._measured: tuple[list[int], list[int]] | None = None
         self.menu = QMenu(self)
@@ -118,19 +127,23 @@ class OverflowBar(QWidget):
             button.setVisible(number < shown)
             if number >= shown:
                 self.menu.addAction(action)
-        self.more.setVisible(shown < len(self.buttons))
+        if self._always and self.menu.actions():
+            self.menu.addSeparator()
+        self.menu.addActions(self._always)
+        self.more.setVisible(bool(self.menu.actions()))
 
     def _fit(self) -> tuple[int, int]:
         """Return how many buttons show text, and how many are shown at all."""
         room, everything = self.width(), len(self.buttons)
         menu = self.more.sizeHint().width() + GAP
-        if self._width(everything, 0) <= room:
+        if self._width(everything, 0) + (menu if self._always else 0) <= room:
             return everything, everything
         for count in range(everything - 1, TEXTS_AT_LEAST - 1, -1):
             if self._width(count, 0) + menu <= room:
                 return count, count
         for with_text in (1, 0):
-            if self._width(with_text, everything - with_text) <= room:
+            used = self._width(with_text, everything - with_text)
+            if used + (menu if self._always else 0) <= room:
                 return with_text, everything
         for count in range(everything - 1, 0, -1):
             if self._width(0, count) + menu <= room:

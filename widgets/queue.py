@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEvent, QPoint, Qt, Signal
 from PySide6.QtGui import QAction, QKeySequence
@@ -16,6 +17,9 @@ from widgets import theme
 from widgets.overflow_bar import OverflowBar
 from widgets.queue_model import QueueModel
 from widgets.queue_view import QueueView
+
+if TYPE_CHECKING:
+    from core.timing.nights import Night
 
 LOOKED_AT = 128
 """How many selected jobs are read to decide which actions apply; beyond, all that may."""
@@ -46,7 +50,10 @@ _SPECS = (
     _Spec("reveal", "Show in folder", "folder", "", "Open the clip's folder", bar=False),
     _Spec("trace", "Open trace", "", "Ctrl+T", "Show what the job did to memory", bar=False),
     _Spec("report", "Save report…", "", "Ctrl+Shift+T", "Save that as one page", bar=False),
+    _Spec("night", "Ready by…", "", "Ctrl+Shift+B", "When what waits is done", bar=False),
 )
+_ALWAYS = ("night",)
+"""What stands in the bar's menu at all times: it is about the whole queue."""
 
 
 class QueuePanel(QWidget):
@@ -67,6 +74,7 @@ class QueuePanel(QWidget):
     """The job's id; its row's output tells the path."""
     trace_requested = Signal(str)
     report_requested = Signal(str)
+    night_requested = Signal()
 
     def __init__(self, source: QueueSource, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -78,7 +86,8 @@ class QueuePanel(QWidget):
         self.model = QueueModel(source, self)
         self.view = QueueView(self.model)
         self.actions_by_name = {spec.name: self._action(spec) for spec in _SPECS}
-        self.bar = OverflowBar([self.actions_by_name[s.name] for s in _SPECS if s.bar])
+        always = [self.actions_by_name[name] for name in _ALWAYS]
+        self.bar = OverflowBar([self.actions_by_name[s.name] for s in _SPECS if s.bar], always)
         self.bar.setAccessibleName("Queue actions")
         self._pages = QStackedLayout()
         self._lay_out()
@@ -106,6 +115,14 @@ class QueuePanel(QWidget):
     def set_doing(self, job_id: str, word: str, tone: str, reason: str) -> None:
         """Say how a running job goes, with a word and why; "" takes it back."""
         self.model.set_doing(job_id, word, tone, reason)
+
+    def set_left(self, job_id: str, seconds: float | None, *, at_least: bool = False) -> None:
+        """Say how long a running job still takes; None when nothing is known."""
+        self.model.set_left(job_id, seconds, at_least=at_least)
+
+    def set_night(self, night: Night | None, at_unix: float) -> None:
+        """Say what each waiting job takes and when all are done, as found at `at_unix`."""
+        self.model.set_night(night, at_unix)
 
     def set_paused(self, paused: bool) -> None:
         """Show whether the queue is held."""
@@ -191,6 +208,7 @@ class QueuePanel(QWidget):
             "reveal": self.on_reveal,
             "trace": self.on_trace,
             "report": self.on_report,
+            "night": self.night_requested.emit,
         }
         for name, handler in handlers.items():
             self.actions_by_name[name].triggered.connect(handler)
@@ -347,6 +365,7 @@ class QueuePanel(QWidget):
             ("edit", "duplicate", "retry", "cancel"),
             ("top", "up", "down"),
             ("remove", "undo"),
+            _ALWAYS,
         )
         for names in groups:
             menu.addActions([self.actions_by_name[name] for name in names])

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import (
     QAbstractListModel,
@@ -21,6 +22,10 @@ from PySide6.QtCore import (
 from core.events import Event
 from core.queue import Group, JobRow, QueueSource
 from widgets import queue_words as words
+from widgets import time_words
+
+if TYPE_CHECKING:
+    from core.timing.nights import Entry, Night
 
 MIME = "application/x-framedeck-jobs"
 """A JSON list of the ids of waiting jobs that are being dragged."""
@@ -39,7 +44,7 @@ class Role(IntEnum):
     JOB = Qt.ItemDataRole.UserRole + 1
     """A `JobRow`, or None for a section header."""
     PROGRESS = Qt.ItemDataRole.UserRole + 2
-    """A `Progress`, or None for a job that does not run."""
+    """A `Progress`: of a running job, or of a waiting one what it takes; else None."""
 
 
 class QueueModel(QAbstractListModel):
@@ -55,6 +60,9 @@ class QueueModel(QAbstractListModel):
         self._pages: OrderedDict[int, dict[int, JobRow]] = OrderedDict()
         self._progress: dict[str, words.Progress] = {}
         self._doing: dict[str, tuple[str, str, str]] = {}
+        self._left: dict[str, tuple[float | None, bool]] = {}
+        self._night: tuple[Night, float] | None = None
+        self._ahead: dict[str, Entry] = {}
         self._running: dict[str, int] = {}
         self._flat: Flat = []
         self._rows: dict[Group, range] = {}
@@ -69,6 +77,10 @@ class QueueModel(QAbstractListModel):
     def rows_of(self, group: Group) -> range:
         """Return the rows at which the jobs of `group` stand."""
         return self._rows[group]
+
+    def waiting(self) -> int:
+        """Return how many jobs wait."""
+        return len(self._rows[Group.WAITING])
 
     def header_rows(self) -> list[int]:
         """Return the rows that are section headers."""
@@ -128,9 +140,9 @@ class QueueModel(QAbstractListModel):
             return None
         key = self._flat[index.row()]
         if isinstance(key, Group):
-            text = words.header(key, len(self._rows[key]), paused=self._paused)
-            spoken = (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole)
-            return text if role in spoken else None
+            told = self._outlook()
+            text = words.header(key, len(self._rows[key]), paused=self._paused, outlook=told)
+            return text if role in _SAID else None
         if role not in _ANSWERED:
             return None
         row = self.job_row(index.row())
@@ -141,13 +153,28 @@ class QueueModel(QAbstractListModel):
             case Role.JOB:
                 return row
             case Role.PROGRESS:
-                return self._progress.get(row.job.id)
+                return self._told(row.job.id)
             case Qt.ItemDataRole.DisplayRole:
                 return row.job.title
             case Qt.ItemDataRole.ToolTipRole:
-                return words.tooltip(row, self._progress.get(row.job.id))
+                return words.tooltip(row, self._told(row.job.id), self._times(row.job.id))
             case _:
-                return words.spoken(row, self._progress.get(row.job.id))
+                return words.spoken(row, self._told(row.job.id))
+
+    def _told(self, job_id: str) -> words.Progress | None:
+        ahead = self._ahead.get(job_id)
+        if ahead is None:
+            return self._progress.get(job_id)
+        return words.Progress("", seconds_left=ahead.takes_seconds)
+
+    def _times(self, job_id: str) -> str:
+        ahead = self._ahead.get(job_id)
+        if ahead is None or self._night is None:
+            return ""
+        return time_words.entry_tip(ahead, self._night[1])
+
+    def _outlook(self) -> str:
+        return "" if self._night is None else time_words.outlook(*self._night, paused=self._paused)
 
     def flags(self, index: Index) -> Qt.ItemFlag:
         """Jobs can be selected, waiting ones dragged; drops go between rows."""
@@ -184,9 +211,29 @@ class QueueModel(QAbstractListModel):
             now = self._progress.get(job_id) or words.Progress("")
             self._set_progress(job_id, row, now)
 
+    def set_left(self, job_id: str, seconds: float | None, *, at_least: bool = False) -> None:
+        """Say how long a running job still takes; None when nothing is known."""
+        row = self._running.get(job_id)
+        if row is not None and self._left.get(job_id) != (seconds, at_least):
+            self._left = {k: v for k, v in self._left.items() if k in self._running}
+            self._left[job_id] = seconds, at_least
+            self._set_progress(job_id, row, self._progress.get(job_id) or words.Progress(""))
+
+    def set_night(self, night: Night | None, at_unix: float) -> None:
+        """Say what each waiting job takes, and when all are done; None takes it back."""
+        self._night = None if night is None else (night, at_unix)
+        self._ahead = {} if night is None else {entry.job_id: entry for entry in night.entries}
+        self._say_headers()
+        waiting = self._rows[Group.WAITING]
+        self._say(waiting.start, waiting.stop - 1)
+
     def _set_progress(self, job_id: str, row: int, progress: words.Progress) -> None:
         word, tone, reason = self._doing.get(job_id, ("", "", ""))
         progress = replace(progress, doing=word, tone=tone, reason=reason)
+        if job_id in self._left:
+            # Better than what the event says, which knows of its own phase alone.
+            left, at_least = self._left[job_id]
+            progress = replace(progress, seconds_left=left, at_least=at_least)
         if self._progress.get(job_id) == progress:
             return
         self._progress[job_id] = progress
@@ -271,6 +318,8 @@ class QueueModel(QAbstractListModel):
         self._pages.clear()
         running = rows[Group.RUNNING]
         self._running = dict(zip(self.ids_at(running), running, strict=False))
+        for job_id in self._running:
+            self._ahead.pop(job_id, None)
         kept = self._progress.keys() & self._running.keys()
         self._progress = {job_id: self._progress[job_id] for job_id in kept}
 
@@ -325,6 +374,11 @@ class QueueModel(QAbstractListModel):
         return None
 
 
+_SAID = (
+    Qt.ItemDataRole.DisplayRole,
+    Qt.ItemDataRole.ToolTipRole,
+    Qt.ItemDataRole.AccessibleTextRole,
+)
 _ANSWERED = frozenset(
     {
         int(Role.JOB),

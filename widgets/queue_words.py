@@ -10,6 +10,7 @@ from core.events import Event, PhaseStarted, Progressed, Sampled, WorkerStarted
 from core.jobs import Job, JobState, Phase
 from core.queue import Group, JobRow
 from core.units import memory
+from widgets.time_words import UNKNOWN, duration
 
 _DOING = {
     Phase.LOAD: "loading",
@@ -34,7 +35,8 @@ class Progress:
     Attributes:
         text: What it does, such as "sampling 13/20".
         fraction: Part of this phase that is done, 0 to 1; None when unknown.
-        seconds_left: Time to the end of sampling; None when unknown.
+        seconds_left: Time to its end, or what a waiting job takes; None when unknown.
+        at_least: Something of what is left is not known, so it takes longer than that.
         doing: A word on how it goes, such as "slow"; "" when nothing is known.
         tone: Of that word.
         reason: Why that is thought.
@@ -46,6 +48,7 @@ class Progress:
     doing: str = ""
     tone: str = ""
     reason: str = ""
+    at_least: bool = False
 
 
 def progress_after(event: Event) -> Progress | None:
@@ -63,17 +66,10 @@ def progress_after(event: Event) -> Progress | None:
             return None
 
 
-def duration(seconds: float) -> str:
-    """Return a length of time such as "0:07", "3:41" or "1:02:30"."""
-    whole = max(0, round(seconds))
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
-
-
-def header(group: Group, count: int, *, paused: bool) -> str:
-    """Return the line over a section."""
+def header(group: Group, count: int, *, paused: bool, outlook: str = "") -> str:
+    """Return the line over a section; `outlook` says when what waits is done."""
     if group is Group.WAITING:
-        return f"Next · {count:,} waiting" + (" · paused" if paused else "")
+        return _joined(f"Next · {count:,} waiting", "paused" if paused else "", outlook)
     return f"{'Running' if group is Group.RUNNING else 'Finished'} · {count:,}"
 
 
@@ -118,19 +114,21 @@ def peak(row: JobRow) -> str:
 
 
 def right(row: JobRow, progress: Progress | None) -> str:
-    """Return the figure at the right end: time left while it runs."""
-    if row.state is not JobState.RUNNING or progress is None:
+    """Return the figure at the right end: what it takes, or what of that is left."""
+    if row.state not in (JobState.RUNNING, JobState.WAITING):
         return ""
+    if progress is None:
+        return UNKNOWN
     if progress.seconds_left is not None:
-        return duration(progress.seconds_left)
-    return "" if progress.fraction is None else f"{progress.fraction:.0%}"
+        return ("> " if progress.at_least else "") + duration(progress.seconds_left)
+    return UNKNOWN if progress.fraction is None else f"{progress.fraction:.0%}"
 
 
-def tooltip(row: JobRow, progress: Progress | None = None) -> str:
+def tooltip(row: JobRow, progress: Progress | None = None, times: str = "") -> str:
     """Return everything about the job as rich text, for hovering."""
     job = row.job
     prompt = str(job.params.get("prompt", "")) or job.title
-    facts = [what(job)]
+    facts = [what(job), times]
     if progress is not None and progress.doing:
         facts.append(f"{progress.doing.capitalize()}: {progress.reason}")
     if "seed" in job.params:
@@ -151,7 +149,10 @@ def spoken(row: JobRow, progress: Progress | None) -> str:
     doing, _ = chip(row, progress)
     left = ""
     if progress is not None and progress.seconds_left is not None:
-        left = f"{duration(progress.seconds_left)} left"
+        least = "at least " if progress.at_least else ""
+        left = f"{least}{duration(progress.seconds_left)} left"
+        if row.state is JobState.WAITING:
+            left = f"takes about {duration(progress.seconds_left)}"
     word = progress.doing if progress is not None else ""
     return ", ".join(part for part in (row.job.title, doing, word, line(row), left) if part)
 

@@ -198,6 +198,14 @@ class StagePanel(QWidget):
             bar.status.setText(words)
             request.emit(self._job.id)
 
+    def set_left(self, job_id: str, words: str, share: float) -> None:
+        """Say what the job on stage still takes, and which part of its time is over; "" if unknown.
+
+        From then on this stands in place of what each phase knows of itself.
+        """
+        if self._job is not None and self._job.id == job_id and self.state in RUNNING:
+            self.transport.set_left(words, share, SHARES[Phase.LOAD][1])
+
     def job_id(self) -> str | None:
         """Return the id of the job on stage."""
         return self._job.id if self._job else None
@@ -282,6 +290,7 @@ class StagePanel(QWidget):
         self._reading = self._preview = False
         self.transport.stop_button.setEnabled(True)
         self.transport.reject_button.setEnabled(True)
+        self.transport.set_left("", 0.0, 0.0)
         self.transport.scrub.set_progress(0.0)
         self.transport.status.setText("")
         self.transport.set_place(0, 0, 8.0)
@@ -335,10 +344,7 @@ class StagePanel(QWidget):
         self._badges()
 
     def _progress(self, done: float, text: str) -> None:
-        loaded = min(done, SHARES[Phase.LOAD][1])
-        self.transport.scrub.set_progress(done, loaded)
-        if self.transport.stop_button.isEnabled():
-            self.transport.status.setText(text)
+        self.transport.show_progress(done, min(done, SHARES[Phase.LOAD][1]), text)
 
     def _on_frames(self, event: FramesPublished, ring: Ring) -> None:
         first = len(self.clip) == 0

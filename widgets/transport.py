@@ -128,6 +128,7 @@ class Transport(QWidget):
         self._grid.setHorizontalSpacing(10)
         self._grid.setVerticalSpacing(2)
         self._grid.setColumnStretch(1, 1)
+        self._whole: tuple[str, float] | None = None
         self._lines = 0
         self._arrange(1)
 
@@ -142,6 +143,23 @@ class Transport(QWidget):
         self.save_button.setVisible(done)
         self.reveal_button.setVisible(done)
         self._fit()
+
+    def show_progress(self, done: float, loaded: float, text: str) -> None:
+        """Fill the line as a phase tells it, unless the whole job's time is known."""
+        if self._whole is not None:
+            return
+        self.scrub.set_progress(done, loaded)
+        # Without the button the line says what it was stopped for.
+        if self.stop_button.isEnabled():
+            self.status.setText(text)
+
+    def set_left(self, words: str, share: float, loaded: float) -> None:
+        """Say what the whole job still takes, such as "1:24 left"; "" goes back to phases."""
+        self._whole = (words, share) if words else None
+        if self._whole is not None:
+            self.scrub.set_progress(share, min(share, loaded))
+            if self.stop_button.isEnabled():
+                self.status.setText(f"{round(share * 100)} % · {words}")
 
     def set_playing(self, playing: bool) -> None:
         """Show whether the button plays or pauses."""
