@@ -110,6 +110,36 @@ def test_jobs_name_the_server_they_run_on(served: MainWindow) -> None:
     assert caught.value.problem.field == "server"
 
 
+def test_servers_are_chosen_by_title_and_jobs_hold_their_address(
+    served: MainWindow, qtbot: Any
+) -> None:
+    form = compose(served)
+    form.load("comfy-wan21-t2v", {"prompt": "a fox"})
+    box = form._fields["server"].editor
+    assert isinstance(box, QComboBox)
+    assert [box.itemText(row) for row in range(box.count())] == ["ComfyUI :8188", "Rig two"]
+    QTest.keyClick(box, Qt.Key.Key_Down)
+    assert (box.currentText(), form.values()["server"]) == ("Rig two", OTHER)
+    assert f"Rig two ({OTHER})" in box.toolTip()
+    with qtbot.waitSignal(form.add_requested) as told:
+        form.submit()
+    assert told.args[1]["server"] == OTHER
+    # Another title is the same server; two of one title are told apart by their addresses.
+    form.set_value("server", OTHER)
+    desk(served).set_servers([KnownServer(RIG, "Twin"), KnownServer(OTHER, "Twin")])
+    qtbot.waitUntil(lambda: "Twin (127.0.0.1:8188)" in box.itemText(0))
+    assert (box.currentText(), form.values()["server"]) == ("Twin (10.0.0.5:8188)", OTHER)
+    assert f"({OTHER})" in box.toolTip()
+    assert form._fields["server"].problem() is None
+    desk(served).set_servers([KnownServer(RIG, "Twin")])
+    qtbot.waitUntil(lambda: parameter(served, "wan21-t2v", "server").choices == (RIG,))
+    assert form.values()["server"] == OTHER, "what was chosen stays, with a complaint"
+    assert form._fields["server"].problem() is not None
+    assert served.controller is not None
+    (job,) = served.controller.add("comfy-wan21-t2v", {"prompt": "a", "server": "Twin"})
+    assert job.params["server"] == RIG
+
+
 def test_models_are_those_of_the_server_chosen(served: MainWindow, qtbot: Any) -> None:
     form = compose(served)
     form.load("comfy-wan21-t2v", {"prompt": "a fox"})
