@@ -166,7 +166,7 @@ def reach(
                 raise
         if not told:
             told = True
-            yield Noted(job_id=job.id, text=words.waits(server.base, patience_seconds))
+            yield Noted(job_id=job.id, text=words.waits(server.called, patience_seconds))
         pause(_REACH_SECONDS)
 
 
