@@ -84,7 +84,7 @@ def paint_bands(
     now: float,
     pointed: Band | None,
 ) -> None:
-    """Draw phases as bands with their names, `pointed` brighter."""
+    """Draw phases as bands with their names, `pointed` brighter; others' work under ours."""
     metrics, text_colour = QFontMetricsF(painter.font()), QColor(tokens.text)
     looks = {
         phase: (
@@ -95,8 +95,10 @@ def paint_bands(
         for phase in Phase
     }
     right = LEFT + scale.columns / scale.ratio
-    for band in bands:
+    for band in sorted(bands, key=lambda band: not band.whose):
         colour, fill, room = looks[band.phase]
+        if band.whose:
+            room = metrics.horizontalAdvance(band.whose) + 9
         start = max(float(LEFT), scale.x_of(band.start))
         until = max(band.start, now if band.end is None else band.end)
         # A hair between neighbours keeps two of the same phase apart.
@@ -106,7 +108,7 @@ def paint_bands(
         if width >= 4:
             painter.fillRect(QRectF(start, 2, 2, STRIP - 6), colour)
         if width >= room:
-            name = band.phase.value
+            name = band.doing
             if band.title and width > room + 60:
                 whole = f"{name} · {band.title}"
                 name = metrics.elidedText(whole, Qt.TextElideMode.ElideRight, width - 12)
