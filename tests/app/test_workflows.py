@@ -16,7 +16,7 @@ from core import resources
 from core.engines.comfy import workflows_files
 from core.engines.comfy.known import KnownServer
 from core.errors import ProblemError
-from core.jobs import JobState, Kind
+from core.jobs import JobState
 from core.queue import Group
 from tests.app.comfy_samples import (
     GIB,
@@ -26,6 +26,7 @@ from tests.app.comfy_samples import (
     compose,
     desk,
     offered,
+    parameter,
     ready_words,
     recipes,
     scan,
@@ -33,23 +34,6 @@ from tests.app.comfy_samples import (
 
 PICTURE = str(resources.path("pictures/window.png"))
 BUILT_IN = {one.id: one for one in workflows_files.built_in()}
-
-
-@pytest.fixture
-def served(window: MainWindow, qtbot: Any) -> MainWindow:
-    """A window with two servers, of which the first has been looked at."""
-    offered(window, qtbot)
-    assert window.controller is not None
-    window.controller.set_paused(True)
-    desk(window).set_servers(SERVERS)
-    desk(window).set_scan(scan())
-    qtbot.waitUntil(lambda: parameter(window, "wan21-t2v", "model").kind is Kind.CHOICE)
-    return window
-
-
-def parameter(window: MainWindow, workflow: str, name: str) -> Any:
-    found = recipes(window)[f"comfy-{workflow}"].parameters
-    return next(p for p in found if p.name == name)
 
 
 def prompt(window: MainWindow) -> QPlainTextEdit:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import signal
-import subprocess
-import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,7 @@ from core.places import Places
 from core.queue import Group
 from core.settings import Settings
 from core.settings import save as save_settings
-from tests.app.test_cli import ROOT, command, framedeck
+from tests.app.test_cli import ended_by_ctrl_c, framedeck, sampling
 from tests.comfy.standin import Running, running
 
 PICTURE = ["--recipe", "comfy-sd15-image", "--prompt", "a koi", "--steps", "3"]
@@ -148,20 +145,6 @@ def test_what_a_server_lacks_is_told_before_anything_is_sent(home: Path, server:
 def test_ctrl_c_takes_the_prompt_off_the_server(home: Path, tmp_path: Path) -> None:
     with running(tmp_path / "comfy", Script(step_seconds=0.2)) as server:
         slow = ["--recipe", "comfy-sd15-image", "--prompt", "a koi", "--steps", "100"]
-        with subprocess.Popen(
-            command("generate", *slow, *SMALL, "--server", server.url),
-            cwd=ROOT,
-            env={**os.environ, "FRAMEDECK_NO_SETUP": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            assert process.stderr is not None
-            for line in process.stderr:
-                if line.strip() == "sample":
-                    break
-            began = time.monotonic()
-            process.send_signal(signal.SIGINT)
-            assert process.wait(10) == 130
-            assert time.monotonic() - began < 3.0
-            assert "Stopped" in process.stderr.read()
+        with sampling(*slow, *SMALL, "--server", server.url) as process:
+            assert "Stopped" in ended_by_ctrl_c(process)
         assert not Server(server.url).queue().running
