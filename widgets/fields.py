@@ -271,8 +271,11 @@ class OpenChoiceField(ChoiceField):
             self._box.lineEdit().setCursorPosition(0)
 
     def _on_text(self) -> None:
-        # Names of models are longer than the field is wide.
-        self._box.lineEdit().setToolTip(self._box.currentText())
+        # Names of models are longer than the field is wide, and begin with what tells them apart.
+        editor = self._box.lineEdit()
+        editor.setToolTip(self._box.currentText())
+        if not editor.hasFocus():
+            editor.setCursorPosition(0)
         self.changed.emit()
 
 

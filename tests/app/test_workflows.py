@@ -128,6 +128,9 @@ def test_models_are_those_of_the_server_chosen(served: MainWindow, qtbot: Any) -
     form = compose(served)
     form.load("comfy-wan21-t2v", {"prompt": "a fox"})
     assert form.values()["model"] == "rig_wan21_t2v_tiny_random.safetensors"
+    box = form._fields["model"].editor
+    assert isinstance(box, QComboBox)
+    assert box.lineEdit().cursorPosition() == 0, "a long name is shown from its begin"
     names = ["a.safetensors", "wan2.1_t2v_14B_fp8_scaled.safetensors"]
     desk(served).set_scan(scan(OTHER, UNETLoader__unet_name=names))
     form.set_value("server", OTHER)
@@ -312,7 +315,7 @@ def test_missing_nodes_name_their_pack_and_where_it_is(served: MainWindow, qtbot
     nodes = tuple(name for name in scan().info if name.startswith("ADE_"))
     desk(served).set_scan(scan(drop=nodes))
     compose(served).load("comfy-animatediff-t2v", {"prompt": "a fox"})
-    qtbot.waitUntil(lambda: "has no node ADE_" in ready_words(served))
+    qtbot.waitUntil(lambda: "has no node #22 ADE_UseEvolved" in ready_words(served))
     assert "Install ComfyUI-AnimateDiff-Evolved" in ready_words(served)
     opened: list[str] = []
     compose(served).readiness.link_opened.disconnect()
