@@ -41,8 +41,8 @@ from widgets.tiles import SHOWN_SECONDS
 PICTURES = (".png", ".jpeg", ".webp", ".gif")
 CLIP_BYTES = 256_000_000
 """Most memory that the frames of the clip on the stage may take."""
-PASSING = "passing"
-"""Key of the notice that holds until the running job goes on."""
+PASSING = "passing "
+"""With a job's id, the key of the notice that holds until that job goes on."""
 
 
 class Wiring(QObject):
@@ -285,14 +285,14 @@ class Wiring(QObject):
         self._panels.stage.apply(event, self._controller.engine.ring_of(event.job_id))
         self._panels.queue.apply(event)
         match event:
-            case Noted(text=text, passing=passing):
-                self._panels.notice.show_text(text, key=PASSING if passing else "note")
-            case WorkerStarted() | NodeStarted():
-                self._panels.notice.clear(PASSING)
+            case Noted(text=text, job_id=job_id, passing=passing):
+                self._panels.notice.show_text(text, key=PASSING + job_id if passing else "note")
+            case WorkerStarted(job_id=job_id) | NodeStarted(job_id=job_id):
+                self._panels.notice.clear(PASSING + job_id)
 
     def _on_job_ended(self, job: Job, ending: Finished | Stopped | Failed) -> None:
         self._panels.tiles.job_ended(job.id)
-        self._panels.notice.clear(PASSING)
+        self._panels.notice.clear(PASSING + job.id)
         on_stage = self._panels.stage.job_id() == job.id
         match ending:
             case Finished(output=output):

@@ -154,6 +154,7 @@ def test_a_note_that_holds_for_a_while_goes_when_the_job_goes_on(window: MainWin
     passing = Noted(job_id="a", text="1 prompt is before this one on the server.", passing=True)
     for event in (lasting, passing, MemoryRead(job_id="a", rss_bytes=1, vram_bytes=None)):
         controller.event.emit(event)
+    controller.event.emit(NodeStarted(job_id="another", node="3", title="KSampler"))
     assert notice.text() == passing.text
     controller.event.emit(NodeStarted(job_id="a", node="3", title="KSampler"))
     assert notice.text() == lasting.text
