@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from app import bench, cli_recipes
-from app.engines import ComfyEngines, Engines
+from app.comfy_engines import ComfyEngines
+from app.engines import Engines
 from core.engines.base import Engine
 from core.engines.local.client import LocalEngine
 from core.errors import Category, Problem, ProblemError, invalid, problem_from
