@@ -8,16 +8,17 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from app import bench
+from app import bench, cli_recipes
+from app.comfy_engines import ComfyEngines
+from app.engines import Engines
+from core.engines.base import Engine
 from core.engines.local.client import LocalEngine
-from core.engines.local.families import own_recipes
-from core.engines.local.families import recipes as local_recipes
-from core.errors import Category, Problem, ProblemError, problem_from
+from core.errors import Category, Problem, ProblemError, invalid, problem_from
 from core.events import (
     Event,
     Failed,
@@ -29,7 +30,7 @@ from core.events import (
     Stopped,
 )
 from core.gpu.sampler import Sampler
-from core.jobs import Job, Kind, Recipe, new_job
+from core.jobs import SUFFIXES, Job, Recipe, new_job
 from core.ledger import Ledger
 from core.places import Places
 from core.recorder.keep import Limits
@@ -56,10 +57,9 @@ def main(argv: list[str]) -> int:
         return _bench(options)
     places = Places.find(options.home)
     try:
-        recipes = _recipes(places, options.model)
         if options.command == "recipes":
-            return _list(recipes, options.json)
-        return _generate(options, places, recipes)
+            return _list(places, options)
+        return _generate(options, places)
     except ProblemError as error:
         return _complain(error.problem, options.json)
     except OSError as error:
@@ -80,13 +80,22 @@ def _parser() -> argparse.ArgumentParser:
     make = commands.add_parser(
         "generate",
         help="make one clip",
-        description="Makes one clip with the same engine as the window. Exit codes: 0 done, "
-        "1 failed, 2 bad arguments, 130 interrupted.",
+        description="Makes one clip with the same engines as the window: on this machine, or "
+        "with a ComfyUI workflow on a server. Exit codes: 0 done, 1 failed, 2 bad arguments, "
+        "130 interrupted.",
     )
     make.add_argument("--prompt", help="what the clip shows")
     make.add_argument("--negative-prompt", help="what it must not show")
     make.add_argument("--recipe", help="see `framedeck recipes`; the first one by default")
-    make.add_argument("--out", type=Path, help="path of the clip, ending in .mp4")
+    make.add_argument(
+        "--out", type=Path, help="path of the clip, ending in .mp4; of a picture, in .png"
+    )
+    make.add_argument(
+        "--server",
+        metavar="URL",
+        help="the ComfyUI server for a workflow, by address or by its title in the window; "
+        "the first of the known servers by default",
+    )
     for name, words in _NUMBERS.items():
         make.add_argument(f"--{name}", help=words)
     make.add_argument("--seed", help='a whole number, or "random"')
@@ -136,30 +145,18 @@ def _given(options: argparse.Namespace) -> dict[str, object]:
     return given
 
 
-def _recipes(places: Places, model: Path | None) -> tuple[Recipe, ...]:
-    """Return what can be asked for, the model given by hand first.
-
-    Raises:
-        ProblemError: `model` cannot be run.
-    """
-    kept = [Path(folder) for folder in load_settings(places.settings)[0].model_folders]
-    own, _ = own_recipes(kept)
-    if model is None:
-        return (*local_recipes(places.models), *own)
-    given, problems = own_recipes([model])
-    if problems:
-        raise ProblemError(problems[0])
-    return (*given, *local_recipes(places.models), *own)
+def _list(places: Places, options: argparse.Namespace) -> int:
+    workflows = cli_recipes.workflows(places)
+    for problem in workflows.problems:
+        _complain(problem, as_json=False)
+    recipes = (*cli_recipes.here(places, options.model), *workflows.recipes())
+    cli_recipes.tell(recipes, as_json=options.json)
+    return DONE
 
 
-def _generate(options: argparse.Namespace, places: Places, recipes: tuple[Recipe, ...]) -> int:
-    job = _job(options, places, recipes)
+def _generate(options: argparse.Namespace, places: Places) -> int:
+    job, engine = _asked(options, places)
     places.make()
-    engine = LocalEngine(
-        interpreter=sys.executable,
-        log=places.worker_log,
-        grace_seconds=GRACE_SECONDS,
-    )
     ledger = Ledger.open(places.ledger)
     if ledger.opened_with is not None:
         _complain(ledger.opened_with, as_json=False)
@@ -242,31 +239,68 @@ def _drain(source: Callable[[], Iterable[object]]) -> None:
         _log.error("memory is not recorded any more", exc_info=error)
 
 
-def _job(options: argparse.Namespace, places: Places, recipes: tuple[Recipe, ...]) -> Job:
-    by_id = {recipe.id: recipe for recipe in recipes}
-    recipe = by_id.get(options.recipe or recipes[0].id)
-    if recipe is None:
-        raise ProblemError(
-            Problem(
-                Category.INVALID_PARAMS,
-                f"The recipe {options.recipe!r} is not known.",
-                "Choose one of: " + ", ".join(by_id) + ".",
-                field="recipe",
+def _asked(options: argparse.Namespace, places: Places) -> tuple[Job, Engines]:
+    """Return the job that is asked for, and what runs it.
+
+    Raises:
+        ProblemError: There is no such recipe, a value cannot be used, or the server of a
+            workflow does not answer or lacks something.
+    """
+    local = LocalEngine(
+        interpreter=sys.executable,
+        log=places.worker_log,
+        grace_seconds=GRACE_SECONDS,
+    )
+    recipes = {recipe.id: recipe for recipe in cli_recipes.here(places, options.model)}
+    wanted = options.recipe or next(iter(recipes))
+    if wanted in recipes:
+        if options.server is not None:
+            raise invalid(
+                "server",
+                f"The recipe {wanted} runs on this machine, not on a server.",
+                "Leave --server out, or choose a workflow: see `framedeck recipes`.",
             )
+        return _job(options, recipes[wanted], places, {}), Engines(local)
+    from core.engines.comfy.scan import scan
+
+    found = cli_recipes.workflows(places)
+    workflow = found.by_recipe().get(wanted)
+    if workflow is None:
+        raise invalid(
+            "recipe",
+            f"The recipe {wanted!r} is not known.",
+            "Choose one of: " + ", ".join([*recipes, *found.by_recipe()]) + ".",
         )
-    if options.out is not None and options.out.suffix.lower() != ".mp4":
-        raise ProblemError(
-            Problem(
-                Category.INVALID_PARAMS,
-                f"--out {options.out} does not end in .mp4.",
-                "Name the clip something.mp4.",
-                field="out",
-            )
-        )
-    return new_job(recipe, _given(options), places.outputs, output=options.out)
+    server = cli_recipes.server_for(found, options.server or _given(options).get("server"))
+    at: dict[str, object] = {"server": server.base}
+    # What can be refused without the server is.
+    _job(options, workflow.recipe(None, {server.base: server.name}), places, at)
+    seen = scan(server)
+    recipe = workflow.recipe(seen.info, {server.base: server.name})
+    job = _job(options, recipe, places, at)
+    cli_recipes.check_ready(workflow, server, seen, job.params)
+    comfy = ComfyEngines(places.workflows, places.data / "nodes")
+    comfy.making.learn(server.base, seen.info)
+    return job, Engines(local, comfy, [server])
 
 
-def _cancel_on_signals(engine: LocalEngine, job: Job) -> threading.Event:
+def _job(
+    options: argparse.Namespace, recipe: Recipe, places: Places, at: Mapping[str, object]
+) -> Job:
+    suffix = SUFFIXES[recipe.makes]
+    if options.out is not None and options.out.suffix.lower() != suffix:
+        raise invalid(
+            "out",
+            f"--out {options.out} does not end in {suffix}.",
+            f"Name it something{suffix}: the recipe {recipe.id} makes a {_THINGS[suffix]}.",
+        )
+    return new_job(recipe, {**_given(options), **at}, places.outputs, output=options.out)
+
+
+_THINGS = {".mp4": "clip", ".png": "picture"}
+
+
+def _cancel_on_signals(engine: Engine, job: Job) -> threading.Event:
     """Let Ctrl-C and SIGTERM cancel the job; the returned event says that one came."""
     interrupted = threading.Event()
 
@@ -288,6 +322,7 @@ def _tell(job: Job, ending: Finished | Stopped | Failed, as_json: bool, interrup
             facts: dict[str, Any] = {
                 "path": output.path,
                 "recipe": job.recipe,
+                "engine": job.engine,
                 "seed": ending.seed,
                 "seconds": round(ending.seconds, 3),
                 "frames": output.frames,
@@ -301,9 +336,10 @@ def _tell(job: Job, ending: Finished | Stopped | Failed, as_json: bool, interrup
             if as_json:
                 sys.stdout.write(json.dumps(facts) + "\n")
             else:
+                length = f"{output.frames} frames, " if output.frames > 1 else ""
                 sys.stderr.write(
                     f"Done in {ending.seconds:.1f} s, decoded again and found whole "
-                    f"({output.frames} frames, seed {ending.seed}).\n"
+                    f"({length}seed {ending.seed}).\n"
                 )
                 sys.stdout.write(output.path + "\n")
             return DONE
@@ -321,46 +357,6 @@ def _complain(problem: Problem, as_json: bool) -> int:
     if as_json:
         sys.stdout.write(json.dumps({"problem": problem.to_json()}) + "\n")
     return BAD_ARGUMENTS if problem.category is Category.INVALID_PARAMS else FAILED
-
-
-def _list(recipes: tuple[Recipe, ...], as_json: bool) -> int:
-    if as_json:
-        data = [
-            {
-                "id": recipe.id,
-                "title": recipe.title,
-                "summary": recipe.summary,
-                "notice": recipe.notice,
-                "parameters": {p.name: _parameter(p) for p in recipe.parameters},
-            }
-            for recipe in recipes
-        ]
-        sys.stdout.write(json.dumps(data) + "\n")
-        return DONE
-    for recipe in recipes:
-        sys.stdout.write(f"{recipe.id}: {recipe.title}\n  {recipe.summary}\n")
-        if recipe.notice:
-            sys.stdout.write(f"  Note: {recipe.notice}\n")
-        for item in recipe.parameters:
-            default = "random" if item.kind is Kind.SEED else item.default
-            needed = " (required)" if item.required else f" (default {default})"
-            sys.stdout.write(f"    {item.name:<16} {item.range_text()}{needed} {item.help}\n")
-        sys.stdout.write("\n")
-    return DONE
-
-
-def _parameter(item: Any) -> dict[str, Any]:
-    return {
-        "kind": item.kind.value,
-        "default": item.default,
-        "minimum": item.minimum,
-        "maximum": item.maximum,
-        "multiple": item.multiple,
-        "offset": item.offset,
-        "choices": list(item.choices),
-        "required": item.required,
-        "help": item.help,
-    }
 
 
 class _Bar:

@@ -49,6 +49,7 @@ class ComfyEngines:
         from core.engines.comfy.rescue import Watch
 
         options = Options(
+            title=server.name,
             shared=Path(server.shared) if server.shared else None,
             process=lambda: self.process_of(server.base),
             restart=self.restart_of(server.base),

@@ -16,6 +16,7 @@ from core.errors import Category, Problem, ProblemError
 
 if TYPE_CHECKING:
     from app.controller import Controller
+    from app.foreign import ForeignBands
     from app.freeing import FreeDesk
     from app.leaking import LeakRestarts, Said
     from app.panels import Panels
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from core.engines.comfy.scan import Scan
     from core.jobs import Job
     from core.statistics.classify import Far, Sign
+    from widgets.timeline import TimelinePanel
 
 HEARD_SECONDS = 10.0
 """How long the window may take to begin a restart that a job asks for."""
@@ -84,7 +86,9 @@ class Restarts(QObject):
         while not wish.begun.wait(_LOOK_SECONDS / 5):
             pause(0.0)  # A window that closes does not take it up any more.
             if monotonic() > until:
-                raise ProblemError(_gone(base, "The window does not answer."))
+                raise ProblemError(
+                    _gone(self._servers.title_of(base), "The window does not answer.")
+                )
         if wish.problem is not None:
             raise ProblemError(wish.problem)
         until = monotonic() + BACK_SECONDS
@@ -93,9 +97,10 @@ class Restarts(QObject):
                 return
             why = self._servers.why_given_up(base)
             if why is not None:
-                raise ProblemError(_gone(base, why))
+                raise ProblemError(_gone(self._servers.title_of(base), why))
             pause(_LOOK_SECONDS)
-        raise ProblemError(_gone(base, f"It did not answer within {BACK_SECONDS:.0f} s."))
+        late = f"It did not answer within {BACK_SECONDS:.0f} s."
+        raise ProblemError(_gone(self._servers.title_of(base), late))
 
 
 def join(
@@ -106,6 +111,7 @@ def join(
     state: StateDesk,
 ) -> None:
     """Let jobs run on the servers that are known, with what was found out of them."""
+    _draw_others(servers, panels.timeline)
     comfy = controller.engine.comfy_for
     restarts = Restarts(servers, servers)
 
@@ -193,6 +199,23 @@ def _join_leaks(
     controller.engine.between_jobs = after_job
 
 
+def _draw_others(servers: ServersDesk, timeline: TimelinePanel) -> None:
+    """Show on the timeline when prompts of other clients run."""
+    made: list[ForeignBands] = []
+
+    def looked(base: str) -> None:
+        if not made:
+            from app.foreign import ForeignBands
+
+            made.append(ForeignBands(timeline, servers.foreign))
+        for server in servers.servers:
+            if server.base == base:
+                made[0].look(server)
+
+    servers.health_changed.connect(lambda base, _: looked(base))
+    servers.servers_changed.connect(lambda known: [each.forget(known) for each in made])
+
+
 def _answers(base: str) -> bool:
     from core.engines.comfy.http import Server
 
@@ -206,9 +229,9 @@ def _answers(base: str) -> bool:
     return True
 
 
-def _gone(base: str, why: str) -> Problem:
+def _gone(server: str, why: str) -> Problem:
     return Problem(
         Category.WORKER_UNAVAILABLE,
-        f"The server {base} was not restarted. {why}",
+        f"{server} was not restarted. {why}",
         "Look at its log in Servers (Ctrl+4), start it there, then retry the job.",
     )

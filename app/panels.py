@@ -10,6 +10,7 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QMainWindow,
     QMenuBar,
+    QSizePolicy,
     QSplitter,
     QVBoxLayout,
     QWidget,
@@ -58,6 +59,8 @@ class Panels:
 
     def _head(self) -> QWidget:
         self.menu_bar.setNativeMenuBar(False)
+        # The engines' chips make room, not the menus.
+        self.menu_bar.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Preferred)
         row = self.top.layout()
         assert isinstance(row, QHBoxLayout)
         row.insertWidget(1, self.menu_bar, 0, Qt.AlignmentFlag.AlignVCenter)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from stat import S_ISREG
 
-from PySide6.QtCore import QBuffer, QIODevice, QObject, QSize
+from PySide6.QtCore import QBuffer, QIODevice, QObject, QSize, QTimer
 from PySide6.QtGui import QImage, QImageReader
 
 from app.controller import Controller
@@ -19,6 +24,15 @@ MOST_BYTES = 100 * 2**20
 """Largest file that a ComfyUI server takes."""
 MOST_PIXELS = 64_000_000
 THUMBNAIL = QSize(640, 360)
+
+QUIET_MS = 60_000
+"""How long after the start, and after each look while a job runs, pasted pictures are tidied."""
+KEPT_SECONDS = 24 * 3_600.0
+"""A pasted picture that nothing speaks of stays this long."""
+
+_log = logging.getLogger(__name__)
+_KEPT = re.compile(r"pasted-[0-9a-f]{12}\.png")
+_HALF = re.compile(rf"\.{_KEPT.pattern}\.\d+\.part")
 
 # What servers read too; Qt would also take drawings and icons.
 _HEADS = (
@@ -163,8 +177,52 @@ def keep_picture(folder: Path, image: QImage) -> Path:
     return path
 
 
+def tidy(folder: Path, ledger: Path, held: str, older_than: float) -> int:
+    """Remove pasted pictures that nobody needs any more; call it in a pump.
+
+    Args:
+        folder: Where `keep_picture` puts them; nothing else in it is touched.
+        ledger: The ledger, open already. What any of its jobs speaks of stays: one that
+            waits runs with it, one that ended can be retried or made again.
+        held: All that forms hold, as text.
+        older_than: Unix time; younger pictures stay whatever is known of them.
+
+    Returns:
+        How many were removed.
+
+    Raises:
+        ProblemError: The ledger cannot be read; nothing was removed then.
+    """
+    from core.ledger.mentions import jobs_with
+
+    old = [path for path in folder.glob("*pasted-*") if _is_old(path, older_than)]
+    if not old:
+        return 0
+    needed = set(_KEPT.findall(held))
+    for job in jobs_with(ledger, "pasted-"):
+        needed.update(_KEPT.findall(job))
+    gone = 0
+    for path in old:
+        # Once more: the same picture may have been pasted again meanwhile.
+        if path.name not in needed and _is_old(path, older_than):
+            with suppress(OSError):
+                path.unlink()
+                gone += 1
+    return gone
+
+
+def _is_old(path: Path, older_than: float) -> bool:
+    if not (_KEPT.fullmatch(path.name) or _HALF.fullmatch(path.name)):
+        return False
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return S_ISREG(found.st_mode) and found.st_mtime < older_than
+
+
 class PictureDesk(QObject):
-    """Reads what picture fields of the form ask for, and keeps what is pasted into them."""
+    """Reads what picture fields of the form ask for, keeps what is pasted, and tidies that."""
 
     def __init__(
         self, controller: Controller, compose: ComposePanel, folder: Path, parent: QObject
@@ -176,6 +234,25 @@ class PictureDesk(QObject):
         compose.picture_pasted.connect(self.paste)
         for field in compose.picture_fields().values():
             field.ask_again()  # The form was filled before anybody listened.
+        self._quiet = QTimer(self, singleShot=True, interval=QUIET_MS)
+        self._quiet.timeout.connect(self._on_quiet)
+        self._quiet.start()
+
+    def _on_quiet(self) -> None:
+        """Tidy once, when no job runs."""
+        controller = self._controller
+        if controller.running is not None:
+            self._quiet.start()
+            return
+        if controller.ledger.opened_with is not None:
+            return  # The jobs of the old ledger may come back, and need theirs.
+        ledger, folder = controller.ledger.store.path, self._folder
+        held = f"{self._compose.state()} {self._compose.values()}"
+
+        def work() -> Iterator[object]:
+            yield tidy(folder, ledger, held, time.time() - KEPT_SECONDS)
+
+        controller.run_aside(work, "tidy", lambda gone: _log.info("%s pictures tidied", gone))
 
     def paste(self, name: str, image: QImage) -> None:
         """Put a picture that is in no file into the field `name`."""

@@ -47,7 +47,8 @@ def state_words(watched: Watched) -> str:
     """Say in a few words what a server does."""
     health, state = watched.health, watched.state
     if state is State.RUNNING:
-        words = f"running {len(health.queue.running)}, {len(health.queue.pending)} waiting"
+        waiting = f", {len(health.queue.pending)} waiting" if health.queue.pending else ""
+        words = f"running {len(health.queue.running)}{waiting}"
     elif state is State.STUCK:
         words = "answers, but nothing runs"
     elif state is State.OFFLINE and watched.seconds_to_start is not None:
@@ -104,7 +105,14 @@ def _trouble(watched: Watched) -> str:
         if watched.seconds_to_start is not None:
             return "It crashed."
         return "" if problem.message.startswith("The server") else problem.message
-    return f"{problem.message} {problem.hint}".strip()
+    return _short(f"{problem.message} {problem.hint}".strip(), watched.known.base)
+
+
+def _short(text: str, base: str) -> str:
+    """Return what is said of a server without its address, which stands above."""
+    for where in (urlsplit(base).netloc.rpartition("@")[2], base):
+        text = text.replace(f"The server at {where} ", "It ")
+    return text
 
 
 def _lines(foreign: Sequence[Foreign]) -> tuple[str, ...]:

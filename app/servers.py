@@ -114,6 +114,11 @@ class ServersDesk(QObject):
             return None
         return watched.trouble.message if watched.trouble is not None else "It was stopped."
 
+    def title_of(self, base: str) -> str:
+        """Return what a person calls a server; from any thread."""
+        watched = self._watched.get(base)
+        return f"The server {base}" if watched is None else watched.known.name
+
     def add(self, server: KnownServer, place: int | None = None) -> None:
         """Know one more server.
 

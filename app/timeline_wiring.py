@@ -141,7 +141,7 @@ class TimelineDesk(QObject):
 
     def _load_traces(self, key: int, take: Take) -> None:
         rows = self._controller.ended_rows(COMPARED)
-        names = {row.job.id: row.job.recipe for row in rows}
+        names = {row.job.id: row.job.made_with for row in rows}
         ledger = self._ledger
 
         def load() -> Iterator[object]:

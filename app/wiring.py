@@ -31,7 +31,7 @@ from app.watching import StateDesk
 from app.window import MainWindow
 from app.workflows import WorkflowDesk
 from core.errors import Category, Problem, ProblemError
-from core.events import Event, Failed, Finished, Noted, Stopped
+from core.events import Event, Failed, Finished, NodeStarted, Noted, Stopped, WorkerStarted
 from core.gpu.readings import Reading, Role
 from core.jobs import Job, JobState
 from core.places import Places
@@ -42,6 +42,8 @@ from widgets.tiles import SHOWN_SECONDS
 PICTURES = (".png", ".jpeg", ".webp", ".gif")
 CLIP_BYTES = 256_000_000
 """Most memory that the frames of the clip on the stage may take."""
+PASSING = "passing "
+"""With a job's id, the key of the notice that holds until that job goes on."""
 
 
 class Wiring(QObject):
@@ -285,11 +287,14 @@ class Wiring(QObject):
         self._panels.stage.apply(event, self._controller.engine.ring_of(event.job_id))
         self._panels.queue.apply(event)
         match event:
-            case Noted(text=text):
-                self._panels.notice.show_text(text, key="note")
+            case Noted(text=text, job_id=job_id, passing=passing):
+                self._panels.notice.show_text(text, key=PASSING + job_id if passing else "note")
+            case WorkerStarted(job_id=job_id) | NodeStarted(job_id=job_id):
+                self._panels.notice.clear(PASSING + job_id)
 
     def _on_job_ended(self, job: Job, ending: Finished | Stopped | Failed) -> None:
         self._panels.tiles.job_ended(job.id)
+        self._panels.notice.clear(PASSING + job.id)
         on_stage = self._panels.stage.job_id() == job.id
         match ending:
             case Finished(output=output):

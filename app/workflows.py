@@ -193,7 +193,7 @@ class WorkflowDesk(QObject):
             self._again = True
             return
         self._making, self._again = True, False
-        base, servers = self.server(), self._servers
+        base, servers = self.server(), dict(self._names)
         scan, found = self._scans.get(base), tuple(self._workflows.values())
         # Tens of thousands of values take milliseconds to forget: not in this thread.
         old, self._old = self._old, []

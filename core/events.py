@@ -129,9 +129,14 @@ class FramesPublished(JobEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noted(JobEvent):
-    """Something worth telling that is not a failure, such as ignored words."""
+    """Something worth telling that is not a failure, such as ignored words.
+
+    Attributes:
+        passing: It holds only until the job goes on.
+    """
 
     text: str
+    passing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,6 +58,7 @@ class Parameter:
             instead of pictures.
         open: A CHOICE takes other words than its choices too: a model's file may be
             there by the time that the job runs.
+        titles: How the choices are shown, each unlike the others; none: as they are.
         required: An empty text is refused.
         unit: Unit shown behind the value, such as "fps".
         help: One sentence for tooltips and `framedeck recipes`.
@@ -78,6 +79,18 @@ class Parameter:
     group: str = ""
     offset: int = 0
     open: bool = False
+    titles: tuple[str, ...] = ()
+
+    def shown(self, value: object) -> str:
+        """Return how a choice is shown: under its title, else as it is."""
+        word = str(value if value is not None else "")
+        named = dict(zip(self.choices, self.titles, strict=False))
+        return named.get(word, word)
+
+    def chosen(self, text: str) -> str:
+        """Return the choice that is shown as `text`; of no choice, `text` itself."""
+        named = dict(zip(self.titles, self.choices, strict=False))
+        return named.get(text, text)
 
     def parse(self, given: object) -> Value:
         """Return `given` as this parameter's type.
@@ -159,6 +172,8 @@ class Parameter:
     def _choice(self, given: object) -> str:
         if given in self.choices:
             return str(given)
+        if given in self.titles:
+            return self.chosen(str(given))
         text = str(given if given is not None else "").strip()
         if not self.open or not text:
             raise invalid(self.name, f"{self.label} {given!r} is not known.", self.range_text())
@@ -188,7 +203,7 @@ class Parameter:
     def range_text(self) -> str:
         """Say in words which values are allowed."""
         if self.kind is Kind.CHOICE:
-            shown, more = self.choices[:_MOST_TOLD], len(self.choices) - _MOST_TOLD
+            shown, more = map(self._told, self.choices[:_MOST_TOLD]), len(self.choices) - _MOST_TOLD
             rest = f" and {more} more" if more > 0 else ""
             return "Choose one of: " + ", ".join(shown) + rest + "."
         if self.kind is Kind.SWITCH:
@@ -211,6 +226,10 @@ class Parameter:
             first = self.offset + self.multiple
             parts.append(f"plus {self.offset}, such as {first} or {first + self.multiple}")
         return " ".join(parts) + "."
+
+    def _told(self, choice: str) -> str:
+        title = self.shown(choice)
+        return choice if title == choice else f"{title} ({choice})"
 
 
 def _plain(number: float) -> str:
@@ -309,6 +328,7 @@ class Job:
         output: Absolute final path, ending in .mp4 for a clip and .png for a picture;
             a server may make another kind, which then gets its own ending.
         created_at: Unix time, seconds.
+        recipe_title: What the recipe was called; "" in jobs of old.
     """
 
     id: str
@@ -320,6 +340,12 @@ class Job:
     model: str
     output: str
     created_at: float
+    recipe_title: str = ""
+
+    @property
+    def made_with(self) -> str:
+        """The recipe as a person knows it."""
+        return self.recipe_title or self.recipe
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "params", MappingProxyType(dict(self.params)))
@@ -336,6 +362,7 @@ class Job:
             "model": self.model,
             "output": self.output,
             "created_at": self.created_at,
+            "recipe_title": self.recipe_title,
         }
 
     @staticmethod
@@ -351,6 +378,7 @@ class Job:
             model=str(data["model"]),
             output=str(data["output"]),
             created_at=float(data["created_at"]),
+            recipe_title=str(data.get("recipe_title", "")),
         )
 
     def dumps(self) -> str:
@@ -398,4 +426,5 @@ def new_job(
         model=recipe.model,
         output=str(output.absolute()),
         created_at=now,
+        recipe_title=recipe.title,
     )

@@ -43,9 +43,7 @@ class Field(QWidget):
         self.column.setContentsMargins(0, 0, 0, 0)
         self.column.setSpacing(3)
         editor.setAccessibleName(parameter.label)
-        worded = (Kind.TEXT, Kind.SEED, Kind.IMAGE)
-        limits = "" if parameter.kind in worded else parameter.range_text()
-        tip = " ".join(part for part in (parameter.help, limits) if part)
+        tip = _tip(parameter)
         editor.setToolTip(tip)
         editor.setAccessibleDescription(tip)
         if labelled:
@@ -108,6 +106,12 @@ class Field(QWidget):
     def error(self) -> str:
         """Return the reason shown, "" when there is none."""
         return self.complaint.text()
+
+
+def _tip(parameter: Parameter) -> str:
+    worded = (Kind.TEXT, Kind.SEED, Kind.IMAGE)
+    limits = "" if parameter.kind in worded else parameter.range_text()
+    return " ".join(part for part in (parameter.help, limits) if part)
 
 
 class TextField(Field):
@@ -189,44 +193,54 @@ def carried(value: object, before: Parameter, after: Parameter) -> str:
 
 
 class ChoiceField(Field):
-    """One of a few words."""
+    """One of a few words, each under its title where it has one."""
 
     def __init__(self, parameter: Parameter, box: ChoiceBox | None = None) -> None:
         self._box = box or ChoiceBox()
-        self._box.addItems(list(parameter.choices))
+        self._box.addItems(_shown(parameter))
         super().__init__(parameter, self._box)
         self._box.currentIndexChanged.connect(self.changed)
 
     def raw(self) -> object:
         """Return the word chosen."""
-        return self._box.currentText()
+        return self.parameter.chosen(self._box.currentText())
 
     def set_raw(self, value: object) -> None:
         """Choose `value`; one that is not offered is left out."""
-        index = self._box.findText(str(value))
+        index = self._box.findText(self.parameter.shown(value))
         if index >= 0:
             self._box.setCurrentIndex(index)
 
     def adopt(self, parameter: Parameter) -> bool:
         """Offer other words; the one chosen stays, with a complaint where it is gone."""
-        if replace(parameter, choices=(), default=None) != replace(
-            self.parameter, choices=(), default=None
-        ):
+        if _without_words(parameter) != _without_words(self.parameter):
             return False
-        before = self.parameter
+        before, raw = self.parameter, str(self.raw())
         self.parameter = parameter
-        if parameter.choices != before.choices:
-            word = str(self.raw()) if self.firm else carried(self.raw(), before, parameter)
-            self._box.offer(parameter.choices)
+        if _shown(parameter) != _shown(before) or parameter.choices != before.choices:
+            word = raw if self.firm else carried(raw, before, parameter)
+            self._box.offer(_shown(parameter))
             self._box.blockSignals(True)
-            self._keep(word)
+            self._keep(parameter.shown(word))
             self._box.blockSignals(False)
+            tip = _tip(parameter)
+            self._box.setToolTip(tip)
+            if not self.error():
+                self._box.setAccessibleDescription(tip)
         return True
 
     def _keep(self, word: str) -> None:
         if word and self._box.findText(word) < 0:
             self._box.addItem(word)
         self._box.setCurrentIndex(self._box.findText(word))
+
+
+def _shown(parameter: Parameter) -> list[str]:
+    return [parameter.shown(choice) for choice in parameter.choices]
+
+
+def _without_words(parameter: Parameter) -> Parameter:
+    return replace(parameter, choices=(), titles=(), default=None)
 
 
 class OpenChoiceField(ChoiceField):
@@ -257,8 +271,11 @@ class OpenChoiceField(ChoiceField):
             self._box.lineEdit().setCursorPosition(0)
 
     def _on_text(self) -> None:
-        # Names of models are longer than the field is wide.
-        self._box.lineEdit().setToolTip(self._box.currentText())
+        # Names of models are longer than the field is wide, and begin with what tells them apart.
+        editor = self._box.lineEdit()
+        editor.setToolTip(self._box.currentText())
+        if not editor.hasFocus():
+            editor.setCursorPosition(0)
         self.changed.emit()
 
 

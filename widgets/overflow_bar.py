@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from PySide6.QtCore import QEvent, QSize, Qt
-from PySide6.QtGui import QAction, QResizeEvent
+from PySide6.QtGui import QAction, QKeySequence, QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QMenu, QPushButton, QSizePolicy, QWidget
 
 GAP = 4
@@ -16,6 +17,34 @@ QPushButton[kind="bar"]:focus { padding: 2px 5px; }
 """Measures only; colours come from the application's sheet."""
 TEXTS_AT_LEAST = 4
 """With room for fewer texts than this, all buttons show their icon only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What an action is called, how it looks and what calls it; `bar` shows it in the bar."""
+
+    name: str
+    text: str
+    icon: str
+    keys: str
+    tip: str
+    bar: bool = True
+
+
+def action_of(spec: Spec, prefix: str, owner: QWidget, context: Qt.ShortcutContext) -> QAction:
+    """Return the action of `spec`, its keys heard by `owner` within `context`."""
+    action = QAction(spec.text, owner)
+    action.setObjectName(f"{prefix}_{spec.name}")
+    keys = QKeySequence(spec.keys)
+    shown = keys.toString(QKeySequence.SequenceFormat.NativeText)
+    tip = f"{spec.tip} ({shown})" if shown else spec.tip
+    action.setToolTip(tip)
+    action.setStatusTip(tip)
+    if spec.keys:
+        action.setShortcut(keys)
+        action.setShortcutContext(context)
+    owner.addAction(action)
+    return action
 
 
 class OverflowBar(QWidget):

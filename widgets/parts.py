@@ -93,22 +93,36 @@ class Button(_Iconed, QPushButton):
 
 
 class ElidedLabel(QLabel):
-    """One line that shortens itself with "…"; the whole text is in the tooltip."""
+    """One line that shortens itself with "…"; the whole text is in the tooltip.
+
+    Attributes:
+        squeezed: It asks for the room of its short text only.
+    """
 
     def __init__(self, text: str = "", role: str = "", least: int = 40) -> None:
         super().__init__(text)
-        self._least = least
+        self._least, self._short = least, ""
+        self.squeezed = False
         self.setTextFormat(Qt.TextFormat.PlainText)
         self.setProperty("role", role)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+
+    def sizeHint(self) -> QSize:
+        """Ask for room for all of the text; squeezed, for the short one."""
+        hint = super().sizeHint()
+        if self.squeezed and self._short:
+            spare = self.fontMetrics().horizontalAdvance(self.text()) - hint.width()
+            hint.setWidth(self.fontMetrics().horizontalAdvance(self._short) - spare)
+        return hint
 
     def minimumSizeHint(self) -> QSize:
         """Allow shrinking to a few letters."""
         hint = super().minimumSizeHint()
         return QSize(min(hint.width(), self._least), hint.height())
 
-    def setText(self, text: str) -> None:
-        """Show `text`."""
+    def setText(self, text: str, short: str = "") -> None:
+        """Show `text`, or `short` where there is no room for all of it."""
+        self._short = short
         super().setText(text)
         self._offer_whole()
 
@@ -126,8 +140,11 @@ class ElidedLabel(QLabel):
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
         """Draw as much of the text as fits."""
         painter = QPainter(self)
-        box = self.contentsRect()
-        text = self.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideRight, box.width())
+        box, text, mode = self.contentsRect(), self.text(), Qt.TextElideMode.ElideRight
+        if self._short and self.fontMetrics().horizontalAdvance(text) > box.width():
+            # What it is about tells it from the others at both ends.
+            text, mode = self._short, Qt.TextElideMode.ElideMiddle
+        text = self.fontMetrics().elidedText(text, mode, box.width())
         painter.drawText(box, int(self.alignment()), text)
         painter.end()
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEvent, QPoint, Qt, Signal
-from PySide6.QtGui import QAction, QKeySequence
 from PySide6.QtWidgets import QLabel, QMenu, QStackedLayout, QVBoxLayout, QWidget
 
 from core.events import Event
 from core.queue import Action, Group, JobRow, QueueSource, allowed
 from widgets import theme
-from widgets.overflow_bar import OverflowBar
+from widgets.overflow_bar import OverflowBar, Spec, action_of
 from widgets.queue_model import QueueModel
 from widgets.queue_view import QueueView
 
@@ -25,32 +23,22 @@ LOOKED_AT = 128
 """How many selected jobs are read to decide which actions apply; beyond, all that may."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Spec:
-    name: str
-    text: str
-    icon: str
-    keys: str
-    tip: str
-    bar: bool = True
-
-
 _SPECS = (
-    _Spec("pause", "Pause", "pause", "", "Hold the waiting jobs; the running one goes on"),
-    _Spec("top", "Top", "top", "Ctrl+Home", "Make the selected jobs the next ones"),
-    _Spec("edit", "Edit", "edit", "F2", "Change the waiting job"),
-    _Spec("cancel", "Cancel", "cancel", "", "Stop the running job"),
-    _Spec("retry", "Retry", "retry", "Ctrl+R", "Queue the failed, stopped or lost jobs again"),
-    _Spec("duplicate", "Duplicate", "duplicate", "Ctrl+D", "Make a new job like this one"),
-    _Spec("remove", "Remove", "trash", "Del", "Take the selected jobs off the list"),
-    _Spec("undo", "Undo", "undo", "Ctrl+Z", "Bring back what was removed"),
-    _Spec("open", "Open in stage", "play", "", "Show the job in the stage (Enter)", bar=False),
-    _Spec("up", "Move up", "", "Ctrl+Up", "Begin the selected jobs sooner", bar=False),
-    _Spec("down", "Move down", "", "Ctrl+Down", "Begin the selected jobs later", bar=False),
-    _Spec("reveal", "Show in folder", "folder", "", "Open the clip's folder", bar=False),
-    _Spec("trace", "Open trace", "", "Ctrl+T", "Show what the job did to memory", bar=False),
-    _Spec("report", "Save report…", "", "Ctrl+Shift+T", "Save that as one page", bar=False),
-    _Spec("night", "Ready by…", "", "Ctrl+Shift+B", "When what waits is done", bar=False),
+    Spec("pause", "Pause", "pause", "", "Hold the waiting jobs; the running one goes on"),
+    Spec("top", "Top", "top", "Ctrl+Home", "Make the selected jobs the next ones"),
+    Spec("edit", "Edit", "edit", "F2", "Change the waiting job"),
+    Spec("cancel", "Cancel", "cancel", "", "Stop the running job"),
+    Spec("retry", "Retry", "retry", "Ctrl+R", "Queue the failed, stopped or lost jobs again"),
+    Spec("duplicate", "Duplicate", "duplicate", "Ctrl+D", "Make a new job like this one"),
+    Spec("remove", "Remove", "trash", "Del", "Take the selected jobs off the list"),
+    Spec("undo", "Undo", "undo", "Ctrl+Z", "Bring back what was removed"),
+    Spec("open", "Open in stage", "play", "", "Show the job in the stage (Enter)", bar=False),
+    Spec("up", "Move up", "", "Ctrl+Up", "Begin the selected jobs sooner", bar=False),
+    Spec("down", "Move down", "", "Ctrl+Down", "Begin the selected jobs later", bar=False),
+    Spec("reveal", "Show in folder", "folder", "", "Open the clip's folder", bar=False),
+    Spec("trace", "Open trace", "", "Ctrl+T", "Show what the job did to memory", bar=False),
+    Spec("report", "Save report…", "", "Ctrl+Shift+T", "Save that as one page", bar=False),
+    Spec("night", "Ready by…", "", "Ctrl+Shift+B", "When what waits is done", bar=False),
 )
 _ALWAYS = ("night",)
 """What stands in the bar's menu at all times: it is about the whole queue."""
@@ -85,7 +73,8 @@ class QueuePanel(QWidget):
         self._removals = 0
         self.model = QueueModel(source, self)
         self.view = QueueView(self.model)
-        self.actions_by_name = {spec.name: self._action(spec) for spec in _SPECS}
+        within = Qt.ShortcutContext.WidgetWithChildrenShortcut
+        self.actions_by_name = {s.name: action_of(s, "queue", self, within) for s in _SPECS}
         always = [self.actions_by_name[name] for name in _ALWAYS]
         self.bar = OverflowBar([self.actions_by_name[s.name] for s in _SPECS if s.bar], always)
         self.bar.setAccessibleName("Queue actions")
@@ -145,20 +134,6 @@ class QueuePanel(QWidget):
         return self.model.ids_at(self.view.selected_rows())
 
     # -- making ------------------------------------------------------------
-
-    def _action(self, spec: _Spec) -> QAction:
-        action = QAction(spec.text, self)
-        action.setObjectName(f"queue_{spec.name}")
-        keys = QKeySequence(spec.keys)
-        shown = keys.toString(QKeySequence.SequenceFormat.NativeText)
-        tip = f"{spec.tip} ({shown})" if shown else spec.tip
-        action.setToolTip(tip)
-        action.setStatusTip(tip)
-        if spec.keys:
-            action.setShortcut(keys)
-            action.setShortcutContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-        self.addAction(action)
-        return action
 
     def _lay_out(self) -> None:
         self._pages.addWidget(self.view)

@@ -96,12 +96,12 @@ def line(row: JobRow) -> str:
 
 
 def what(job: Job) -> str:
-    """Return recipe, size and length, such as "starter · 512×512 · 16 frames"."""
+    """Return recipe, size and length, such as "Test pattern · 512×512 · 16 frames"."""
     params = job.params
     wide, high = params.get("width"), params.get("height")
     frames = params.get("frames")
     return _joined(
-        job.recipe,
+        job.made_with,
         f"{wide}×{high}" if wide and high else "",
         f"{frames} frames" if frames else "",
     )

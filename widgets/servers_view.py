@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEvent, QPoint, QSize, Qt
-from PySide6.QtGui import QAction, QKeySequence
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QFrame,
@@ -22,7 +20,7 @@ from PySide6.QtWidgets import (
 )
 
 from widgets import theme
-from widgets.overflow_bar import OverflowBar
+from widgets.overflow_bar import OverflowBar, Spec, action_of
 from widgets.parts import Button, ElidedLabel, label, set_tone
 
 if TYPE_CHECKING:
@@ -30,25 +28,16 @@ if TYPE_CHECKING:
     from widgets.servers_log import LogView
 
 
-@dataclass(frozen=True, slots=True)
-class _Spec:
-    name: str
-    text: str
-    icon: str
-    keys: str
-    tip: str
-
-
 _SPECS = (
-    _Spec("add", "Add…", "add", "Ins", "Add a ComfyUI server by its address or its folder"),
-    _Spec("start", "Start", "play", "Ctrl+Return", "Start the server on this machine"),
-    _Spec("stop", "Stop", "stop", "", "End the server and everything that it started"),
-    _Spec("restart", "Restart", "retry", "Ctrl+R", "End the server and start it again"),
-    _Spec("log", "Log", "log", "Ctrl+L", "Show what the server prints"),
-    _Spec("edit", "Edit…", "edit", "F2", "Change address, folder, Python or arguments"),
-    _Spec("remove", "Remove", "trash", "Del", "Take the server off the list; it goes on running"),
-    _Spec("attach", "Find running", "search", "", "Add the ComfyUI servers that run here already"),
-    _Spec("rescan", "Look for new models", "", "F5", "Ask the server again what it has"),
+    Spec("add", "Add…", "add", "Ins", "Add a ComfyUI server by its address or its folder"),
+    Spec("start", "Start", "play", "Ctrl+Return", "Start the server on this machine"),
+    Spec("stop", "Stop", "stop", "", "End the server and everything that it started"),
+    Spec("restart", "Restart", "retry", "Ctrl+R", "End the server and start it again"),
+    Spec("log", "Log", "log", "Ctrl+L", "Show what the server prints"),
+    Spec("edit", "Edit…", "edit", "F2", "Change address, folder, Python or arguments"),
+    Spec("remove", "Remove", "trash", "Del", "Take the server off the list; it goes on running"),
+    Spec("attach", "Find running", "search", "", "Add the ComfyUI servers that run here already"),
+    Spec("rescan", "Look for new models", "", "F5", "Ask the server again what it has", bar=False),
 )
 
 
@@ -66,9 +55,11 @@ class ServersView(QWidget):
         self.list.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.list.setResizeMode(QListWidget.ResizeMode.Adjust)
         self.list.setFrameShape(QFrame.Shape.NoFrame)
-        self.actions_by_name = {spec.name: self._action(spec) for spec in _SPECS}
+        # Not while a field of the log is typed in: Del and Return are letters there.
+        within = Qt.ShortcutContext.WidgetShortcut
+        self.actions_by_name = {s.name: action_of(s, "servers", self.list, within) for s in _SPECS}
         self.actions_by_name["log"].setCheckable(True)
-        self.bar = OverflowBar([self.actions_by_name[spec.name] for spec in _SPECS if spec.icon])
+        self.bar = OverflowBar([self.actions_by_name[spec.name] for spec in _SPECS if spec.bar])
         self.bar.setAccessibleName("Server actions")
         self._log: LogView | None = None
         self._split = QSplitter(Qt.Orientation.Vertical)
@@ -144,19 +135,6 @@ class ServersView(QWidget):
         self.actions_by_name["log"].setChecked(True)
 
     # -- making ---------------------------------------------------------------
-
-    def _action(self, spec: _Spec) -> QAction:
-        action = QAction(spec.text, self)
-        action.setObjectName(f"servers_{spec.name}")
-        keys = QKeySequence(spec.keys)
-        shown = keys.toString(QKeySequence.SequenceFormat.NativeText)
-        action.setToolTip(f"{spec.tip} ({shown})" if shown else spec.tip)
-        if spec.keys:
-            action.setShortcut(keys)
-            # Not while a field of the log is typed in: Del and Return are letters there.
-            action.setShortcutContext(Qt.ShortcutContext.WidgetShortcut)
-        self.list.addAction(action)
-        return action
 
     def _lay_out(self) -> None:
         split = self._split

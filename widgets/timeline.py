@@ -103,6 +103,17 @@ class TimelinePanel(QWidget):
         self._past.bands.begin(job_id, title, phase, at_seconds)
         self._draw()
 
+    def others_began(self, key: str, title: str, whose: str, at_seconds: float) -> None:
+        """Begin a band of somebody else's work, which lies under those of our jobs."""
+        self._past.bands.begin(key, title, Phase.LOAD, at_seconds, whose)
+        self._draw()
+
+    def others_ended(self, key: str, at_seconds: float) -> None:
+        """End a band that `others_began` began."""
+        self._past.bands.finish(key, at_seconds, "")
+        self._traces.refresh()
+        self._draw()
+
     def node(self, job_id: str, name: str, at_seconds: float) -> None:
         """Begin a node; the job's node before it ends there."""
         self._past.bands.begin_node(job_id, name, at_seconds)

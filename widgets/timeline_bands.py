@@ -18,7 +18,8 @@ _PHASES = frozenset(Phase)
 class Band:
     """One phase of one job; it goes on while `end` is None. An attempt's bands share `run`.
 
-    `attempt` is the number of an attempt of an earlier session, 0 for this one's.
+    `attempt` is the number of an attempt of an earlier session, 0 for this one's. `whose`
+    names who else is at work, of whom no phases are known; "" for a job of ours.
     """
 
     job_id: str
@@ -29,6 +30,12 @@ class Band:
     end: float | None = None
     outcome: str = ""
     attempt: int = 0
+    whose: str = ""
+
+    @property
+    def doing(self) -> str:
+        """What it is called: its phase, else who is at work."""
+        return self.whose or self.phase.value
 
 
 @dataclass(slots=True)
@@ -70,19 +77,22 @@ class Bands:
         return [band for band in self._bands if band.run == run]
 
     def firsts(self) -> list[Band]:
-        """Return the first phase kept of every attempt, oldest first."""
+        """Return the first phase kept of every attempt of ours, oldest first."""
         found: dict[int, Band] = {}
         for band in self._bands:
-            found.setdefault(band.run, band)
+            if not band.whose:
+                found.setdefault(band.run, band)
         return list(found.values())
 
-    def begin(self, job_id: str, title: str, phase: Phase, at_seconds: float) -> None:
+    def begin(
+        self, job_id: str, title: str, phase: Phase, at_seconds: float, whose: str = ""
+    ) -> None:
         """Start a phase; the job's phase before it ends there."""
         before = self._end(job_id, at_seconds)
         if before is None:
             self._runs += 1
         run = self._runs if before is None else before.run
-        band = Band(job_id, title, phase, at_seconds, run)
+        band = Band(job_id, title, phase, at_seconds, run, whose=whose)
         self._open[job_id] = band
         self._bands.append(band)
         self.changes += 1
@@ -173,11 +183,14 @@ class Bands:
         return found[::-1]
 
     def at(self, seconds: float, now: float) -> Band | None:
-        """Return the newest band at that time; none lies after `now`."""
+        """Return the newest band at that time, ours before others'; none lies after `now`."""
+        found = None
         for band in reversed(self._bands):
             if band.start <= seconds <= (now if band.end is None else band.end):
-                return band
-        return None
+                if not band.whose:
+                    return band
+                found = found or band
+        return found
 
     def _end(self, job_id: str, at_seconds: float) -> Band | None:
         band = self._open.pop(job_id, None)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 BAND_FILL = 105 / 255
 """How much of a phase's colour its band has, over the panel's."""
+LEAST_NAME = 44.0
+"""Width from which a band says whose it is, as far as that fits, pixels."""
 NAME_ROOM = 30.0
 """Half the width that the name of a time may take, pixels."""
 _VCENTER = int(Qt.AlignmentFlag.AlignVCenter)
@@ -84,7 +86,7 @@ def paint_bands(
     now: float,
     pointed: Band | None,
 ) -> None:
-    """Draw phases as bands with their names, `pointed` brighter."""
+    """Draw phases as bands with their names, `pointed` brighter; others' work under ours."""
     metrics, text_colour = QFontMetricsF(painter.font()), QColor(tokens.text)
     looks = {
         phase: (
@@ -95,8 +97,11 @@ def paint_bands(
         for phase in Phase
     }
     right = LEFT + scale.columns / scale.ratio
-    for band in bands:
+    for band in sorted(bands, key=lambda band: not band.whose):
         colour, fill, room = looks[band.phase]
+        if band.whose:
+            colour, room = QColor(tokens.muted), LEAST_NAME
+            fill = mixed(tokens.muted, tokens.panel, BAND_FILL)
         start = max(float(LEFT), scale.x_of(band.start))
         until = max(band.start, now if band.end is None else band.end)
         # A hair between neighbours keeps two of the same phase apart.
@@ -106,12 +111,17 @@ def paint_bands(
         if width >= 4:
             painter.fillRect(QRectF(start, 2, 2, STRIP - 6), colour)
         if width >= room:
-            name = band.phase.value
-            if band.title and width > room + 60:
-                whole = f"{name} · {band.title}"
-                name = metrics.elidedText(whole, Qt.TextElideMode.ElideRight, width - 12)
             painter.setPen(text_colour)
+            name = _name_of(band, metrics, width, room)
             painter.drawText(box.adjusted(6, 0, -1, 0), _VCENTER, name)
+
+
+def _name_of(band: Band, metrics: QFontMetricsF, width: float, room: float) -> str:
+    name = band.doing
+    if band.title and width > metrics.horizontalAdvance(name) + 69:
+        name = f"{name} · {band.title}"
+    # Its own name fits to the pixel, where it has room for a phase's at all.
+    return metrics.elidedText(name, Qt.TextElideMode.ElideRight, max(width, room) - 8)
 
 
 def paint_nodes(

@@ -112,7 +112,7 @@ class _Jobs:
         band = next((band for band in self._bands if self._covers(band, seconds)), None)
         node = next((node for node in self._nodes if self._covers(node, seconds)), None)
         name = node.name if node is not None else None
-        return (band.title, band.phase.value, name) if band is not None else (None, None, name)
+        return (band.title, band.doing, name) if band is not None else (None, None, name)
 
     def _covers(self, item: Band | Node, seconds: float) -> bool:
         return item.start <= seconds <= (self._now if item.end is None else item.end)

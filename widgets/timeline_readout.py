@@ -56,7 +56,7 @@ def lines(
     band, node = past.bands.at(seconds, now), past.bands.node_at(seconds, now)
     if band is not None:
         name = f"{_short(band.title)} · " if band.title else ""
-        texts.append((f"phase_{band.phase.value}", f"{name}{band.phase.value}"))
+        texts.append((f"phase_{band.phase.value}", f"{name}{band.doing}"))
     if node is not None:
         texts.append(("", f"node: {_short(node.name)}"))
     return texts
@@ -112,8 +112,9 @@ def describe(band: Band, now: float) -> str:
     length = max(0.0, end - band.start)
     took = f"{length:.1f} s" if length < 60 else f"{int(length // 60)}:{int(length % 60):02} min"
     state = "so far" if band.end is None else band.outcome
-    what = f"{band.phase.value} · {took}" + (f" · {state}" if state else "")
-    return "\n".join(filter(None, [band.title, what, "Click, or Enter, for the job's trace"]))
+    what = f"{band.doing} · {took}" + (f" · {state}" if state else "")
+    whose = "its" if band.whose else "the job's"
+    return "\n".join(filter(None, [band.title, what, f"Click, or Enter, for {whose} trace"]))
 
 
 def _known(value: float, text: str) -> str:

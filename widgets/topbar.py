@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QMenu, QSizePolicy
 
 from widgets.parts import Button, ElidedLabel, label, set_tone
@@ -20,7 +21,7 @@ class EngineChip(QFrame):
         self.setProperty("role", "engine-chip")
         self.setFixedHeight(26)
         self._dot = label("●", "dot")
-        self._words = ElidedLabel(least=70)
+        self._words = ElidedLabel(least=48)
         row = QHBoxLayout(self)
         row.setContentsMargins(11, 0, 12, 0)
         row.setSpacing(6)
@@ -28,11 +29,17 @@ class EngineChip(QFrame):
         row.addWidget(self._words)
 
     def show_state(self, name: str, text: str, tone: str) -> None:
-        """Show "name · text" with a dot in `tone`."""
+        """Show "name · text" with a dot in `tone`; without room the name alone."""
         words = f"{name} · {text}" if text else name
-        self._words.setText(words)
+        self._words.setText(words, name)
         self.setAccessibleName(words)
         set_tone(self._dot, tone)
+
+    def squeeze(self, squeezed: bool) -> None:
+        """Ask for the room of its name only, or of all its words."""
+        if squeezed != self._words.squeezed:
+            self._words.squeezed = squeezed
+            self._words.updateGeometry()
 
 
 class TopBar(QFrame):
@@ -84,6 +91,7 @@ class TopBar(QFrame):
             chip = self._chips[name] = EngineChip()
             self._row.insertWidget(1 + len(self._chips), chip)
         chip.show_state(name, text, tone)
+        self._fit()
 
     def set_engines(self, names: Sequence[str]) -> None:
         """Keep the chips of these engines and add those that are missing, as idle."""
@@ -107,6 +115,19 @@ class TopBar(QFrame):
         if chip is not None:
             self._row.removeWidget(chip)
             chip.deleteLater()
+            self._fit()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Show states where there is room for those of all engines, else their names."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        for squeezed in (False, True):
+            for chip in self._chips.values():
+                chip.squeeze(squeezed)
+            if self._row.sizeHint().width() <= self.width():
+                return
 
     def set_paused(self, paused: bool) -> None:
         """Show whether the queue is paused."""

@@ -197,9 +197,9 @@ class TraceWindow(QDialog):
                 line.setPen(pg.mkPen(tokens.phase(band.phase), width=1))
             region.setZValue(-20)
             self._add(region)
-            if not self._has_room(band.phase.value, span):
+            if not self._has_room(band.doing, span):
                 continue
-            name = pg.TextItem(band.phase.value, color=QColor(tokens.text), anchor=(0, 0))
+            name = pg.TextItem(band.doing, color=QColor(tokens.text), anchor=(0, 0))
             name.setPos(span[0], top * 1.14)
             self._add(name)
 

@@ -76,7 +76,7 @@ class Trace:
     def phase_at(self, seconds: float) -> str:
         """Return the name of the phase at that time."""
         inside = [band for band in self.bands if band.start <= seconds]
-        return inside[-1].phase.value if inside else ""
+        return inside[-1].doing if inside else ""
 
     def csv(self) -> str:
         """Return a table, one line a sample; what is unknown is left empty."""

@@ -12,6 +12,7 @@ from app.workflows import WorkflowDesk
 from core.engines.comfy.http import Device, Stats
 from core.engines.comfy.known import KnownServer
 from core.engines.comfy.scan import Scan
+from core.jobs import Parameter
 from tests.comfy import recorded
 from widgets.compose import ComposePanel
 
@@ -69,3 +70,8 @@ def recipes(window: MainWindow) -> dict[str, Any]:
 
 def ready_words(window: MainWindow) -> str:
     return compose(window).readiness.words()
+
+
+def parameter(window: MainWindow, workflow: str, name: str) -> Parameter:
+    found = recipes(window)[f"comfy-{workflow}"].parameters
+    return next(p for p in found if p.name == name)

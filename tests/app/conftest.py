@@ -17,9 +17,11 @@ from app.window import MainWindow
 from app.wiring import Wiring
 from core.engines.local.client import LocalEngine
 from core.engines.local.families import recipes
+from core.jobs import Kind
 from core.ledger import Ledger
 from core.places import Places
 from core.settings import Settings
+from tests.app.comfy_samples import SERVERS, desk, offered, parameter, scan
 
 
 @pytest.fixture
@@ -39,3 +41,15 @@ def window(qtbot: Any, tmp_path: Path) -> Iterator[MainWindow]:
     controller.start()
     yield made
     assert controller.close()
+
+
+@pytest.fixture
+def served(window: MainWindow, qtbot: Any) -> MainWindow:
+    """A window with two servers, of which the first has been looked at."""
+    offered(window, qtbot)
+    assert window.controller is not None
+    window.controller.set_paused(True)
+    desk(window).set_servers(SERVERS)
+    desk(window).set_scan(scan())
+    qtbot.waitUntil(lambda: parameter(window, "wan21-t2v", "model").kind is Kind.CHOICE)
+    return window

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -30,6 +32,33 @@ def framedeck(*args: str, timeout: float = 120) -> subprocess.CompletedProcess[s
         text=True,
         timeout=timeout,
     )
+
+
+@contextmanager
+def sampling(*args: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a command that makes a clip; it is sampling when this begins."""
+    with subprocess.Popen(
+        command("generate", *args),
+        cwd=ROOT,
+        env={**os.environ, "FRAMEDECK_NO_SETUP": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.strip() == "sample":
+                break
+        yield process
+
+
+def ended_by_ctrl_c(process: subprocess.Popen[str]) -> str:
+    """Press Ctrl-C and return what it says, within three seconds."""
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    assert time.monotonic() - began < 3.0
+    assert process.stderr is not None
+    return process.stderr.read()
 
 
 def test_generate_makes_a_verified_clip_and_one_json_line(home: Path, tmp_path: Path) -> None:
@@ -95,24 +124,10 @@ def test_an_unwritable_folder_fails_with_a_reason(home: Path, tmp_path: Path) ->
 def test_ctrl_c_stops_within_three_seconds(home: Path, tmp_path: Path) -> None:
     out = tmp_path / "clip.mp4"
     slow = ["--steps", "50", "--set", "step_seconds=1"]
-    with subprocess.Popen(
-        command("generate", *PATTERN, *slow, "--out", str(out)),
-        cwd=ROOT,
-        env={**os.environ, "FRAMEDECK_NO_SETUP": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.strip() == "sample":
-                break
+    with sampling(*PATTERN, *slow, "--out", str(out)) as process:
         worker = psutil.Process(process.pid).children(recursive=True)
         assert worker
-        began = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
-        assert time.monotonic() - began < 3.0
-        assert "Stopped" in process.stderr.read()
+        assert "Stopped" in ended_by_ctrl_c(process)
     assert not out.exists()
     assert list(tmp_path.glob(".*")) == []
     assert not any(child.is_running() for child in worker)

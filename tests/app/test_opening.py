@@ -17,7 +17,6 @@ from PySide6.QtWidgets import QApplication, QPushButton
 from app.opening import _identify
 from app.window import MainWindow
 from core.errors import ProblemError
-from core.jobs import Kind
 from tests.app.comfy_samples import (
     RIG,
     SERVERS,
@@ -34,22 +33,6 @@ from tests.comfy.test_workflows_metadata import chunk, clip, png, webp
 from widgets.knob_picker import KnobPicker
 
 WAN = graph("05")
-
-
-@pytest.fixture
-def served(window: MainWindow, qtbot: Any) -> MainWindow:
-    offered(window, qtbot)
-    assert window.controller is not None
-    window.controller.set_paused(True)
-    desk(window).set_servers(SERVERS)
-    desk(window).set_scan(scan())
-    qtbot.waitUntil(lambda: _kind(window) is Kind.CHOICE)
-    return window
-
-
-def _kind(window: MainWindow) -> Kind:
-    found = recipes(window)["comfy-wan21-t2v"].parameters
-    return next(p.kind for p in found if p.name == "model")
 
 
 def picker(qtbot: Any) -> KnobPicker:

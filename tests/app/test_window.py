@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QApplication, QLabel, QPlainTextEdit, QTextEdit, QWidget
 
 from app.controller import Controller
 from app.window import MainWindow
-from core.events import Finished, Sampled
+from core.events import Finished, MemoryRead, NodeStarted, Noted, Sampled, from_json, to_json
 from core.jobs import JobState
 from core.places import Places
 from core.settings import load
@@ -118,6 +119,46 @@ def test_nothing_is_squeezed(qtbot: Any, window: MainWindow, size: tuple[int, in
     ):
         assert panel.isVisible()
         assert panel.width() >= panel.minimumSizeHint().width() or panel.width() > 200
+
+
+def test_many_engines_take_no_room_from_the_menus_and_keep_their_names(
+    qtbot: Any, window: MainWindow
+) -> None:
+    window.resize(1100, 700)
+    top = window.panels.top
+    names = ["ComfyUI :9301", "ComfyUI :9302", "Attic"]
+    for name in names:
+        top.set_engine(name, "running 1, 2 waiting", "info")
+    menus = window.panels.menu_bar
+    qtbot.waitUntil(lambda: menus.width() >= menus.sizeHint().width())
+    assert all(
+        not menus.actionGeometry(action).isEmpty()
+        and menus.actionGeometry(action).right() <= menus.width()
+        for action in menus.actions()
+    )
+
+    def look(name: str) -> QImage:
+        return top.chip_label(name).grab().toImage()
+
+    qtbot.waitUntil(lambda: "2 waiting" in top.chip_label(names[0]).toolTip())
+    first, second = look(names[0]), look(names[1])
+    assert first != second, "what tells them apart is in sight"
+    top.set_engine(names[0], "running 1, 3 waiting", "info")
+    assert look(names[0]) == first, "without room it is the name that is shown"
+
+
+def test_a_note_that_holds_for_a_while_goes_when_the_job_goes_on(window: MainWindow) -> None:
+    controller, notice = window.controller, window.panels.notice
+    assert controller is not None
+    lasting = Noted(job_id="a", text="Memory cleaned up.")
+    passing = Noted(job_id="a", text="1 prompt is before this one on the server.", passing=True)
+    for event in (lasting, passing, MemoryRead(job_id="a", rss_bytes=1, vram_bytes=None)):
+        controller.event.emit(event)
+    controller.event.emit(NodeStarted(job_id="another", node="3", title="KSampler"))
+    assert notice.text() == passing.text
+    controller.event.emit(NodeStarted(job_id="a", node="3", title="KSampler"))
+    assert notice.text() == lasting.text
+    assert from_json(to_json(passing)) == passing
 
 
 def test_every_menu_action_has_its_own_key(window: MainWindow) -> None:

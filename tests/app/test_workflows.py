@@ -16,7 +16,7 @@ from core import resources
 from core.engines.comfy import workflows_files
 from core.engines.comfy.known import KnownServer
 from core.errors import ProblemError
-from core.jobs import JobState, Kind
+from core.jobs import JobState
 from core.queue import Group
 from tests.app.comfy_samples import (
     GIB,
@@ -26,6 +26,7 @@ from tests.app.comfy_samples import (
     compose,
     desk,
     offered,
+    parameter,
     ready_words,
     recipes,
     scan,
@@ -33,23 +34,6 @@ from tests.app.comfy_samples import (
 
 PICTURE = str(resources.path("pictures/window.png"))
 BUILT_IN = {one.id: one for one in workflows_files.built_in()}
-
-
-@pytest.fixture
-def served(window: MainWindow, qtbot: Any) -> MainWindow:
-    """A window with two servers, of which the first has been looked at."""
-    offered(window, qtbot)
-    assert window.controller is not None
-    window.controller.set_paused(True)
-    desk(window).set_servers(SERVERS)
-    desk(window).set_scan(scan())
-    qtbot.waitUntil(lambda: parameter(window, "wan21-t2v", "model").kind is Kind.CHOICE)
-    return window
-
-
-def parameter(window: MainWindow, workflow: str, name: str) -> Any:
-    found = recipes(window)[f"comfy-{workflow}"].parameters
-    return next(p for p in found if p.name == name)
 
 
 def prompt(window: MainWindow) -> QPlainTextEdit:
@@ -110,10 +94,43 @@ def test_jobs_name_the_server_they_run_on(served: MainWindow) -> None:
     assert caught.value.problem.field == "server"
 
 
+def test_servers_are_chosen_by_title_and_jobs_hold_their_address(
+    served: MainWindow, qtbot: Any
+) -> None:
+    form = compose(served)
+    form.load("comfy-wan21-t2v", {"prompt": "a fox"})
+    box = form._fields["server"].editor
+    assert isinstance(box, QComboBox)
+    assert [box.itemText(row) for row in range(box.count())] == ["ComfyUI :8188", "Rig two"]
+    QTest.keyClick(box, Qt.Key.Key_Down)
+    assert (box.currentText(), form.values()["server"]) == ("Rig two", OTHER)
+    assert f"Rig two ({OTHER})" in box.toolTip()
+    with qtbot.waitSignal(form.add_requested) as told:
+        form.submit()
+    assert told.args[1]["server"] == OTHER
+    # Another title is the same server; two of one title are told apart by their addresses.
+    form.set_value("server", OTHER)
+    desk(served).set_servers([KnownServer(RIG, "Twin"), KnownServer(OTHER, "Twin")])
+    qtbot.waitUntil(lambda: "Twin (127.0.0.1:8188)" in box.itemText(0))
+    assert (box.currentText(), form.values()["server"]) == ("Twin (10.0.0.5:8188)", OTHER)
+    assert f"({OTHER})" in box.toolTip()
+    assert form._fields["server"].problem() is None
+    desk(served).set_servers([KnownServer(RIG, "Twin")])
+    qtbot.waitUntil(lambda: parameter(served, "wan21-t2v", "server").choices == (RIG,))
+    assert form.values()["server"] == OTHER, "what was chosen stays, with a complaint"
+    assert form._fields["server"].problem() is not None
+    assert served.controller is not None
+    (job,) = served.controller.add("comfy-wan21-t2v", {"prompt": "a", "server": "Twin"})
+    assert job.params["server"] == RIG
+
+
 def test_models_are_those_of_the_server_chosen(served: MainWindow, qtbot: Any) -> None:
     form = compose(served)
     form.load("comfy-wan21-t2v", {"prompt": "a fox"})
     assert form.values()["model"] == "rig_wan21_t2v_tiny_random.safetensors"
+    box = form._fields["model"].editor
+    assert isinstance(box, QComboBox)
+    assert box.lineEdit().cursorPosition() == 0, "a long name is shown from its begin"
     names = ["a.safetensors", "wan2.1_t2v_14B_fp8_scaled.safetensors"]
     desk(served).set_scan(scan(OTHER, UNETLoader__unet_name=names))
     form.set_value("server", OTHER)
@@ -298,7 +315,7 @@ def test_missing_nodes_name_their_pack_and_where_it_is(served: MainWindow, qtbot
     nodes = tuple(name for name in scan().info if name.startswith("ADE_"))
     desk(served).set_scan(scan(drop=nodes))
     compose(served).load("comfy-animatediff-t2v", {"prompt": "a fox"})
-    qtbot.waitUntil(lambda: "has no node ADE_" in ready_words(served))
+    qtbot.waitUntil(lambda: "has no node #22 ADE_UseEvolved" in ready_words(served))
     assert "Install ComfyUI-AnimateDiff-Evolved" in ready_words(served)
     opened: list[str] = []
     compose(served).readiness.link_opened.disconnect()

@@ -224,7 +224,7 @@ class Window:
 
         info = json.loads(raw)
         desk: Any = self.desk
-        recipes = [one.recipe(info, [self.server.base]) for one in desk._workflows.values()]
+        recipes = [one.recipe(info, {self.server.base: "here"}) for one in desk._workflows.values()]
         desk._offer(recipes, "")
         workflow = self.desk.shown()
         assert workflow is not None

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,16 @@ def seen_by(controller: Controller) -> list[Any]:
     found: list[Any] = []
     controller.event.connect(found.append)
     return found
+
+
+@contextmanager
+def following(home: Path, *servers: str, **more: Any) -> Iterator[tuple[Controller, list[Any]]]:
+    """A controller and the events that it tells, until the block ends."""
+    controller = opened(home, *servers, **more)
+    try:
+        yield controller, seen_by(controller)
+    finally:
+        assert controller.close()
 
 
 def text(**more: Any) -> str:
@@ -138,9 +149,8 @@ def test_a_server_that_is_away_at_the_start_is_waited_for(
         server.arm("silent_proxy", 2.0)
     else:
         server.kill()
-    controller = opened(home, f"http://127.0.0.1:{port}", away=2.0 if comes == "never" else 30.0)
-    seen = seen_by(controller)
-    try:
+    away = 2.0 if comes == "never" else 30.0
+    with following(home, f"http://127.0.0.1:{port}", away=away) as (controller, seen):
         controller.start()
         if comes != "with it":
             qtbot.waitUntil(lambda: any(isinstance(e, Noted) for e in seen), timeout=15_000)
@@ -155,8 +165,6 @@ def test_a_server_that_is_away_at_the_start_is_waited_for(
         assert state is (JobState.DONE if comes == "with it" else JobState.LOST)
         if comes == "without it":
             assert server.posted() == {}, "never sent again in silence"
-    finally:
-        assert controller.close()
 
 
 def test_waiting_for_a_server_can_be_cancelled(
@@ -166,9 +174,7 @@ def test_waiting_for_a_server_can_be_cancelled(
     job_id = killed_while_it_samples(home, server)
     base = server.url
     server.kill()
-    controller = opened(home, base, away=60.0)
-    seen = seen_by(controller)
-    try:
+    with following(home, base, away=60.0) as (controller, seen):
         controller.start()
         qtbot.waitUntil(lambda: any(isinstance(e, Noted) for e in seen), timeout=15_000)
         began = time.monotonic()
@@ -177,8 +183,6 @@ def test_waiting_for_a_server_can_be_cancelled(
         assert time.monotonic() - began < 3.0
         assert isinstance(seen[-1], Stopped)
         assert rows(home)[job_id].state is JobState.STOPPED
-    finally:
-        assert controller.close()
 
 
 def test_quitting_leaves_a_servers_job_and_stops_ours(

@@ -249,8 +249,10 @@ def test_waiting_behind_others_is_not_running(
     wanted = job(tmp_path, timeout_seconds=1.0)
     seen = drain(comfy.run(wanted))
     assert isinstance(seen[-1], Finished)
-    notes = [event.text for event in seen if isinstance(event, Noted)]
-    assert "1 prompt is before this one on the server." in notes
+    notes = {event.text: event.passing for event in seen if isinstance(event, Noted)}
+    assert notes["1 prompt is before this one on the server."]
+    kinds = [type(event) for event in seen]
+    assert kinds.index(PhaseStarted) > kinds.index(Noted), "in line it loads nothing"
 
 
 def test_a_server_that_runs_nothing_is_told_of(server: Process, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from core.engines.comfy import fetch
+from core.engines.comfy import fetch, words
 from core.engines.comfy.answers import End, Remote
 from core.engines.comfy.fetch import Fetcher, address, parse_json
 from core.engines.comfy.http import Server, UnclearError
@@ -143,6 +143,16 @@ def test_nobody_there() -> None:
         Server("http://127.0.0.1:9").queue()
     assert caught.value.problem.category is Category.NETWORK_ERROR
     assert "Start it" in caught.value.problem.hint
+
+
+def test_a_server_with_a_title_is_told_by_it() -> None:
+    with pytest.raises(ProblemError) as caught:
+        Server("http://127.0.0.1:1", "Second box").fork().queue()
+    assert caught.value.problem.message == "Second box cannot be reached."
+    assert words.lost("Second box", away=True).message.startswith("Second box went away")
+    bare = Server("http://127.0.0.1:1").called
+    assert words.waits(bare, 60).startswith("The server at http://127.0.0.1:1 does not answer.")
+    assert "on the server at http://127.0.0.1:1." in words.interrupted(bare).message
 
 
 def test_a_redirect_to_another_host_is_not_followed() -> None:

@@ -23,7 +23,9 @@ from app.models import OwnModels
 from app.servers import ServersDesk
 from app.window import MainWindow
 from app.wiring import Wiring
+from core.engines.comfy.answers import End
 from core.engines.comfy.health import State
+from core.engines.comfy.http import Server
 from core.engines.comfy.known import KnownServer
 from core.engines.comfy.scan import Scan
 from core.engines.local.client import LocalEngine
@@ -35,6 +37,7 @@ from tests.comfy.fake_install import FakeInstall, free_port, installed
 from tests.comfy.standin import running, trivial
 from widgets.servers import ServerRow
 from widgets.servers_form import ServerForm
+from widgets.timeline_bands import Band
 
 
 @dataclass
@@ -160,6 +163,45 @@ def test_prompts_of_others_are_shown_with_their_place(qtbot: Any, tmp_path: Path
                 "3rd in line: a prompt of another client",
             )
             assert "Of another client" in row.spoken()
+
+
+def test_a_prompt_of_another_client_is_a_band_while_it_runs(qtbot: Any, tmp_path: Path) -> None:
+    from core.engines.comfy.standin.script import Script
+
+    with running(tmp_path / "server", Script(node_seconds=1.0)) as server:
+        known = KnownServer(server.url, "Big card")
+        with opened(qtbot, tmp_path / "home", known) as case:
+            bands = case.window.panels.timeline._past.bands
+            case.until_state(server.url, State.IDLE)
+            (job,) = case.controller.add("test-pattern", {"prompt": "ours", "steps": 1})
+            began = time.monotonic()
+            first = server.submit(trivial(1), "a browser")
+            server.submit(trivial(2), f"framedeck-{job.id}")
+            second = server.submit(trivial(3), "a browser")
+
+            def mine() -> list[Band]:
+                return [band for band in bands._bands if band.whose]
+
+            case.until(lambda: len(mine()) == 2 and mine()[1].end, 30)
+            early, late = mine()
+            assert [early.job_id, late.job_id] == [first, second], "ours is none of them"
+            assert early.whose == late.whose == "another client"
+            assert "on Big card" in early.title
+            # Two nodes of a second each, seen at every third of a second.
+            assert began <= early.start < began + 1.5
+            assert early.end is not None
+            assert 1.2 < early.end - early.start < 3.5
+            assert early.end <= late.start
+            for prompt in (first, second):
+                record = Server(server.url).history(prompt)
+                assert record is not None
+                assert record.end is End.SUCCESS
+            # One that runs when the server is taken off the list ends there for the timeline.
+            server.submit(trivial(4), "a browser")
+            case.until(lambda: len(mine()) == 3)
+            assert mine()[2].end is None
+            case.desk.remove(server.url)
+            assert mine()[2].end is not None
 
 
 def test_a_local_server_is_started_restarted_and_stopped(

@@ -19,7 +19,7 @@ from tests.comfy.samples import accepted, graph, object_info, problem, with_opti
 
 KNOWN = Known.load()
 BUILT_IN = {one.id: one for one in workflows_files.built_in()}
-SERVERS = ("http://127.0.0.1:8188", "http://10.0.0.5:8188")
+SERVERS = {"http://127.0.0.1:8188": "ComfyUI :8188", "http://10.0.0.5:8188": "Rig two"}
 WAN = graph("05")
 
 
@@ -41,15 +41,16 @@ def test_every_recipe_names_its_server_before_the_models(name: str) -> None:
     assert names[-1] == "latent_checkpoint"
     assert recipe.parameters[-1].default is False
     at = names.index(SERVER)
-    assert recipe.parameters[at].choices == SERVERS
-    assert recipe.parameters[at].default == SERVERS[0]
+    assert recipe.parameters[at].choices == tuple(SERVERS)
+    assert recipe.parameters[at].titles == tuple(SERVERS.values())
+    assert recipe.parameters[at].default == next(iter(SERVERS))
     assert {p.group for p in recipe.parameters[:at]}.isdisjoint({"models"})
     assert {p.group for p in recipe.parameters[at + 1 : -1]} <= {"models"}
     assert recipe.group == "ComfyUI"
 
 
 def test_without_any_server_every_job_is_refused() -> None:
-    recipe = BUILT_IN["wan21-t2v"].recipe(None, ())
+    recipe = BUILT_IN["wan21-t2v"].recipe(None, {})
     assert SERVER not in {p.name for p in recipe.parameters}
     told = problem(lambda: recipe.resolve({"prompt": "a fox"}))
     assert (told.field, "none is known" in told.message) == (SERVER, True)

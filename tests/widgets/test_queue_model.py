@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,11 @@ from PySide6.QtCore import QModelIndex, QPersistentModelIndex, Qt
 from PySide6.QtTest import QAbstractItemModelTester
 
 from core.events import MemoryRead, PhaseStarted, Progressed, Sampled
-from core.jobs import JobState, Phase
+from core.jobs import Job, JobState, Phase
 from core.ledger import Ledger
 from core.queue import Group
 from tests.widgets.queue_source import MemoryQueue, job, row
+from widgets import queue_words as words
 from widgets.queue_model import MIME, PAGE, PAGES_KEPT, QueueModel, Role
 
 FATAL = QAbstractItemModelTester.FailureReportingMode.Fatal
@@ -272,3 +275,13 @@ def test_the_ledger_is_a_source(qapp, tmp_path: Path):
         del tester
     finally:
         ledger.close()
+
+
+def test_a_job_is_told_by_its_recipes_title_and_one_of_old_by_its_id() -> None:
+    assert words.what(job(1)).startswith("starter · ")
+    named = replace(job(1), recipe_title="AnimateDiff · text → video")
+    assert words.what(named) == "AnimateDiff · text → video · 512×320 · 16 frames"
+    again = Job.from_json(json.loads(named.dumps()))
+    assert again == named
+    old = {key: value for key, value in named.to_json().items() if key != "recipe_title"}
+    assert Job.from_json(old).made_with == "starter"

@@ -29,7 +29,7 @@ from widgets.timeline_data import AXES, PARTS, SYSTEM, Holders
 from widgets.timeline_head import ALL, Head
 from widgets.timeline_paint import FILL, mixed
 from widgets.timeline_past import older
-from widgets.timeline_readout import lines
+from widgets.timeline_readout import describe, lines
 
 START = 5000.0
 SAYS = pytest.mark.qt_log_ignore("does not support", extend=True)
@@ -214,6 +214,32 @@ def test_nodes_are_thin_bands_under_the_phases(panel: TimelinePanel) -> None:
     assert len({*colours}) == 3
     assert panel._past.bands.node_at(START + 20, START + 60).name == "CLIPTextEncode"
     assert panel._past.bands.node_at(START + 55, START + 60) is None
+
+
+def test_anothers_work_lies_under_ours_and_is_no_job(panel: TimelinePanel) -> None:
+    bands = panel._past.bands
+    panel.phase("a", "Scene 1", Phase.SAMPLE, START + 10)
+    panel.others_began("x", "a prompt on Big card", "another client", START + 20)
+    panel.job_ended("a", START + 30, "finished")
+    panel.others_ended("x", START + 50)
+    ours, theirs = (bands.at(START + at, START + 60) for at in (25, 40))
+    assert ours is not None
+    assert theirs is not None
+    assert (ours.title, theirs.doing) == ("Scene 1", "another client")
+    assert [band.job_id for band in bands.firsts()] == ["a"], "comparisons are of our jobs"
+    said = describe(theirs, START + 60).splitlines()
+    assert said[:2] == ["a prompt on Big card", "another client · 30.0 s"]
+    assert "its trace" in said[2]
+    view = panel.view
+    image = view.grab().toImage()
+    colours = [image.pixelColor(int(view.scale.x_of(START + s)), 5).name() for s in (28, 35)]
+    colours += [image.pixelColor(int(view.scale.x_of(START + s)), 5).name() for s in (12, 48)]
+    assert colours[0] == colours[2] != colours[1] == colours[3], "ours lies over it"
+    panel.open_trace(theirs)
+    (window,) = panel._traces.windows.values()
+    assert window.windowTitle() == "Memory of a prompt on Big card"
+    assert window.trace.csv().count(",another client,") >= 50
+    window.close()
 
 
 def test_a_key_moves_the_readout(panel: TimelinePanel) -> None:

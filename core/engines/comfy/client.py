@@ -52,6 +52,7 @@ class Options:
     """What is known of a server beside its address.
 
     Attributes:
+        title: What a person calls it; "" for its address.
         shared: Its output folder as this machine sees it.
         process: Returns the id of its process when it runs on this machine.
         checks: How its files are checked.
@@ -65,6 +66,7 @@ class Options:
         seconds: Returns how long a job may take; None leaves it to `patience`.
     """
 
+    title: str = ""
     shared: Path | None = None
     process: Callable[[], int | None] = field(default=lambda: None)
     checks: Checks = field(default_factory=Checks)
@@ -105,8 +107,8 @@ class ComfyEngine:
         *,
         name: str = "comfy",
     ) -> None:
-        self.server = Server(base)
         self.options = options or Options()
+        self.server = Server(base, self.options.title)
         self._name = name
         self._graphs = graphs
         self._lock = threading.Lock()

@@ -47,18 +47,23 @@ class Fetcher:
 
     Args:
         base: Such as "http://127.0.0.1:8188".
+        title: What a person calls it; "" for its address.
+
+    Attributes:
+        called: The server within a sentence.
 
     Raises:
         ProblemError: The address is none.
     """
 
-    def __init__(self, base: str) -> None:
-        self.base = address(base)
+    def __init__(self, base: str, title: str = "") -> None:
+        self.base, self.title = address(base), title
+        self.called = title or called(self.base)
         self._session: requests.Session | None = None
 
     def fork(self) -> Fetcher:
         """Return another one of the same server, for another thread."""
-        return Fetcher(self.base)
+        return Fetcher(self.base, self.title)
 
     def close(self) -> None:
         """Let the connections go; the next call opens them anew."""
@@ -222,7 +227,7 @@ class Fetcher:
         }.get(status, "Look into the server's log, then retry.")
         problem = Problem(
             Category.NETWORK_ERROR,
-            f"The server at {self.base} answered {status} {answer.reason or ''}".rstrip() + ".",
+            f"{begin(self.called)} answered {status} {answer.reason or ''}".rstrip() + ".",
             hint,
             details=f"{answer.url}\n{body[:_TELL_BYTES].decode(errors='replace')}",
         )
@@ -239,7 +244,7 @@ class Fetcher:
         return ProblemError(
             Problem(
                 Category.NETWORK_ERROR,
-                f"The server at {self.base} cannot be reached.",
+                f"{begin(self.called)} cannot be reached.",
                 "Start it, or check its address and that nothing on the way blocks it.",
                 details=repr(error),
             )
@@ -249,7 +254,7 @@ class Fetcher:
         return ProblemError(
             Problem(
                 Category.NETWORK_ERROR,
-                f"The server at {self.base} broke off its answer after {size:,} bytes.",
+                f"{begin(self.called)} broke off its answer after {size:,} bytes.",
                 "Retry; if it happens again, look into the server's log and at what is on the way.",
                 details=repr(error),
             )
@@ -259,22 +264,32 @@ class Fetcher:
         return ProblemError(
             Problem(
                 Category.TIMEOUT,
-                f"The server at {self.base} is too slow: {what}",
+                f"{begin(self.called)} is too slow: {what}",
                 "It may be busy loading a model; wait a moment, or restart it.",
                 details,
             )
         )
 
     def _broken(self, what: str) -> ProblemError:
-        return broken(self.base, what)
+        return broken(self.base, what, server=self.called)
 
 
-def broken(base: str, what: str, details: str = "") -> ProblemError:
-    """Return the error for an answer that makes no sense."""
+def called(base: str) -> str:
+    """Return a server without a title as it stands within a sentence."""
+    return f"the server at {base}"
+
+
+def begin(text: str) -> str:
+    """Return `text` as it begins a sentence."""
+    return text[:1].upper() + text[1:] if text.startswith("the ") else text
+
+
+def broken(base: str, what: str, details: str = "", *, server: str = "") -> ProblemError:
+    """Return the error for an answer of `server`, or the one at `base`, that makes no sense."""
     return ProblemError(
         Problem(
             Category.NETWORK_ERROR,
-            f"The server at {base} does not answer as ComfyUI does: {what}",
+            f"{begin(server or called(base))} does not answer as ComfyUI does: {what}",
             "Check the address: another program or a proxy may be listening there.",
             details,
         )

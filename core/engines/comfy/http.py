@@ -98,17 +98,22 @@ class Server:
     All calls raise ProblemError: NETWORK_ERROR, TIMEOUT, or what they say.
     """
 
-    def __init__(self, base: str) -> None:
-        self.fetcher = Fetcher(base)
+    def __init__(self, base: str, title: str = "") -> None:
+        self.fetcher = Fetcher(base, title)
 
     @property
     def base(self) -> str:
         """Its address."""
         return self.fetcher.base
 
+    @property
+    def called(self) -> str:
+        """What it is within a sentence: its title, else "the server at" its address."""
+        return self.fetcher.called
+
     def fork(self) -> Server:
         """Return another one of the same server, for another thread."""
-        return Server(self.base)
+        return Server(self.base, self.fetcher.title)
 
     def close(self) -> None:
         """Let the connections go."""
@@ -144,7 +149,7 @@ class Server:
             said = self.fetcher.json("POST", "/prompt", body=body)
         except RefusedError as error:
             if error.status == 400:
-                raise rejection(error.body, graph, self.base) from error
+                raise rejection(error.body, graph, self.called) from error
             if error.status < 500:
                 raise
             raise UnclearError(error.problem) from error

@@ -186,14 +186,14 @@ class Pursuit:
 
     def _limits(self, now: float) -> None:
         """See to what lasts too long. Raises GivenUpError."""
-        follower, base = self.follower, self._server.base
+        follower, called = self.follower, self._server.called
         if follower.stage is Stage.ENDED:
             return
         self._wake_socket(now)
         if self._away_since is not None:
             gone = self.memory is not None and self.memory.gone()
             if gone or now - self._away_since > self._patience.away:
-                raise GivenUpError(words.lost(base, away=True), lost=True)
+                raise GivenUpError(words.lost(called, away=True), lost=True)
         limit = self._limit_seconds()
         since = follower.running_since
         if follower.stage is Stage.RUNNING and since is not None and now - since > limit:
@@ -201,7 +201,7 @@ class Pursuit:
             raise GivenUpError(words.too_long(limit))
         if self._first_since is not None and now - self._first_since > self._patience.stuck:
             self._quit()
-            raise GivenUpError(words.stuck(base))
+            raise GivenUpError(words.stuck(called))
 
     def _wake_socket(self, now: float) -> None:
         """Open the socket anew when a running prompt is not heard: it may have gone deaf."""

@@ -163,7 +163,7 @@ def _nodes(graph: Graph, info: ObjectInfo, known: Known, packs: Mapping[str, str
                 pack.source if pack else "",
                 tuple(get_close_matches(name, list(info), 3, 0.8)),
                 (),
-                f"The server has no node {name}, which {users[0]} needs.",
+                f"The server has no node {users[0]}.",
                 hint,
             )
         )

@@ -166,7 +166,8 @@ def reach(
                 raise
         if not told:
             told = True
-            yield Noted(job_id=job.id, text=words.waits(server.base, patience_seconds))
+            text = words.waits(server.called, patience_seconds)
+            yield Noted(job_id=job.id, text=text, passing=True)
         pause(_REACH_SECONDS)
 
 

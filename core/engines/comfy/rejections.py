@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from core.engines.comfy import graphs
+from core.engines.comfy.fetch import begin
 from core.engines.comfy.messages import Broke
 from core.errors import Category, Problem, ProblemError
 
@@ -14,13 +15,13 @@ _FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".sft", ".gguf", ".bin", ".onn
 _MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "outofmemory")
 
 
-def rejection(body: bytes, graph: Mapping[str, Mapping[str, Any]], base: str) -> ProblemError:
+def rejection(body: bytes, graph: Mapping[str, Mapping[str, Any]], server: str) -> ProblemError:
     """Return the error for a graph that a server refused with status 400.
 
     Args:
         body: What it said.
         graph: What was sent, for the names of its nodes.
-        base: The server's address.
+        server: What it is called within a sentence.
     """
     details = body[:20_000].decode(errors="replace")
     try:
@@ -34,7 +35,7 @@ def rejection(body: bytes, graph: Mapping[str, Mapping[str, Any]], base: str) ->
             return ProblemError(
                 Problem(
                     Category.MODEL_NOT_FOUND,
-                    f"The server at {base} has no such file: {text}",
+                    f"{begin(server)} has no such file: {text}",
                     "Put the file into the server's model folder, or choose one that it has.",
                     details,
                 )
@@ -50,7 +51,7 @@ def rejection(body: bytes, graph: Mapping[str, Mapping[str, Any]], base: str) ->
     return ProblemError(
         Problem(
             Category.INVALID_PARAMS,
-            f"The server at {base} refused the workflow: {why}.",
+            f"{begin(server)} refused the workflow: {why}.",
             _HINTS.get(str(error.get("type")), _HINT),
             details,
         )
@@ -100,12 +101,12 @@ def skipped(node_errors: Mapping[str, Any], graph: Mapping[str, Mapping[str, Any
     return "The server leaves a part out: " + " ".join(faults[:3]) if faults else ""
 
 
-def failure(error: Broke | None, graph: Mapping[str, Mapping[str, Any]], base: str) -> Problem:
+def failure(error: Broke | None, graph: Mapping[str, Mapping[str, Any]], server: str) -> Problem:
     """Return the problem for a graph that failed while it ran."""
     if error is None:
         return Problem(
             Category.UNKNOWN,
-            f"The server at {base} says that it failed, and not why.",
+            f"{begin(server)} says that it failed, and not why.",
             "Look into the server's log, then retry.",
         )
     name = title(graph, error.node) if error.node else "a node"

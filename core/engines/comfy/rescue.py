@@ -120,14 +120,14 @@ class Rescue:
 
     def problem(self, follower: Follower, reason: str) -> Problem | None:
         """Return what is wrong with a decode that can be tried again; None for all else."""
-        base = self._server.base
+        called = self._server.called
         if reason:
             name = rejections.title(self._parts.named(), follower.node or "")
-            return words.stalled(base, name, reason)
+            return words.stalled(called, name, reason)
         error = follower.error
         if follower.end is not End.ERROR or error is None or not self._is_decoder(error.node):
             return None
-        found = rejections.failure(error, self._parts.named(), base)
+        found = rejections.failure(error, self._parts.named(), called)
         return found if found.category is Category.INSUFFICIENT_VRAM else None
 
     def _is_decoder(self, node: str | None) -> bool:
@@ -168,14 +168,14 @@ class Rescue:
     def _start_anew(self) -> Iterator[Event]:
         """Restart the server. Raises ProblemError when that cannot be, or must not be."""
         if self._restart is None:
-            raise ProblemError(words.not_ours(self._server.base))
+            raise ProblemError(words.not_ours(self._server.called))
         if self.restarted:
-            raise ProblemError(words.stands_still_again(self._server.base))
+            raise ProblemError(words.stands_still_again(self._server.called))
         others = 0
         with suppress(ProblemError):
             others = len(foreign(self._server.queue(), (self._job.id, *self._parts.later())))
         if others:
-            raise ProblemError(words.others_wait(self._server.base, others))
+            raise ProblemError(words.others_wait(self._server.called, others))
         began = monotonic()
         yield self._note("The server is restarted.")
         self._restart(self._pause)

@@ -154,12 +154,12 @@ class Run:
 
     def _reach(self) -> Iterator[Event]:
         """Wait for the server of a job that was sent earlier. Raises GivenUpError."""
-        base, away = self._server.base, self._engine.options.patience.away
+        called, away = self._server.called, self._engine.options.patience.away
         engine, pause = self._engine, self._stop.pause_or_raise
         try:
             self._graph = yield from reach(engine, self.job, pause, away)
         except ProblemError:
-            raise GivenUpError(words.lost(base, away=True), lost=True) from None
+            raise GivenUpError(words.lost(called, away=True), lost=True) from None
 
     def _part(self, teller: Teller) -> Generator[Event, None, bool]:
         """Follow one prompt to its end; return whether another one follows."""
@@ -176,7 +176,7 @@ class Run:
             self._pictures += follower.pictures
             if not all(map(self._has, self._parts.kept.values())):
                 self._sender.forget(self._parts)
-                raise GivenUpError(words.no_latents(self._server.base))
+                raise GivenUpError(words.no_latents(self._server.called))
             yield from self._send(self._parts.last())
             return True
         problem = None if self._stop else self._rescue.problem(follower, reason)
@@ -217,7 +217,7 @@ class Run:
         if found.standing is not Standing.ABSENT:
             self._take_over(found)
         elif self._attach:
-            raise GivenUpError(words.unknown(self._server.base), lost=True)
+            raise GivenUpError(words.unknown(self._server.called), lost=True)
         elif self._parts.apart and all(map(self._has, self._parts.expect())):
             text = "The latents of an earlier try are still there; nothing is sampled again."
             yield Noted(job_id=self.job.id, text=text)
@@ -272,19 +272,19 @@ class Run:
     def _end(
         self, follower: Follower, teller: Teller
     ) -> Generator[Event, None, Finished | Stopped | Failed]:
-        base = self._server.base
+        called = self._server.called
         match follower.end:
             case End.SUCCESS:
                 return (yield from self._finish(follower, teller))
             case End.ERROR:
-                problem = rejections.failure(follower.error, self._parts.named(), base)
+                problem = rejections.failure(follower.error, self._parts.named(), called)
                 return self._failed(self._rescue.hinted(problem))
             case _ if self._stop:
                 return self._stopped()
             case End.INTERRUPTED:
-                return self._failed(words.interrupted(base))
+                return self._failed(words.interrupted(called))
             case _:
-                return self._failed(words.lost(base, away=False), lost=True)
+                return self._failed(words.lost(called, away=False), lost=True)
 
     def _finish(self, follower: Follower, teller: Teller) -> Generator[Event, None, Finished]:
         if self._way.listener is not None:

@@ -58,12 +58,15 @@ class Teller:
             yield self._progress(follower, node, value, maximum, at)
 
     def _wait(self, place: int | None) -> Iterator[Event]:
-        yield from self.phase(Phase.LOAD)
+        if not place:
+            # Behind others it loads nothing yet.
+            yield from self.phase(Phase.LOAD)
         if place is not None and place != self._place:
             self._place = place
             if place:
                 before = "1 prompt is" if place == 1 else f"{place} prompts are"
-                yield Noted(job_id=self._job, text=f"{before} before this one on the server.")
+                text = f"{before} before this one on the server."
+                yield Noted(job_id=self._job, text=text, passing=True)
 
     def _begin(self, follower: Follower) -> Iterator[Event]:
         """Begin the node that runs now, and its phase."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -122,15 +122,16 @@ class Workflow:
     own: bool = False
 
     def recipe(
-        self, info: ObjectInfo | None = None, servers: Sequence[str] | None = None
+        self, info: ObjectInfo | None = None, servers: Mapping[str, str] | None = None
     ) -> Recipe:
         """Return the recipe of this workflow.
 
         Args:
             info: The /object_info of the server that shall run it. With it, models and
                 methods become choices of what is there, and the best file is the default.
-            servers: Addresses of the known servers, of which a job names one, the first by
-                default; of none the recipe refuses every job. None: jobs name no server.
+            servers: Titles of the known servers by their addresses, of which a job names
+                one, the first by default; of none the recipe refuses every job. None: jobs
+                name no server.
         """
         parameters = [self._parameter(knob, info) for knob in self.knobs]
         if servers:
@@ -186,14 +187,20 @@ class Workflow:
         return next((knob for knob in self.knobs if knob.parameter.name == name), None)
 
 
-def server_parameter(servers: Sequence[str]) -> Parameter:
-    """Return the parameter that names one of `servers`, the first by default."""
+def server_parameter(servers: Mapping[str, str]) -> Parameter:
+    """Return the parameter that names one of `servers`, titles by address, the first by default."""
+    titles = list(servers.values())
+    shown = [
+        title if titles.count(title) == 1 else f"{title} ({base.partition('://')[2]})"
+        for base, title in servers.items()
+    ]
     return Parameter(
         SERVER,
         Kind.CHOICE,
         "Run on",
-        servers[0],
+        next(iter(servers)),
         choices=tuple(servers),
+        titles=tuple(shown),
         help="The ComfyUI server that runs it.",
         group="server",
     )
