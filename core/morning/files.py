@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,9 @@ def load(store: Store, spans: Sequence[Span], number: int = 0) -> tuple[Report, 
     return report, compare(store, report, spans[number + 1 :])
 
 
-def write_last(ledger: Path, runs: Path) -> Written | None:
+def write_last(
+    ledger: Path, runs: Path, wanted: Callable[[], bool] = lambda: True
+) -> Written | None:
     """Write the report on the last run, and on the one before where that has none.
 
     Blocks for about 50 ms a clip. The program may have ended before it could write
@@ -62,6 +64,7 @@ def write_last(ledger: Path, runs: Path) -> Written | None:
     Args:
         ledger: The ledger, open already.
         runs: Where a folder is made for each run.
+        wanted: Whether somebody still waits for it; asked before each clip.
 
     Returns:
         None when no job has run yet.
@@ -69,6 +72,7 @@ def write_last(ledger: Path, runs: Path) -> Written | None:
     Raises:
         ProblemError: The ledger cannot be read.
         OSError: The files cannot be written.
+        GivenUpError: It is not wanted any more; what was there stays.
     """
     store = join_store(ledger)
     try:
@@ -76,8 +80,8 @@ def write_last(ledger: Path, runs: Path) -> Written | None:
         if not spans:
             return None
         if len(spans) > 1 and not (folder_of(runs, spans[1]) / METADATA).exists():
-            _write(*load(store, spans, 1), runs)
-        written = _write(*load(store, spans), runs)
+            _write(*load(store, spans, 1), runs, wanted)
+        written = _write(*load(store, spans), runs, wanted)
     finally:
         store.close()
     _forget_old(runs)
@@ -89,15 +93,18 @@ def folder_of(runs: Path, span: Span) -> Path:
     return runs / _FOLDER.format(span.name)
 
 
-def _write(report: Report, compared: Sequence[Compared], runs: Path) -> Written:
+def _write(
+    report: Report, compared: Sequence[Compared], runs: Path, wanted: Callable[[], bool]
+) -> Written:
     folder = folder_of(runs, report.span)
     failed = report.counts["failed"] + report.counts["lost"]
     page = folder / PAGE
     found = Written(page, headline(report), len(report.scenes), failed)
     if _is_written(folder, report):
         return found
+    text = as_html(report, compared, sheet(report.scenes, wanted=wanted))
     folder.mkdir(parents=True, exist_ok=True)
-    save_text(page, as_html(report, compared, sheet(report.scenes)))
+    save_text(page, text)
     save_text(folder / REPORT, dumps(as_json(report, compared)))
     # The last one: where it stands, the others do.
     save_text(folder / METADATA, dumps(as_metadata(report, compared)))

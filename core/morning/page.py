@@ -162,8 +162,9 @@ def _link(path: str, title: str) -> str:
 
 
 def _table(report: Report) -> str:
+    number = ' class="number"'
     head = "".join(
-        f'<th scope="col"{"" if place < 2 else " class=number"}>{name}</th>'
+        f'<th scope="col"{number if place > 1 else ""}>{name}</th>'
         for place, name in enumerate(
             ("Job", "How it went", *(phase.value for phase in Phase), "all", "per frame",
              "peak", "in", "energy", "retries")
@@ -221,7 +222,7 @@ def _comparison(item: Compared) -> str:
         return head
     return (
         f'{head}<div class="wide" tabindex="0" role="region" aria-label="{escape(item.recipe)} '
-        f'against the run before"><table><thead><tr><th></th><th class="number">now</th>'
+        f'against the run before"><table><thead><tr><td></td><th class="number">now</th>'
         f'<th class="number">before</th><th class="number">change</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )

@@ -31,13 +31,27 @@ class Shown:
     words: str = ""
 
 
-def sheet(scenes: Sequence[Scene], clock: Callable[[], float] = monotonic) -> Mapping[str, Shown]:
-    """Return what stands for each job's clip, by the job's id; reads the clips (50 ms each)."""
+class GivenUpError(Exception):
+    """Nobody waits for the sheet any more."""
+
+
+def sheet(
+    scenes: Sequence[Scene],
+    clock: Callable[[], float] = monotonic,
+    wanted: Callable[[], bool] = lambda: True,
+) -> Mapping[str, Shown]:
+    """Return what stands for each job's clip, by the job's id; reads the clips (50 ms each).
+
+    Raises:
+        GivenUpError: It is not `wanted` any more; asked before each clip.
+    """
     until = clock() + MOST_SECONDS
     shown: dict[str, Shown] = {}
     for scene in scenes:
         if scene.output is None:
             continue
+        if not wanted():
+            raise GivenUpError
         if len(shown) >= MOST_CLIPS or clock() > until:
             shown[scene.job.id] = Shown(words="Not shown: there were too many clips.")
             continue

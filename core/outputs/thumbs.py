@@ -103,7 +103,7 @@ def _video(clip: Path, kind: FileKind, count: int) -> Iterator[Any]:
         if stream.width * stream.height > MOST_PIXELS:
             raise ValueError(f"it claims to be {stream.width}×{stream.height}")
         stream.thread_type = "AUTO"
-        total = stream.frames or _estimated(container, stream)
+        total = stream.frames or _estimated(container, stream) or _counted(clip, kind)
         if total > SEEK_ABOVE and container.duration:
             yield from _by_seeking(container, stream, count)
             return
@@ -118,6 +118,12 @@ def _estimated(container: Any, stream: Any) -> int:
     if not container.duration or not stream.average_rate:
         return 0
     return int(container.duration / 1_000_000 * stream.average_rate)
+
+
+def _counted(clip: Path, kind: FileKind) -> int:
+    """Return the frames of a file that does not tell, by its packets: nothing is decoded."""
+    with open_to_read(clip, format=kind.format) as container:
+        return sum(1 for packet in container.demux(video=0) if packet.size)
 
 
 def _by_seeking(container: Any, stream: Any, count: int) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""Nights in a real ledger: jobs with their tries, clips made by the real writer, times as wanted."""
+"""Nights in a real ledger: jobs with their tries, real clips, times as wanted."""
 
 from __future__ import annotations
 
