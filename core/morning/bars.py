@@ -9,6 +9,8 @@ from core.morning.words import clock, duration
 
 WIDTH, BAR, GAP, FOOT = 960.0, 22.0, 4.0, 18.0
 MARKS = 4
+SHORT_SECONDS = 600.0
+"""The times below a shorter run have seconds."""
 
 
 def bars(report: Report) -> str:
@@ -77,6 +79,6 @@ def _times(report: Report, height: float) -> str:
         at = report.span.began_unix + report.seconds * turn / MARKS
         marks.append(
             f'<text class="time" x="{x:.0f}" y="{height + 12:.0f}" text-anchor="{anchor}">'
-            f"{clock(at)}</text>"
+            f"{clock(at, seconds=report.seconds < SHORT_SECONDS)}</text>"
         )
     return "".join(marks)

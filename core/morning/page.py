@@ -219,12 +219,12 @@ def _comparison(item: Compared) -> str:
         _compared_row("Energy per clip", item.energy_wh, energy, worse=False),
     )
     if not item.clips_before:
-        return head
+        return f'<div class="recipe">{head}</div>'
     return (
-        f'{head}<div class="wide" tabindex="0" role="region" aria-label="{escape(item.recipe)} '
+        f'<div class="recipe">{head}<div class="wide" tabindex="0" role="region" aria-label="{escape(item.recipe)} '
         f'against the run before"><table><thead><tr><td></td><th class="number">now</th>'
         f'<th class="number">before</th><th class="number">change</th></tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f"<tbody>{''.join(rows)}</tbody></table></div></div>"
     )
 
 

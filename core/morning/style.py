@@ -64,12 +64,13 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 .state.done { color: var(--done); } .state.failed, .worse { color: var(--failed); }
 .state.stopped { color: var(--stopped); } .state.lost { color: var(--lost); }
 .state.running { color: var(--running); } footer { margin-top: 2.5rem; font-size: .85rem; }
-summary { cursor: pointer; font-weight: 600; }
+summary { cursor: pointer; font-weight: 600; } .recipe { margin: 0 0 1rem; }
+.recipe .wide { margin-top: .4rem; }
 @media (max-width: 520px) { .tiles { grid-template-columns: 1fr 1fr; } .sheet { gap: .5rem;
   grid-template-columns: 1fr 1fr; } .card { font-size: .85rem; } h1 { font-size: 1.35rem; } }
 @media print { :root { --paper: #fff; --panel: #fff; --ink: #000; --soft: #444; --line: #bbb; }
   body { max-width: none; padding: 0; font-size: 10pt; } .skip { display: none; }
   .card, .failure, .tiles > div, tr, svg { break-inside: avoid; } h2 { break-after: avoid; }
   .wide { overflow: visible; padding: 0; border: 0; } table { font-size: 8pt; }
-  .wide svg { min-width: 0; } th, td { padding-right: .4rem; } tbody th { white-space: normal; } }
+  .sheet, .tiles { grid-template-columns: 1fr 1fr 1fr; } .wide svg { min-width: 0; } th, td { padding-right: .4rem; } tbody th { white-space: normal; } }
 """

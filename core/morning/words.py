@@ -58,7 +58,8 @@ def energy(watt_hours: float | None) -> str:
         return "–"
     if watt_hours >= 999.5:
         return f"{watt_hours / 1000:.2f} kWh"
-    return f"{watt_hours:.0f} Wh" if watt_hours >= 99.5 else f"{watt_hours:.1f} Wh"
+    digits = 0 if watt_hours >= 99.5 else 1 if watt_hours >= 0.95 else 2
+    return f"{watt_hours:.{digits}f} Wh"
 
 
 def amount(count_bytes: float | None) -> str:
@@ -76,9 +77,10 @@ def share(change: float | None) -> str:
     return f"+{whole} %" if whole > 0 else f"−{-whole} %"
 
 
-def clock(unix: float | None) -> str:
+def clock(unix: float | None, *, seconds: bool = False) -> str:
     """Say a time of day, a dash for what is not known."""
-    return "–" if unix is None else time.strftime("%H:%M", time.localtime(unix))
+    form = "%H:%M:%S" if seconds else "%H:%M"
+    return "–" if unix is None else time.strftime(form, time.localtime(unix))
 
 
 def day(unix: float) -> str:

@@ -379,7 +379,9 @@ def test_figures_as_people_read_them() -> None:
     assert [duration(x) for x in (None, 8.24, 59.96, 245, 11_400, 3599.6)] == [
         "–", "8.2 s", "1:00 min", "4:05 min", "3:10 h", "1:00 h",
     ]  # fmt: skip
-    assert [energy(x) for x in (None, 5.04, 142.3, 1500)] == ["–", "5.0 Wh", "142 Wh", "1.50 kWh"]
+    assert [energy(x) for x in (None, 0.009, 5.04, 142.3, 1500)] == [
+        "–", "0.01 Wh", "5.0 Wh", "142 Wh", "1.50 kWh",
+    ]  # fmt: skip
     assert [share(x) for x in (None, 0.123, -0.03, 0.001)] == ["–", "+12 %", "−3 %", "same"]
 
 
