@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from core.failures.recovery import recovery
 from core.morning.compare import Compared, Figure
 from core.morning.marks import Mark
 from core.morning.report import TARGET_SECONDS, Report, Scene, Try, middle
-from core.morning.words import headline, warnings
+from core.morning.words import headline, steps_of, warnings
 from core.recorder.noted import Noted
 
 VERSION = 1
@@ -99,6 +100,8 @@ def _try(item: Try) -> dict[str, Any]:
             "message": problem.message,
             "hint": problem.hint,
             "field": problem.field,
+            "cause": recovery(problem).cause.value,
+            "steps": steps_of(problem),
         },
     }
 

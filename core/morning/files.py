@@ -79,9 +79,10 @@ def write_last(
         spans = find_spans(store)
         if not spans:
             return None
-        if len(spans) > 1 and not (folder_of(runs, spans[1]) / METADATA).exists():
-            _write(*load(store, spans, 1), runs, wanted)
-        written = _write(*load(store, spans), runs, wanted)
+        before = spans[1] if len(spans) > 1 else None
+        if before is not None and not (folder_of(runs, before) / METADATA).exists():
+            _write(*load(store, spans, 1), runs, None, wanted)
+        written = _write(*load(store, spans), runs, before, wanted)
     finally:
         store.close()
     _forget_old(runs)
@@ -94,7 +95,11 @@ def folder_of(runs: Path, span: Span) -> Path:
 
 
 def _write(
-    report: Report, compared: Sequence[Compared], runs: Path, wanted: Callable[[], bool]
+    report: Report,
+    compared: Sequence[Compared],
+    runs: Path,
+    before: Span | None,
+    wanted: Callable[[], bool],
 ) -> Written:
     folder = folder_of(runs, report.span)
     failed = report.counts["failed"] + report.counts["lost"]
@@ -102,7 +107,9 @@ def _write(
     found = Written(page, headline(report), len(report.scenes), failed)
     if _is_written(folder, report):
         return found
-    text = as_html(report, compared, sheet(report.scenes, wanted=wanted))
+    shown = sheet(report.scenes, wanted=wanted)
+    link = None if before is None else (f"../{folder_of(runs, before).name}/{PAGE}", before)
+    text = as_html(report, compared, shown, link)
     folder.mkdir(parents=True, exist_ok=True)
     save_text(page, text)
     save_text(folder / REPORT, dumps(as_json(report, compared)))

@@ -12,6 +12,7 @@ from core.morning.bars import bars
 from core.morning.compare import Compared, Figure
 from core.morning.report import Report, Scene, Try, middle
 from core.morning.sheet import Shown
+from core.morning.spans import Span
 from core.morning.style import STYLE
 from core.morning.words import (
     against,
@@ -23,20 +24,30 @@ from core.morning.words import (
     energy,
     headline,
     share,
+    steps_of,
     warnings,
     when,
 )
 
+MOST_FAILURES = 60
+"""Tries that are shown as cards of their own."""
 
-def as_html(report: Report, compared: Sequence[Compared], shown: Mapping[str, Shown]) -> str:
+
+def as_html(
+    report: Report,
+    compared: Sequence[Compared],
+    shown: Mapping[str, Shown],
+    before: tuple[str, Span] | None = None,
+) -> str:
     """Return the page.
 
     Args:
         report: The run.
         compared: Its recipes against the last run of each.
         shown: What stands for each clip, by job.
+        before: Where the page on the run before lies, from this one, and that run.
     """
-    head, told = escape(headline(report)), escape(when(report))
+    head, told = escape(headline(report)), escape(when(report.span))
     main = "".join(
         (
             _tiles(report),
@@ -56,10 +67,17 @@ def as_html(report: Report, compared: Sequence[Compared], shown: Mapping[str, Sh
         f'<body><a class="skip" href="#clips">To the clips</a>\n<header><p class="brand">'
         f"Framedeck · morning report</p>\n<h1>{head}</h1>\n"
         f'<p class="soft">{told}</p></header>\n<main>{main}</main>\n'
-        f'<footer class="soft">Run {escape(report.span.name)}. The same figures for other '
-        f"programs are in report.json and artifact-metadata.json beside this page."
-        f"</footer></body></html>\n"
+        f'<footer class="soft">{_before(before)}<p>Run {escape(report.span.name)}. The same '
+        f"figures for other programs are in report.json and artifact-metadata.json beside this "
+        f"page.</p></footer></body></html>\n"
     )
+
+
+def _before(before: tuple[str, Span] | None) -> str:
+    if before is None:
+        return ""
+    path, span = before
+    return f'<p><a href="{escape(path)}">The run before, {escape(when(span))}</a></p>'
 
 
 def _tiles(report: Report) -> str:
@@ -96,8 +114,10 @@ def _warnings(told: Sequence[str]) -> str:
 def _failures(report: Report) -> str:
     if not report.failures:
         return ""
-    cards = "".join(_failure(scene, item) for scene, item in report.failures)
-    return f'<section><h2>What went wrong</h2><div class="failures">{cards}</div></section>\n'
+    cards = "".join(_failure(scene, item) for scene, item in report.failures[:MOST_FAILURES])
+    more = len(report.failures) - MOST_FAILURES
+    rest = f'<p class="soft">And {more} more; report.json has them all.</p>' if more > 0 else ""
+    return f'<section><h2>What went wrong</h2><div class="failures">{cards}</div>{rest}</section>\n'
 
 
 def _failure(scene: Scene, item: Try) -> str:
@@ -111,7 +131,9 @@ def _failure(scene: Scene, item: Try) -> str:
     elif after:
         end = f"{counted(len(after), 'later try', 'later tries')}: {scene.outcome}."
     else:
-        end = escape(problem.hint) if problem else "Retry the job."
+        end = escape(problem.hint) if problem else ""
+        steps = "".join(f"<li>{escape(step)}</li>" for step in steps_of(problem))
+        end += f"</p><ol>{steps}</ol><p>"
     took = "" if item.seconds is None else f" after {duration(item.seconds)}"
     return (
         f'<article class="failure"><h3>{escape(scene.job.title)}</h3><p class="soft">'
@@ -221,8 +243,9 @@ def _comparison(item: Compared) -> str:
     if not item.clips_before:
         return f'<div class="recipe">{head}</div>'
     return (
-        f'<div class="recipe">{head}<div class="wide" tabindex="0" role="region" aria-label="{escape(item.recipe)} '
-        f'against the run before"><table><thead><tr><td></td><th class="number">now</th>'
+        f'<div class="recipe">{head}<div class="wide" tabindex="0" role="region" '
+        f'aria-label="{escape(item.recipe)} against the run before"><table><thead><tr>'
+        f'<td></td><th class="number">now</th>'
         f'<th class="number">before</th><th class="number">change</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div></div>"
     )

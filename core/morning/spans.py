@@ -67,7 +67,7 @@ def find_spans(
     alive: Callable[[str], bool] = owner.alive,
     most: int = LOOKED_AT,
 ) -> list[Span]:
-    """Return the runs of the queue, the latest first (about 3 µs an attempt).
+    """Return the runs of the queue, the latest first (about 4 µs an attempt).
 
     Args:
         store: The ledger.

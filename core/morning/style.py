@@ -37,6 +37,7 @@ p { margin: .2rem 0; } a { color: var(--link); } .soft, .brand { color: var(--so
 .failures { display: grid; gap: .6rem;
   grid-template-columns: repeat(auto-fill, minmax(min(300px, 100%), 1fr)); }
 .failure { padding: .7rem .9rem; background: var(--bad); border-color: var(--failed); }
+.failure ol { margin: .2rem 0; padding-left: 1.3rem; } .failure p:empty { display: none; }
 .sheet { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)); }
 .card { overflow: hidden; padding-bottom: .6rem; } .card > :not(.strip) { margin-left: .8rem;
   margin-right: .8rem; } .card h3 { margin-top: .5rem; font-weight: 600; display: -webkit-box;
@@ -72,5 +73,6 @@ summary { cursor: pointer; font-weight: 600; } .recipe { margin: 0 0 1rem; }
   body { max-width: none; padding: 0; font-size: 10pt; } .skip { display: none; }
   .card, .failure, .tiles > div, tr, svg { break-inside: avoid; } h2 { break-after: avoid; }
   .wide { overflow: visible; padding: 0; border: 0; } table { font-size: 8pt; }
-  .sheet, .tiles { grid-template-columns: 1fr 1fr 1fr; } .wide svg { min-width: 0; } th, td { padding-right: .4rem; } tbody th { white-space: normal; } }
+  .sheet, .tiles { grid-template-columns: 1fr 1fr 1fr; }
+  .wide svg { min-width: 0; } th, td { padding-right: .4rem; } tbody th { white-space: normal; } }
 """

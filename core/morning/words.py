@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
-from core.errors import Category, Problem
+from core.errors import Problem
+from core.failures.recovery import ONLY_BY_BUTTON, recovery
 from core.morning.compare import Compared, Figure
 from core.morning.marks import Mark
 from core.morning.report import TARGET_SECONDS, Report, Scene
+from core.morning.spans import Span
 from core.units import memory
 
 _KINDS = (
@@ -20,23 +21,18 @@ _KINDS = (
     ("running", "running"),
 )
 _MOST_NAMED = 3
-_CAUSES: Mapping[Category, str] = MappingProxyType(
-    {
-        Category.INVALID_PARAMS: "a value that cannot be used",
-        Category.MODEL_NOT_FOUND: "a model that is not there",
-        Category.INSUFFICIENT_VRAM: "not enough GPU memory",
-        Category.TIMEOUT: "it took too long",
-        Category.NETWORK_ERROR: "a server could not be reached",
-        Category.WORKER_UNAVAILABLE: "the engine or server ended",
-        Category.STORAGE: "a disk or file",
-        Category.BAD_OUTPUT: "a clip that was not whole",
-    }
-)
 
 
 def cause_of(problem: Problem | None) -> str:
     """Say what kind of failure it was."""
-    return "not known" if problem is None else _CAUSES.get(problem.category, "not known")
+    return "not known" if problem is None else recovery(problem).page.lower()
+
+
+def steps_of(problem: Problem | None) -> list[str]:
+    """Return what can be done about a failure, the likeliest first."""
+    if problem is None:
+        return ["Run the same job again."]
+    return [step.text for step in recovery(problem).steps if step.action not in ONLY_BY_BUTTON]
 
 
 def duration(seconds: float | None) -> str:
@@ -101,9 +97,8 @@ def headline(report: Report) -> str:
     return f"{', '.join(parts) or 'Nothing'} in {duration(report.seconds)}"
 
 
-def when(report: Report) -> str:
-    """Say when the run was: "21 Nov 2026, 22:03 to 01:13"."""
-    span = report.span
+def when(span: Span) -> str:
+    """Say when a run was: "21 Nov 2026, 22:03 to 01:13"."""
     end = "it still runs" if span.running else f"to {clock(span.ended_unix)}"
     join = ", " if span.running else " "
     return f"{day(span.began_unix)}, {clock(span.began_unix)}{join}{end}"
@@ -191,7 +186,7 @@ def against(item: Compared) -> str:
 
 def as_text(report: Report, compared: Sequence[Compared]) -> str:
     """Return the report for a terminal."""
-    lines = [headline(report), when(report)]
+    lines = [headline(report), when(report.span)]
     peak = report.peak
     lines.append(
         f"energy {energy(report.energy_wh)}, peak {amount(peak and peak[1])}, "

@@ -23,7 +23,7 @@ from core.errors import Category, ProblemError
 from core.events import Output
 from core.morning.files import KEPT, METADATA, PAGE, REPORT, load, write_last
 from core.morning.marks import Mark, note_of
-from core.morning.page import as_html
+from core.morning.page import MOST_FAILURES, as_html
 from core.morning.sheet import MOST_CLIPS, GivenUpError, sheet
 from core.morning.spans import find_spans
 from core.outputs.thumbs import SEEK_ABOVE, thumbnails
@@ -140,7 +140,8 @@ def test_the_page_tells_of_clips_failures_and_rungs(night: Night) -> None:
     assert tree.findtext(".//h1") == "2 done, 1 failed in 4:03 min"
     for part in (
         "There was not enough GPU memory for this job.",
-        "cause: not enough GPU memory",
+        "cause: memory ran out",
+        "Free the memory that idle models hold, then retry.",
         "A later try made the clip, decode in tiles (tiling off → on).",
         "Use fewer frames or a smaller size, or free memory and retry.",
         "1 job failed: “paper boats”.",
@@ -185,6 +186,17 @@ def test_the_page_is_reachable_by_keyboard_and_named_for_readers(night: Night) -
     levels = [int(one) for one in re.findall(r"<h(\d)", text)]
     assert levels[0] == 1
     assert all(b - a <= 1 for a, b in pairwise(levels))
+
+
+def test_a_night_of_failures_is_not_a_page_without_end(night: Night) -> None:
+    for number in range(MOST_FAILURES + 40):
+        night.run(night.job(str(number)), Told(outcome="failed", peak_mb=None))
+    text, tree = page_of(night)
+    assert len(tree.findall(".//article[@class='failure']")) == MOST_FAILURES
+    assert "And 40 more; report.json has them all." in text
+    assert "100 jobs failed: “0”, “1”, “2” and 97 more." in text
+    (table,) = tree.findall(".//table")
+    assert len(table.findall("tbody/tr")) == MOST_FAILURES + 40
 
 
 def test_clips_that_are_gone_or_broken_are_told_in_words(night: Night) -> None:
@@ -304,6 +316,8 @@ def test_the_run_before_gets_its_report_when_the_program_died_in_it(night: Night
     found = sorted(path.parent for path in night.runs.rglob(PAGE))
     assert len(found) == 2
     assert made.page.parent == found[1]
+    link = f'href="../{found[0].name}/{PAGE}"'
+    assert [link in (folder / PAGE).read_text("utf-8") for folder in found] == [False, True]
     totals = [read_json(folder / REPORT)["totals"] for folder in found]
     assert [one["waiting"] for one in totals] == [None, 1]  # type: ignore[index]
 
