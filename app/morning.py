@@ -11,7 +11,7 @@ from PySide6.QtGui import QDesktopServices
 
 from app.controller import Controller
 from app.window import MainWindow
-from core.errors import Problem, ProblemError, problem_from
+from core.errors import Problem, problem_from
 from core.events import Failed, Finished, Stopped
 from core.jobs import Job, JobState
 
@@ -107,10 +107,10 @@ class MorningDesk(QObject):
 
             try:
                 yield write_last(ledger, runs, lambda: not self._gone)
-            except (ProblemError, OSError) as error:
-                yield problem_from(error)
             except GivenUpError:
                 return
+            except Exception as error:  # noqa: BLE001 - else no report would be made any more
+                yield problem_from(error)
 
         self._controller.run_aside(make, "morning", self._on_made)
 
