@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from core.gpu.readings import Reading, Role
 from core.jobs import Job, Value
 from core.statistics import baseline, forecast
 from core.statistics import formula as formulas
+from core.statistics.facts import with_facts
 from core.statistics.forecast import Forecast, Model, Verdict
 from core.statistics.formula import Family, Formula
 from core.statistics.runs import Asked, Run, asked_of, run_of
@@ -355,13 +355,3 @@ def has_weights(model: str, formula: Formula, family: Family) -> bool:
     held = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     held += sum(path.stat().st_size for path in folder.rglob("*.bin"))
     return held >= 0.4 * formula.weights_bytes(family)
-
-
-def with_facts(run: Run, path: str) -> Run | None:
-    """Return `run` with what made it, from the JSON beside its clip; None without that."""
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-        made = {str(name): str(value) for name, value in data["made_with"].items()}
-        return replace(run, gpu=str(data.get("gpu") or data["device"]), versions=made)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return None

@@ -59,8 +59,9 @@ def _options(argv: list[str]) -> Namespace:
         epilog="Without a command the window opens. Commands: generate (make a clip without a "
         "window), recipes (list what can be made), bench (measure this installation), "
         "monitor (memory of the GPUs in a terminal), "
-        "report (what a job did to memory), fire-drill (let a make-believe ComfyUI server fail in "
-        "twenty ways), desktop-entry (start by double-click).",
+        "report (what a job did to memory, or what the last run came to), "
+        "fire-drill (let a make-believe ComfyUI server fail in twenty ways), "
+        "desktop-entry (start by double-click).",
     )
     parser.add_argument("--home", type=Path, help="keep everything below this folder")
     parser.add_argument("--theme", choices=("system", "light", "dark"), help="for this start only")

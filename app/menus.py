@@ -39,6 +39,7 @@ class Menus:
         self.reject = self._add(self.queue, "&Reject, next seed", "Ctrl+J")
         self.free = self._add(self.queue, "&Free VRAM", "Ctrl+Shift+F")
         self.free_at = self.queue.addMenu("Free memory &of")
+        self.morning = self._add(self.queue, "&Morning report", "")
         self.clean_ups = self._add(self.queue, "&Clean up by itself…", "")
         self.correct = self._add(self.queue, "&Round values to what models take", "")
         self.correct.setCheckable(True)

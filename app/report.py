@@ -1,4 +1,4 @@
-"""`framedeck report`: what a job did to memory, as text, HTML, JSON or a table."""
+"""`framedeck report`: what a job did to memory, or a whole run of the queue."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from core.errors import Category, Problem, ProblemError, problem_from
 from core.ledger import Ledger
+from core.morning.files import save_text
 from core.places import Places
 from core.recorder.export import as_csv, as_json, holders
 from core.recorder.load import load_trace
@@ -19,18 +20,26 @@ from core.recorder.page import as_html
 from core.recorder.trace import JobTrace
 
 DONE, FAILED, BAD_ARGUMENTS = 0, 1, 2
+PRINTED = Path("-")
+"""What `--html` is without a FILE."""
 SHORTEST = 4
 MOST_NAMED = 5
 
 
 def main(argv: list[str]) -> int:
-    """Report on one job.
+    """Report on one job, or on the last run of the queue.
 
     Returns:
         The exit code: 0 done, 1 failed, 2 bad arguments.
     """
     options = _parser().parse_args(argv)
     try:
+        _check(options)
+        if options.last:
+            from app.morning_cli import last_run
+
+            _put(last_run(options), options.out)
+            return DONE
         traces = _traces(Places.find(options.home), options.job, options.attempt)
         for path, text in ((options.html, as_html), (options.csv, as_csv)):
             if path is not None:
@@ -39,29 +48,67 @@ def main(argv: list[str]) -> int:
         return _complain(error.problem, options.json)
     except OSError as error:
         return _complain(problem_from(error), options.json)
+    _put(json.dumps(as_json(traces)) + "\n" if options.json else as_text(traces), None)
+    return DONE
+
+
+def _put(text: str, file: Path | None) -> None:
+    """Write to `file`, or print."""
+    if file is not None:
+        save_text(file, text)
+        return
     try:
-        if options.json:
-            sys.stdout.write(json.dumps(as_json(traces)) + "\n")
-        else:
-            sys.stdout.write(as_text(traces))
+        sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read has seen enough; nothing must be flushed into the pipe at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return DONE
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what does not go together. Raises ProblemError."""
+    if options.last == (options.job is not None):
+        raise _bad(
+            "Give a job's id, or --last for the last run of the queue.",
+            "For example: framedeck report --last",
+            "job",
+        )
+    if options.last:
+        for name in ("attempt", "csv"):
+            if getattr(options, name) is not None:
+                raise _bad(f"--{name} is of one job.", "Leave it out with --last.", name)
+        if options.html == PRINTED and options.json:
+            raise _bad("Only one of --json and --html is printed.", "Give --html a FILE.", "html")
+        return
+    if options.out is not None:
+        raise _bad("--out goes with --last.", "Give --html or --csv a FILE.", "out")
+    if options.html == PRINTED:
+        raise _bad("--html wants a FILE to write to.", "For example --html job.html", "html")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="framedeck report",
         description="Tells what a job did to GPU memory: peak with its phase and node, average, "
-        "minimum, final, before and after, energy. Exit codes: 0 done, 1 failed, 2 bad arguments.",
+        "minimum, final, before and after, energy. With --last: what the last run of the queue "
+        "came to. Exit codes: 0 done, 1 failed, 2 bad arguments.",
     )
-    parser.add_argument("job", help="the job's id, or as much of its beginning as no other has")
+    parser.add_argument(
+        "job", nargs="?", help="the job's id, or as much of its beginning as no other has"
+    )
+    parser.add_argument("--last", action="store_true", help="the morning report: the last run")
     parser.add_argument("--attempt", type=int, metavar="N", help="its first try is 1 (the latest)")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="also a page with the plot")
+    parser.add_argument(
+        "--html",
+        type=Path,
+        nargs="?",
+        const=PRINTED,
+        metavar="FILE",
+        help="also a page; with --last and no FILE, the page instead of the text",
+    )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also a table of every sample")
     parser.add_argument("--json", action="store_true", help="print one JSON line on stdout")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="with --last: write, do not print")
     parser.add_argument("--home", type=Path, help="where everything is kept below this folder")
     return parser
 
@@ -106,16 +153,6 @@ def _find(ledger: Ledger, wanted: str) -> str:
 
 def _bad(message: str, hint: str, field: str | None = None) -> ProblemError:
     return ProblemError(Problem(Category.INVALID_PARAMS, message, hint, field=field))
-
-
-def save_text(path: Path, text: str) -> None:
-    """Write all of `text`, or leave what is there. Raises OSError."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _complain(problem: Problem, in_json: bool) -> int:

@@ -20,6 +20,7 @@ from app.joining import join
 from app.leaks import LeakDesk
 from app.memory import MemoryDesk
 from app.models import OwnModels
+from app.morning import MorningDesk
 from app.opening import OpenDesk
 from app.pictures import PictureDesk
 from app.servers import ServersDesk
@@ -69,6 +70,7 @@ class Wiring(QObject):
         self.freeing = FreeDesk(controller, window, self)
         self.habits = HabitsDesk(controller, window, self)
         self.unattended = UnattendedDesk(controller, window, self)
+        self.morning = MorningDesk(controller, window, places.runs, self)
         self._state = StateDesk(controller, self._panels, self)
         self._leaks = LeakDesk(controller, self._panels, self.freeing.request, self)
         self._timeline = TimelineDesk(controller, self._panels.timeline, self)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from app.controller import Controller
-from app.forecasts import Forecasts, has_weights, with_facts
+from app.forecasts import Forecasts, has_weights
 from app.window import MainWindow
 from core.events import Finished, Output
 from core.gpu.readings import DeviceReading, ProcessReading, Reading, Role, SystemReading
@@ -20,6 +20,7 @@ from core.ledger import Ledger
 from core.queue import Group
 from core.recorder.taken import Taken
 from core.statistics import formula as formulas
+from core.statistics.facts import with_facts
 from core.statistics.runs import Asked, Run
 
 GB = 2**30

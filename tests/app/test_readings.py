@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from app.dialogs import show_readings
-from app.forecasts import with_facts
 from app.window import MainWindow
 from core import settings as settings_file
 from core.engines.local import machine
 from core.recorder.keep import Limits
 from core.recorder.recorder import Recorder
 from core.statistics import baseline
+from core.statistics.facts import with_facts
 from core.statistics.runs import Asked, Run
 from tests.core.recording import reading
 

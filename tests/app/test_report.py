@@ -169,7 +169,7 @@ def test_figures_are_told_when_the_samples_are_gone(tmp_path: Path) -> None:
         (("ab",), "first 4 characters"),
         (("JOB", "--attempt", "2"), "no attempt 2"),
         (("JOB", "--attempt", "x"), "invalid int"),
-        ((), "required: job"),
+        ((), "Give a job's id, or --last"),
     ],
 )
 def test_bad_arguments(ran: tuple[Path, str, float], words: tuple[str, ...], told: str) -> None:
