@@ -133,6 +133,15 @@ class Controller(QObject):
     def holds(self, holds: Callable[[Job | None], bool]) -> None:
         self._lanes.holds = holds
 
+    @property
+    def choose(self) -> Callable[[Sequence[Job]], list[Job]]:
+        """Given the first waiting job of every free lane, returns those that begin now."""
+        return self._lanes.choose
+
+    @choose.setter
+    def choose(self, choose: Callable[[Sequence[Job]], list[Job]]) -> None:
+        self._lanes.choose = choose
+
     def go_on(self) -> None:
         """Begin what waits in lanes that are free, where nothing holds it any more."""
         self.guard(self._lanes.fill)

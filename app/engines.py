@@ -185,6 +185,15 @@ class Engines:
         with self._lock:
             return next((lane_at(one) for one in self._servers if one.base == base), "")
 
+    def lane_at(self, place: str) -> str:
+        """Return the lane of a place: "local" or a server's address."""
+        known = next((one for one in self.servers() if one.base == place), None)
+        return lane_at(known) if known is not None or place == LOCAL else place
+
+    def place_of(self, job: Job) -> str:
+        """Return where a job runs: "local" or its server's address, which may not be known."""
+        return LOCAL if job.engine != COMFY else self.server_of(job) or ""
+
     def lanes(self) -> dict[str, list[tuple[str, str | None]]]:
         """Return the lanes, and what jobs name that run there: an engine and a server."""
         found: dict[str, list[tuple[str, str | None]]] = {lane_at(None): [(self.local.name, None)]}

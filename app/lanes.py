@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QCoreApplication, QObject, Signal
@@ -78,6 +78,7 @@ class Lanes(QObject):
         parent: Owner.
 
     Attributes:
+        choose: Given the first waiting job of every free lane, returns those that begin now.
         holds: Asked of the next job of a lane, None when nothing runs and nothing may begin;
             True lets the lane wait for the next `fill`.
         began: A Job started.
@@ -108,6 +109,7 @@ class Lanes(QObject):
     ) -> None:
         super().__init__(parent)
         self._ledger, self._engine, self._guard = ledger, engine, guard
+        self.choose: Callable[[Sequence[Job]], list[Job]] = list
         self.holds: Callable[[Job | None], bool] = lambda _: False
         self._lanes: dict[str, Lane] = {}
         self._cancelled: set[str] = set()
@@ -154,12 +156,13 @@ class Lanes(QObject):
             self._begin(job, self._engine.resume)
             self._say(self._lanes[self._engine.lane_of(job)], "looking for the job")
         held = False
-        for job in self._next_jobs():
+        for job in self.choose(list(self._next_jobs())):
             if self._is_free(job):
                 if self.holds(job):
                     held = True
                 else:
                     self._start(job)
+        self._start_strays()
         if not held and not self._lanes:
             self.holds(None)
 
@@ -170,10 +173,12 @@ class Lanes(QObject):
         for lane, names in self._engine.lanes().items():
             if lane not in self._lanes:
                 yield from self._ledger.waiting_in(names)
-        job = self._ledger.next_waiting()
+
+    def _start_strays(self) -> None:
+        """Start the first of all where it names what is not there any more; the engine says so."""
+        job = None if self._ledger.paused or "" in self._lanes else self._ledger.next_waiting()
         if job is not None and self._engine.lane_of(job) == "":
-            # It names what is not there any more: the engine says so, when its turn comes.
-            yield job
+            self._start(job)
 
     def _is_free(self, job: Job) -> bool:
         return self._engine.lane_of(job) not in self._lanes

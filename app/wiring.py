@@ -23,6 +23,7 @@ from app.models import OwnModels
 from app.morning import MorningDesk
 from app.opening import OpenDesk
 from app.pictures import PictureDesk
+from app.scheduling import ScheduleDesk
 from app.servers import ServersDesk
 from app.timeline_wiring import TimelineDesk
 from app.timing import TimingDesk
@@ -87,6 +88,8 @@ class Wiring(QObject):
         self._forecasts.need.connect(self._advice.set_need)
         self._forecasts.expected.connect(self._timeline.set_expected)
         self._memory = MemoryDesk(controller, window, self._advice, self._forecasts, self._state)
+        self.schedule = ScheduleDesk(controller, window, self._forecasts)
+        self.schedule.changed.connect(lambda _: self._on_queue_changed())
         self.servers = ServersDesk(controller, window, places)
         self.failures = FailureDesk(controller, window, self.freeing, self.servers, self._advice)
         compose, notice = self._panels.compose, self._panels.notice
@@ -274,6 +277,8 @@ class Wiring(QObject):
         text = f"{running} running · {waiting} waiting" if running or waiting else "Queue is empty"
         if self._controller.ledger.paused:
             text = f"Queue paused · {waiting} waiting"
+        elif waiting and self.schedule.held:
+            text = f"{text} · {self.schedule.held}"
         self._panels.status.set_queue(text)
 
     def _on_job_began(self, job: Job) -> None:

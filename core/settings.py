@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -44,6 +45,11 @@ class Settings:
         unload_first: "always" unloads language models before a job that needs their memory,
             when nothing ran before it; "ask" only advises it.
         reserve_gb: GPU memory to be kept free of jobs, in GB of 2**30 bytes; 0 for none.
+        quiet_hours: No job begins between, such as "22:00-07:00"; "" for none.
+        cool_down: Whether a hot card is let cool down before the next job.
+        hot_celsius: From here on a card is hot.
+        min_free_mb: With less GPU memory to be had no job begins, MB of 2**20 bytes.
+        retries: How often a failed job is tried again by itself.
         servers: ComfyUI servers, each as `core.engines.comfy.known.KnownServer` writes it.
     """
 
@@ -67,6 +73,11 @@ class Settings:
     keep_awake: bool = True
     notify: list[str] = field(default_factory=lambda: ["failed", "empty"])
     stay_in_tray: bool = False
+    quiet_hours: str = ""
+    cool_down: bool = True
+    hot_celsius: float = 83.0
+    min_free_mb: int = 3000
+    retries: int = 1
     unload_first: str = "ask"
     reserve_gb: float = 0.0
 
@@ -81,6 +92,10 @@ _CHOICES = {
 }
 
 
+_WHOLE = {"min_free_mb": (0, 1_000_000), "retries": (0, 20)}
+_QUIET = re.compile(r"(?:([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)?")
+
+
 def _usable(name: str, value: object, kind: type) -> bool:
     if kind is float:
         if not isinstance(value, int | float) or isinstance(value, bool):
@@ -89,10 +104,16 @@ def _usable(name: str, value: object, kind: type) -> bool:
     if kind is int:
         if not isinstance(value, int) or isinstance(value, bool):
             return False
+        if name in _WHOLE:
+            low, high = _WHOLE[name]
+            return low <= value <= high
         return name != "free_every" or FREE_WHEN_LEAKING <= value <= MOST_FREE_EVERY
     if kind is list:
         inner = dict if name == "servers" else str
         return isinstance(value, list) and all(isinstance(item, inner) for item in value)
+    if name == "quiet_hours":
+        good = isinstance(value, str) and _QUIET.fullmatch(value) is not None
+        return good and (not value or str(value)[:5] != str(value)[6:])
     return isinstance(value, kind) and value in _CHOICES.get(name, (value,))
 
 

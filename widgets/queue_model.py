@@ -206,7 +206,10 @@ class QueueModel(QAbstractListModel):
     def set_doing(self, job_id: str, word: str, tone: str, reason: str) -> None:
         """Say how a running job goes, with a word; "" takes it back."""
         row = self._running.get(job_id)
-        self._doing = {job_id: (word, tone, reason)} if word else {}
+        if word:
+            self._doing[job_id] = word, tone, reason
+        else:
+            self._doing.pop(job_id, None)
         if row is not None:
             now = self._progress.get(job_id) or words.Progress("")
             self._set_progress(job_id, row, now)

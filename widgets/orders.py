@@ -1,0 +1,146 @@
+"""The dialog about when jobs may begin."""
+
+from __future__ import annotations
+
+from datetime import datetime, time
+from typing import Any, Protocol
+
+from PySide6.QtCore import Qt, QTime, Signal
+from PySide6.QtGui import QIcon
+from PySide6.QtWidgets import (
+    QCheckBox,
+    QDialog,
+    QDialogButtonBox,
+    QFormLayout,
+    QHBoxLayout,
+    QTimeEdit,
+    QVBoxLayout,
+    QWidget,
+)
+
+from widgets.parts import label, number_field
+
+
+class Chosen(Protocol):
+    """What is set now; see `core.settings.Settings`."""
+
+    quiet_hours: str
+    cool_down: bool
+    hot_celsius: float
+    min_free_mb: int
+    retries: int
+
+
+class OrdersDialog(QDialog):
+    """Asks for times, heat, memory and retries in one place.
+
+    Signals:
+        chosen: New values by name; `start_at` is a time of day or None.
+    """
+
+    chosen = Signal(dict)
+
+    def __init__(
+        self, settings: Chosen, start_at: float | None, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self.setWindowTitle("When jobs run")
+        start, _, end = (settings.quiet_hours or "22:00-07:00").partition("-")
+        self.quiet = QCheckBox("Begin none &between")
+        self.quiet.setChecked(bool(settings.quiet_hours))
+        self.quiet_start = _time(start, "Quiet hours begin")
+        self.quiet_end = _time(end, "Quiet hours end")
+        self.wait = QCheckBox("Begin none &before")
+        self.wait.setChecked(start_at is not None)
+        begin = datetime.fromtimestamp(start_at) if start_at is not None else datetime.now()
+        self.start = _time(begin.strftime("%H:%M"), "Start at")
+        self.cool = QCheckBox("Let a card cool down &from")
+        self.cool.setChecked(settings.cool_down)
+        self.hot = number_field(settings.hot_celsius, (50.0, 110.0), " °C", "Hot from")
+        self.free = number_field(settings.min_free_mb, (0, 1_000_000), " MB", "Least free memory")
+        self.retries = number_field(settings.retries, (0, 20), "", "Retries of a failed job")
+        for field in (self.hot, self.free, self.retries):
+            field.setDecimals(0)
+        for box, fields in (
+            (self.quiet, (self.quiet_start, self.quiet_end)),
+            (self.wait, (self.start,)),
+            (self.cool, (self.hot,)),
+        ):
+            for one in fields:
+                one.setEnabled(box.isChecked())
+                box.toggled.connect(one.setEnabled)
+        self.error = label("", "danger")
+        self.error.setWordWrap(True)
+        self.error.hide()
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        about = label(
+            "A job that runs is never stopped by any of this; the next one waits, and the status "
+            "line says for what.",
+            "muted",
+        )
+        about.setWordWrap(True)
+        form = QFormLayout()
+        form.addRow(self.quiet, _row(self.quiet_start, label("and", "muted"), self.quiet_end))
+        form.addRow(self.wait, self.start)
+        form.addRow(self.cool, self.hot)
+        form.addRow("Least GPU &memory free", self.free)
+        form.addRow("&Retries of a failed job", self.retries)
+        kinds = QDialogButtonBox.StandardButton
+        buttons = QDialogButtonBox(kinds.Ok | kinds.Cancel)
+        for button in buttons.buttons():
+            button.setIcon(QIcon())
+        buttons.accepted.connect(self._accept)
+        buttons.rejected.connect(self.reject)
+        column = QVBoxLayout(self)
+        for item in (about, self.error, buttons):
+            column.addWidget(item)
+        column.insertLayout(1, form)
+        self.setMinimumWidth(440)
+
+    def _accept(self) -> None:
+        quiet = ""
+        if self.quiet.isChecked():
+            start, end = _shown(self.quiet_start), _shown(self.quiet_end)
+            if start == end:
+                self.error.setText("Quiet hours have no length: use two different times.")
+                self.error.show()
+                self.quiet_end.setFocus()
+                return
+            quiet = f"{start:%H:%M}-{end:%H:%M}"
+        found: dict[str, Any] = {
+            "quiet_hours": quiet,
+            "start_at": _shown(self.start) if self.wait.isChecked() else None,
+            "cool_down": self.cool.isChecked(),
+            "hot_celsius": self.hot.value(),
+            "min_free_mb": round(self.free.value()),
+            "retries": round(self.retries.value()),
+        }
+        self.chosen.emit(found)
+        self.accept()
+
+
+def _time(text: str, name: str) -> QTimeEdit:
+    hour, minute = text.split(":")
+    field = QTimeEdit(QTime(int(hour), int(minute)))
+    field.setDisplayFormat("HH:mm")
+    field.setButtonSymbols(QTimeEdit.ButtonSymbols.NoButtons)
+    field.setAccessibleName(name)
+    field.setMinimumWidth(80)
+    return field
+
+
+def _shown(field: QTimeEdit) -> time:
+    shown = field.time()
+    return time(shown.hour(), shown.minute())
+
+
+def _row(*widgets: QWidget) -> QHBoxLayout:
+    row = QHBoxLayout()
+    row.setSpacing(8)
+    for widget in widgets:
+        row.addWidget(widget)
+    row.addStretch(1)
+    return row
