@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from datetime import time as time_of_day
@@ -23,12 +24,14 @@ from core.jobs import Job, new_job
 from core.units import GIGABYTE, MEGABYTE
 
 if TYPE_CHECKING:
+    from core.scheduling.alerts import Alerts
     from core.scheduling.decisions import Decided, Decision
     from core.scheduling.retries import Verdict
     from core.scheduling.scheduler import Scheduler
     from core.scheduling.snapshot import Lane, Orders, Snapshot, Waiting
     from widgets.orders import OrdersDialog
 
+_log = logging.getLogger(__name__)
 LOOKED_THROUGH = 64
 """So many waiting jobs of a lane are looked at; the others wait behind them."""
 LONGEST_LOOK_MS = 60_000
@@ -56,6 +59,7 @@ class ScheduleDesk(QObject):
         self._controller, self._window, self._forecasts = controller, window, forecasts
         self._notice = window.panels.notice
         self._made: Scheduler | None = None
+        self._alerts: Alerts | None = None
         self._reading: Reading | None = None
         self._not_before: dict[str, float] = {}
         self._anyway: set[str] = set()
@@ -98,8 +102,10 @@ class ScheduleDesk(QObject):
             self._say("")
             return []
         jobs = self._waiting()
-        decided = self.scheduler.decide(self._snapshot(jobs.values()), _now())
+        snapshot = self._snapshot(jobs.values())
+        decided = self.scheduler.decide(snapshot, _now())
         self._tell(decided)
+        self._alert(snapshot)
         wanted = decided.next_look_seconds
         if wanted is not None:
             self._look.start(min(LONGEST_LOOK_MS, max(10, round(wanted * 1000))))
@@ -225,8 +231,8 @@ class ScheduleDesk(QObject):
                 self._notice.show_problem(problem, (anyway,), f"aside {job_id}")
 
     def _stop_now(self) -> None:
-        self._window.menus.stop_after.setChecked(False)
         self._controller.guard(lambda: self._controller.set_paused(True))
+        self._window.menus.stop_after.setChecked(False)
 
     def _start_anyway(self, job_id: str) -> None:
         self._anyway.add(job_id)
@@ -234,11 +240,33 @@ class ScheduleDesk(QObject):
         self._notice.clear(f"aside {job_id}")
         self._controller.go_on()
 
+    def _alert(self, snapshot: Snapshot) -> None:
+        """Raise and clear alerts, each once: all in the log, the loud ones in the bar too."""
+        from core.scheduling.alerts import Alarm, Alerts, signals_of
+
+        self._alerts = self._alerts or Alerts()
+        scheduler, now = self.scheduler, _now()
+        signals = signals_of(snapshot, scheduler.breakers, scheduler.streak, now)
+        for alert in self._alerts.look(signals, now):
+            key = f"alert {alert.alarm} {alert.about}"
+            _log.warning("alert %s: %s", "cleared" if alert.cleared else "raised", alert.words)
+            if alert.cleared:
+                self._notice.clear(key)
+            elif alert.alarm is Alarm.ENGINE_DOWN:
+                again = ("Try now", partial(self._try_now, alert.about))
+                self._notice.show_text(alert.words, (again,), "danger", key)
+            elif alert.alarm is not Alarm.BACKLOG:
+                self._notice.show_text(alert.words, (), "warning", key)
+
+    def _try_now(self, place: str) -> None:
+        self.scheduler.reset(place)
+        self._controller.go_on()
+
     def _tell(self, decided: Decided) -> None:
-        from core.scheduling.decisions import Wait
+        from core.scheduling.decisions import Free, Wait
 
         words = [hold.words for hold in decided.holds]
-        words += [one.words for one in decided.decisions if isinstance(one, Wait)]
+        words += [one.words for one in decided.decisions if isinstance(one, Wait | Free)]
         self._say(words[0] if words and not decided.starts else "")
 
     def _say(self, words: str) -> None:
@@ -259,8 +287,7 @@ class ScheduleDesk(QObject):
     def _on_freed(self, item: object) -> None:
         if isinstance(item, FreedAt):
             self._freed.add(item.place)
-            if self.held:
-                self._controller.go_on()
+            QTimer.singleShot(0, self, self._controller.go_on)
 
     def _on_began(self, job: Job) -> None:
         place = self._controller.engine.place_of(job)
@@ -311,7 +338,7 @@ class ScheduleDesk(QObject):
         found = recovery(problem)
         verdict = after_failure(
             job.id, problem, attempts - 1, RetryRules(budget=self._window.settings.retries),
-            ladder=ladder, retryable=found.retryable,
+            ladder=ladder, retryable=None if found.retryable else False,
         )  # fmt: skip
         return verdict, found.poisoned
 

@@ -1,0 +1,268 @@
+"""When jobs begin in the window: held, let go, tried again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PySide6.QtCore import QTime
+from PySide6.QtWidgets import QPushButton
+
+from app import scheduling
+from app.controller import Controller
+from app.scheduling import ScheduleDesk
+from app.window import MainWindow
+from core.errors import Category, Problem
+from core.events import Failed, Sampled
+from core.gpu.readings import DeviceReading, ProcessReading, Reading, Role, SystemReading
+from core.jobs import Job, JobState, new_job
+from core.scheduling import retries
+from core.settings import load, save
+
+GB = 2**30
+SMALL = {"width": 64, "height": 64, "frames": 8, "steps": 3, "step_seconds": 0.01}
+LONG = {**SMALL, "steps": 50, "step_seconds": 0.2}
+DEAD = Problem(Category.WORKER_UNAVAILABLE, "The engine died.", "Retry.")
+
+
+def controller_of(window: MainWindow) -> Controller:
+    assert window.controller is not None
+    return window.controller
+
+
+@pytest.fixture
+def desk(window: MainWindow) -> ScheduleDesk:
+    found = window.findChild(ScheduleDesk)
+    assert found is not None
+    return found
+
+
+def counts(window: MainWindow) -> dict[JobState, int]:
+    return controller_of(window).ledger.counts()
+
+
+def until_done(qtbot: Any, window: MainWindow, count: int) -> None:
+    qtbot.waitUntil(lambda: counts(window)[JobState.DONE] == count, timeout=40_000)
+
+
+def status(window: MainWindow) -> str:
+    return window.panels.status._queue.text()
+
+
+def reading(celsius: float = 50.0, free: float = 20.0, holder: str = "") -> Reading:
+    total = 24 * GB
+    others = (ProcessReading(9, holder, Role.LLM, round(total - free * GB)),) if holder else ()
+    device = DeviceReading(0, "card", total, round(total - free * GB), 0.0, celsius, 90.0, others)
+    return Reading(
+        time.monotonic(), (device,), SystemReading(32 * GB, 8 * GB, 2 * GB, 1, 5.0), "570.0"
+    )
+
+
+def test_quiet_hours_hold_the_queue_and_say_until_when(
+    qtbot: Any, window: MainWindow, desk: ScheduleDesk
+) -> None:
+    controller = controller_of(window)
+    now = datetime.now()
+    start, end = now - timedelta(hours=1), now + timedelta(hours=1)
+    window.keep(quiet_hours=f"{start:%H:%M}-{end:%H:%M}")
+    controller.add("test-pattern", SMALL)
+    qtbot.wait(300)
+    assert counts(window)[JobState.WAITING] == 1
+    assert f"{end:%H:%M}" in desk.held
+    assert desk.held in status(window)
+    dialog = desk.ask()
+    dialog.quiet.setChecked(False)
+    dialog._accept()
+    until_done(qtbot, window, 1)
+    assert desk.held == ""
+    assert window.settings.quiet_hours == ""
+
+
+def test_the_dialog_keeps_what_was_chosen(
+    qtbot: Any, window: MainWindow, desk: ScheduleDesk
+) -> None:
+    controller = controller_of(window)
+    dialog = desk.ask()
+    dialog.quiet.setChecked(True)
+    dialog.quiet_start.setTime(QTime(3, 0))
+    dialog.quiet_end.setTime(QTime(3, 0))
+    dialog._accept()
+    assert dialog.isVisible()
+    assert "no length" in dialog.error.text()
+    dialog.quiet_end.setTime(QTime(3, 1))
+    dialog.wait.setChecked(True)
+    later = datetime.now() + timedelta(hours=2)
+    dialog.start.setTime(QTime(later.hour, later.minute))
+    dialog.retries.setValue(3)
+    dialog._accept()
+    assert (window.settings.quiet_hours, window.settings.retries) == ("03:00-03:01", 3)
+    controller.add("test-pattern", SMALL)
+    qtbot.wait(200)
+    assert f"{later:%H:%M}" in desk.held
+    again = desk.ask()
+    assert again.wait.isChecked()
+    again.wait.setChecked(False)
+    again._accept()
+    until_done(qtbot, window, 1)
+
+
+@pytest.mark.parametrize("bad", ["22-07", "24:00-07:00", "07:00-07:00", "a", 5])
+def test_settings_that_make_no_sense_are_reset(tmp_path: Path, bad: object) -> None:
+    path = tmp_path / "settings.json"
+    save(path, load(path)[0])
+    kept = json.loads(path.read_text()) | {"quiet_hours": bad, "retries": 99}
+    path.write_text(json.dumps(kept))
+    found, reset = load(path)
+    assert (found.quiet_hours, found.retries) == ("", 1)
+    assert set(reset) == {"quiet_hours", "retries"}
+
+
+def test_it_stops_after_the_running_job(qtbot: Any, window: MainWindow) -> None:
+    controller = controller_of(window)
+    first = controller.add("test-pattern", LONG)[0]
+    controller.add("test-pattern", SMALL)
+    window.menus.stop_after.setChecked(True)
+    controller.cancel([first.id])
+    qtbot.waitUntil(lambda: controller.ledger.paused, timeout=20_000)
+    assert counts(window)[JobState.WAITING] == 1
+    assert not window.menus.stop_after.isChecked(), "used once"
+    assert "the queue stops" in window.panels.notice.text()
+    controller.set_paused(False)
+    until_done(qtbot, window, 1)
+
+
+def test_memory_that_another_program_holds_is_waited_for(
+    qtbot: Any, window: MainWindow, desk: ScheduleDesk
+) -> None:
+    controller = controller_of(window)
+    desk._cuda = True
+    controller.reading.emit(reading(free=1.5, holder="LM Studio"))
+    controller.add("test-pattern", SMALL)
+    qtbot.wait(200)
+    assert counts(window)[JobState.WAITING] == 1
+    assert "LM Studio holds" in desk.held
+    controller.reading.emit(reading(free=20.0))
+    controller.go_on()
+    until_done(qtbot, window, 1)
+
+
+def test_a_hot_card_is_let_cool_down_unless_that_is_off(
+    qtbot: Any, window: MainWindow, desk: ScheduleDesk
+) -> None:
+    controller = controller_of(window)
+    desk._cuda = True
+    controller.reading.emit(reading(celsius=91.0))
+    controller.add("test-pattern", SMALL)
+    qtbot.wait(200)
+    assert counts(window)[JobState.WAITING] == 1
+    assert "91" in desk.held or "hot" in desk.held
+    window.keep(cool_down=False)
+    controller.go_on()
+    until_done(qtbot, window, 1)
+
+
+def kill_worker(controller: Controller) -> None:
+    pid = controller.engine.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kill -9 is POSIX")
+def test_a_dead_engine_is_tried_again_once(
+    qtbot: Any, window: MainWindow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first death is got over without a hand; a second one is told."""
+    controller = controller_of(window)
+    rules = retries.RetryRules
+    quick = lambda **given: rules(first_seconds=0.2, **given)  # noqa: E731
+    monkeypatch.setattr(retries, "RetryRules", quick)
+    job = controller.add("test-pattern", {**SMALL, "steps": 30, "step_seconds": 0.1})[0]
+    with qtbot.waitSignal(
+        controller.event, timeout=30_000, check_params_cb=lambda e: isinstance(e, Sampled)
+    ):
+        pass
+    kill_worker(controller)
+    qtbot.waitUntil(lambda: "Tried again in" in window.panels.notice.text(), timeout=10_000)
+    with qtbot.waitSignal(
+        controller.event, timeout=30_000, check_params_cb=lambda e: isinstance(e, Sampled)
+    ):
+        pass
+    row = controller.ledger.row(job.id)
+    assert row is not None
+    assert (row.state, row.attempt) == (JobState.RUNNING, 2)
+    assert row.job.params["seed"] == job.params["seed"]
+    kill_worker(controller)
+    qtbot.waitUntil(lambda: counts(window)[JobState.FAILED] == 1, timeout=20_000)
+    qtbot.wait(600)
+    assert counts(window)[JobState.FAILED] == 1
+
+
+def fail(controller: Controller, job: Job, problem: Problem) -> None:
+    """End a job as its engine would."""
+    controller.ledger.begin(job.id)
+    ending = Failed(job_id=job.id, problem=problem, seconds=1.0)
+    controller.ledger.end(job.id, ending)
+    controller.job_ended.emit(job, ending)
+
+
+@pytest.mark.parametrize(
+    ("engine", "category", "again"),
+    [
+        ("local", Category.WORKER_UNAVAILABLE, True),
+        ("local", Category.INSUFFICIENT_VRAM, True),
+        ("local", Category.INVALID_PARAMS, False),
+        ("local", Category.MODEL_NOT_FOUND, False),
+        ("local", Category.STORAGE, False),
+        ("comfy", Category.NETWORK_ERROR, False),
+        ("comfy", Category.TIMEOUT, False),
+        ("comfy", Category.WORKER_UNAVAILABLE, False),
+        ("comfy", Category.INSUFFICIENT_VRAM, True),
+    ],
+)
+def test_what_is_tried_again(
+    qtbot: Any, window: MainWindow, tmp_path: Path, engine: str, category: Category, again: bool
+) -> None:
+    from dataclasses import replace
+
+    controller = controller_of(window)
+    controller.set_paused(True)
+    job = new_job(controller.recipes["test-pattern"], SMALL, tmp_path / "clips")
+    job = replace(job, engine=engine)
+    controller.ledger.enqueue([job])
+    fail(controller, job, Problem(category, "It went wrong.", "Do something."))
+    qtbot.wait(100)
+    row = controller.ledger.row(job.id)
+    assert row is not None
+    assert row.state is (JobState.WAITING if again else JobState.FAILED)
+    told = " ".join(notice.text for notice in window.panels.notice._notices)
+    assert ("Tried again" in told) is again
+
+
+def test_a_place_that_fails_again_and_again_gets_no_jobs(
+    qtbot: Any, window: MainWindow, desk: ScheduleDesk
+) -> None:
+    controller = controller_of(window)
+    for number in range(5):
+        desk.scheduler.began(f"{number}", "local", scheduling._now())
+        desk.scheduler.ended(f"{number}", "local", scheduling._now(), problem=DEAD, finished=False)
+    controller.add("test-pattern", SMALL)
+    qtbot.wait(200)
+    assert counts(window)[JobState.WAITING] == 1
+    assert "Local engine" in desk.held
+    notice = window.panels.notice
+
+    def shown() -> dict[str, QPushButton]:
+        buttons = notice.findChildren(QPushButton)
+        return {button.text(): button for button in buttons if not button.isHidden()}
+
+    notice.clear("alert failures ")
+    qtbot.waitUntil(lambda: "Try now" in shown(), timeout=5_000)
+    shown()["Try now"].click()
+    until_done(qtbot, window, 1)
+    assert desk.scheduler.streak == 0
