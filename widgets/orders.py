@@ -47,11 +47,11 @@ class OrdersDialog(QDialog):
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.setWindowTitle("When jobs run")
         start, _, end = (settings.quiet_hours or "22:00-07:00").partition("-")
-        self.quiet = QCheckBox("Begin none &between")
+        self.quiet = QCheckBox("No job begins &between")
         self.quiet.setChecked(bool(settings.quiet_hours))
         self.quiet_start = _time(start, "Quiet hours begin")
         self.quiet_end = _time(end, "Quiet hours end")
-        self.wait = QCheckBox("Begin none &before")
+        self.wait = QCheckBox("No job begins b&efore")
         self.wait.setChecked(start_at is not None)
         begin = datetime.fromtimestamp(start_at) if start_at is not None else datetime.now()
         self.start = _time(begin.strftime("%H:%M"), "Start at")
@@ -87,7 +87,11 @@ class OrdersDialog(QDialog):
         form.addRow(self.wait, self.start)
         form.addRow(self.cool, self.hot)
         form.addRow("Least GPU &memory free", self.free)
+        for row in (self.quiet, self.wait, self.cool):
+            # A box in the place of a label is set on top otherwise.
+            row.setMinimumHeight(self.hot.sizeHint().height())
         form.addRow("&Retries of a failed job", self.retries)
+        form.setLabelAlignment(Qt.AlignmentFlag.AlignVCenter)
         kinds = QDialogButtonBox.StandardButton
         buttons = QDialogButtonBox(kinds.Ok | kinds.Cancel)
         for button in buttons.buttons():
@@ -128,6 +132,7 @@ def _time(text: str, name: str) -> QTimeEdit:
     field.setDisplayFormat("HH:mm")
     field.setButtonSymbols(QTimeEdit.ButtonSymbols.NoButtons)
     field.setAccessibleName(name)
+    field.lineEdit().setTextMargins(6, 0, 6, 0)
     field.setMinimumWidth(80)
     return field
 
