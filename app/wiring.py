@@ -22,6 +22,7 @@ from app.memory import MemoryDesk
 from app.models import OwnModels
 from app.morning import MorningDesk
 from app.opening import OpenDesk
+from app.outside import OutsideDesk
 from app.pictures import PictureDesk
 from app.servers import ServersDesk
 from app.timeline_wiring import TimelineDesk
@@ -71,6 +72,7 @@ class Wiring(QObject):
         self.habits = HabitsDesk(controller, window, self)
         self.unattended = UnattendedDesk(controller, window, self)
         self.morning = MorningDesk(controller, window, places.runs, self)
+        self._outside = OutsideDesk(controller, self)
         self._state = StateDesk(controller, self._panels, self)
         self._leaks = LeakDesk(controller, self._panels, self.freeing.request, self)
         self._timeline = TimelineDesk(controller, self._panels.timeline, self)
