@@ -70,7 +70,8 @@ def _options(argv: list[str]) -> Namespace:
         prog="framedeck",
         description="A control panel for local AI video generation.",
         epilog="Without a command the window opens. Commands: generate (make a clip without a "
-        "window), queue (add, list, move, cancel, watch and more), recipes (list what can be made), "
+        "window), queue (add, list, move, cancel, watch and more), "
+        "recipes (list what can be made), "
         "bench (measure this installation), "
         "monitor (memory of the GPUs in a terminal), "
         "report (what a job did to memory, or what the last run came to), "
