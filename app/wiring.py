@@ -11,6 +11,7 @@ from PySide6.QtGui import QDesktopServices, QImage
 from PySide6.QtWidgets import QFileDialog
 
 from app.advice import AdviceDesk
+from app.batch import BatchDesk
 from app.controller import Controller
 from app.failures import FailureDesk
 from app.forecasts import Forecasts
@@ -95,6 +96,8 @@ class Wiring(QObject):
         self.workflows = WorkflowDesk(controller, compose, notice, places.workflows, self)
         self._pictures = PictureDesk(controller, compose, places.data / "pasted", self)
         self._opening = OpenDesk(controller, window, models, self.workflows, self._pictures)
+        self.batch = BatchDesk(controller, window)
+        self._opening.jobs_given.connect(lambda path: self.batch.open([path]))
         self.workflows.follow(self.servers)
         self.workflows.servers_shown.connect(self._show_servers)
         self.workflows.server_wanted.connect(self._show_servers)
