@@ -66,7 +66,7 @@ class Plan:
 
 
 def plan(rows: Iterable[Row], wanted: Wanted, recipes: Mapping[str, Recipe], outputs: Path) -> Plan:
-    """Check every row and make its jobs; nothing is queued (about 30 µs a row).
+    """Check every row and make its jobs; nothing is queued (about 50 µs a row).
 
     Args:
         rows: As they were read.
@@ -110,8 +110,10 @@ def _plan_row(row: Row, wanted: Wanted, recipes: Mapping[str, Recipe], outputs: 
 
 
 def _recipe(named: str, recipes: Mapping[str, Recipe]) -> Recipe:
-    by_title = {recipe.title.lower(): recipe for recipe in recipes.values()}
-    recipe = recipes.get(named) or by_title.get(named.strip().lower())
+    wanted = named.strip().lower()
+    recipe = recipes.get(named) or next(
+        (one for one in recipes.values() if one.title.lower() == wanted), None
+    )
     if recipe is None:
         raise invalid(
             "recipe", f"The recipe {named[:60]!r} is not known.", "`framedeck recipes` lists them."

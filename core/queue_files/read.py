@@ -14,6 +14,7 @@ import stat
 import struct
 import uuid
 import zipfile
+import zlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ from core.queue_files.format import (
     refused,
 )
 
+# ValueError: names and sizes that make no sense to `zipfile` either.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, ValueError)
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _MOST_PARAMS = 500
 _END, _END_BYTES, _LONG = b"PK\5\6", 22, b"PK\6\7"
@@ -104,7 +107,7 @@ def read_queue(
             wanted = [e for e in entries if ended or e["state"] in _UNENDED]
             files = _unpack(archive, members, wanted, inputs, written)
         jobs, renamed, moved = _jobs(wanted, files, recipes, outputs, taken)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except _DAMAGE as error:
         _forget(written)
         raise refused(f"{path.name} is no whole zip: {error}.") from None
     except BaseException:
@@ -155,6 +158,8 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
             raise refused(f"It holds {name} twice.")
         if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
             raise refused(f"{name} in it is no plain file.")
+        if info.header_offset < 0:
+            raise refused(f"{name} in it begins nowhere.")
         if info.flag_bits & 0x1 or info.compress_type not in _METHODS:
             raise refused(f"{name} in it is locked, or packed in a way that is not read.")
         most = MOST_MANIFEST_BYTES if name == MANIFEST else MOST_BYTES
