@@ -1,15 +1,12 @@
-"""All recipes that can be asked for without a window."""
+"""All recipes that can be queued without a window."""
 
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
-from core.engines.local.families import own_recipes, recipes
-from core.errors import ProblemError
+from app.cli_recipes import here, workflows
 from core.jobs import Recipe
 from core.places import Places
-from core.settings import load as load_settings
 
 _log = logging.getLogger(__name__)
 
@@ -20,21 +17,7 @@ def offered(places: Places) -> dict[str, Recipe]:
     No server is asked: a model's file may have any name, and whoever runs the job says
     what is missing. Takes about 50 ms.
     """
-    from core.engines.comfy import workflows_files
-    from core.engines.comfy.known import KnownServer
-
-    settings, _ = load_settings(places.settings)
-    own, problems = own_recipes(map(Path, settings.model_folders))
-    servers = []
-    for entry in settings.servers:
-        try:
-            servers.append(KnownServer.from_json(entry).base)
-        except ProblemError as error:
-            problems.append(error.problem)
-    saved, bad = workflows_files.saved(places.workflows)
-    problems += [problem for _, problem in bad]
-    for problem in problems:
+    found = workflows(places)
+    for problem in found.problems:
         _log.warning("%s %s", problem.message, problem.hint)
-    graphs = {one.id: one for one in (*saved, *workflows_files.built_in())}
-    made = [one.recipe(None, tuple(servers)) for one in graphs.values()]
-    return {recipe.id: recipe for recipe in (*recipes(places.models), *own, *made)}
+    return {recipe.id: recipe for recipe in (*here(places, None), *found.recipes())}
