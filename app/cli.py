@@ -31,7 +31,7 @@ from core.events import (
 )
 from core.gpu.sampler import Sampler
 from core.jobs import SUFFIXES, Job, Recipe, new_job
-from core.ledger import Ledger
+from core.ledger import Ledger, wishes
 from core.places import Places
 from core.recorder.keep import Limits
 from core.recorder.recorder import Recorder
@@ -178,8 +178,8 @@ def _generate(options: argparse.Namespace, places: Places) -> int:
                 else:
                     ledger.record(job.id, event)
                     bar.show(event)
-                    if interrupted.is_set():
-                        # Ctrl-C may have come before the engine knew the job; again is harmless.
+                    if interrupted.is_set() or _unwanted(ledger, job):
+                        # It may have come before the engine knew the job; again is harmless.
                         engine.cancel(job.id)
     finally:
         bar.close()
@@ -188,6 +188,12 @@ def _generate(options: argparse.Namespace, places: Places) -> int:
     if ending is None:
         raise RuntimeError("the engine ended without an ending")
     return _tell(job, ending, options.json, interrupted.is_set())
+
+
+def _unwanted(ledger: Ledger, job: Job) -> bool:
+    """Say whether `framedeck queue cancel` named the job."""
+    store = ledger.store
+    return store.changed_elsewhere() and bool(wishes.take_cancels(store, [job.id]))
 
 
 @contextmanager

@@ -296,13 +296,29 @@ class Controller(QObject):
         self._lanes.fill()
 
     def undo(self) -> None:
-        """Take back the last removal or move."""
+        """Take back the last removal, move or import."""
         if self._undo:
             token = self._undo.pop()
             self.undo_changed.emit(bool(self._undo))
             self.ledger.restore(token)
             self.queue_changed.emit()
             self._lanes.fill()
+
+    def added(self, token: str) -> None:
+        """Take what was put into the queue beside the window: show it, run it, let it be undone.
+
+        Args:
+            token: What `Ledger.enqueue` returned; "" for nothing to undo.
+        """
+        if token:
+            self._remember(token)
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Show what others changed in the ledger, and run what waits since."""
+        self.paused_changed.emit(self.ledger.paused)
+        self.queue_changed.emit()
+        self._lanes.fill()
 
     def set_paused(self, paused: bool) -> None:
         """Hold the queue after the running job, or let it go on."""

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from argparse import Namespace
 
-COMMANDS = ("generate", "recipes", "bench", "monitor", "report", "fire-drill", "desktop-entry")
+COMMANDS = (
+    "generate",
+    "queue",
+    "recipes",
+    "bench",
+    "monitor",
+    "report",
+    "fire-drill",
+    "desktop-entry",
+)
 
 
 def main(argv: list[str]) -> int:
@@ -41,6 +50,10 @@ def _command(argv: list[str]) -> int:
         from app.fire_drill import main as drill
 
         return drill(argv[1:])
+    if argv[0] == "queue":
+        from app.queue_cli import main as queue
+
+        return queue(argv[1:])
     if argv[0] == "report":
         from app.report import main as report
 
@@ -57,7 +70,9 @@ def _options(argv: list[str]) -> Namespace:
         prog="framedeck",
         description="A control panel for local AI video generation.",
         epilog="Without a command the window opens. Commands: generate (make a clip without a "
-        "window), recipes (list what can be made), bench (measure this installation), "
+        "window), queue (add, list, move, cancel, watch and more), "
+        "recipes (list what can be made), "
+        "bench (measure this installation), "
         "monitor (memory of the GPUs in a terminal), "
         "report (what a job did to memory, or what the last run came to), "
         "fire-drill (let a make-believe ComfyUI server fail in twenty ways), "

@@ -21,6 +21,7 @@ class Menus:
         self.file = bar.addMenu("&File")
         self.open_recipe = self._add(self.file, "&Open clip, recipe or workflow…", "Ctrl+O")
         self.paste = self._add(self.file, "&Paste workflow or picture", "Ctrl+V")
+        self.import_jobs = self._add(self.file, "&Import jobs…", "Ctrl+I")
         self.open_outputs = self._add(self.file, "Show &clips folder", "Ctrl+Shift+O")
         self.file.addSeparator()
         self.add_model = self._add(self.file, "Add &model folder…", "Ctrl+M")

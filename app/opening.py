@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import QObject
+from PySide6.QtCore import QObject, Signal
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QFileDialog
 
@@ -33,6 +33,7 @@ _FILTER = (
 )
 _ROWS = 200
 """How many waiting jobs are looked through for those that need a workflow."""
+_LISTS = (".csv", ".tsv", ".txt", ".jsonl")
 _CLIPS = (".mp4", ".m4v", ".mov", ".webm", ".mkv")
 
 
@@ -60,11 +61,24 @@ class _Plain:
     problem: Problem
 
 
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder, and whether it holds pictures rather than a model."""
+
+    path: Path
+    pictures: bool
+
+
 class OpenDesk(QObject):
     """Looks into files beside the window, and shows what they are for.
 
     Also keeps the person's own workflows: added, edited, removed, and each of it undone.
+
+    Signals:
+        jobs_given: Path of a file or folder that holds many jobs.
     """
+
+    jobs_given = Signal(object)
 
     def __init__(
         self,
@@ -93,7 +107,10 @@ class OpenDesk(QObject):
     def open(self, path: str) -> None:
         """Open a file or a model folder."""
         if Path(path).is_dir():
-            self._controller.guard(lambda: self._models.add(Path(path)))
+            self._look(lambda: _Folder(Path(path), _has_pictures(Path(path))))
+            return
+        if path.lower().endswith(_LISTS):
+            self.jobs_given.emit(Path(path))
             return
         recipes = frozenset(self._controller.recipes)
         look = self._reader()
@@ -170,6 +187,10 @@ class OpenDesk(QObject):
                     )
                 else:
                     self._pick(draft, found.offers)
+            case _Folder(path=folder, pictures=True):
+                self.jobs_given.emit(folder)
+            case _Folder(path=folder):
+                self._controller.guard(lambda: self._models.add(folder))
             case _Plain(path=path, problem=problem):
                 self._give_picture(path, problem)
             case Problem():
@@ -285,6 +306,12 @@ class _Stored:
     """What lies in the folder now; None where something was taken away."""
 
     workflow: Workflow | None
+
+
+def _has_pictures(folder: Path) -> bool:
+    from core.batch.read import has_pictures
+
+    return not (folder / "model_index.json").exists() and has_pictures(folder)
 
 
 def _in_words(draft: Draft) -> _Ready:

@@ -18,10 +18,9 @@ from PySide6.QtGui import QImage, QImageReader
 
 from app.controller import Controller
 from core.errors import Problem, ProblemError, invalid, problem_from
+from core.picture_files import HEAD_BYTES, MOST_BYTES, kind_of
 from widgets.compose import ComposePanel
 
-MOST_BYTES = 100 * 2**20
-"""Largest file that a ComfyUI server takes."""
 MOST_PIXELS = 64_000_000
 THUMBNAIL = QSize(640, 360)
 
@@ -33,16 +32,6 @@ KEPT_SECONDS = 24 * 3_600.0
 _log = logging.getLogger(__name__)
 _KEPT = re.compile(r"pasted-[0-9a-f]{12}\.png")
 _HALF = re.compile(rf"\.{_KEPT.pattern}\.\d+\.part")
-
-# What servers read too; Qt would also take drawings and icons.
-_HEADS = (
-    (b"\x89PNG\r\n\x1a\n", b"png"),
-    (b"\xff\xd8\xff", b"jpeg"),
-    (b"GIF8", b"gif"),
-    (b"BM", b"bmp"),
-    (b"II*\0", b"tiff"),
-    (b"MM\0*", b"tiff"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +109,7 @@ def _looked_at(path: str, field: str) -> tuple[int, bytes]:
     try:
         size = Path(path).stat().st_size
         with Path(path).open("rb") as file:
-            head = file.read(16)
+            head = file.read(HEAD_BYTES)
     except OSError as error:
         words = error.strerror or str(error)
         raise invalid(
@@ -136,11 +125,8 @@ def _looked_at(path: str, field: str) -> tuple[int, bytes]:
 
 
 def _format(head: bytes, name: str, field: str) -> bytes:
-    for start, kind in _HEADS:
-        if head.startswith(start):
-            return kind
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return b"webp"
+    if kind := kind_of(head):
+        return kind.encode()
     raise invalid(
         field, f"{name} is no picture.", "Choose a PNG, JPEG, WebP, GIF, BMP or TIFF file."
     )

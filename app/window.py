@@ -23,6 +23,7 @@ LAYOUT_VERSION = 1
 _OPENED = (
     *(".json", ".mp4", ".m4v", ".mov", ".webm", ".mkv"),
     *(".png", ".webp", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".csv", ".tsv", ".txt", ".jsonl"),
 )
 SAVE_AFTER_MS = 1500
 

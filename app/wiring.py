@@ -11,6 +11,7 @@ from PySide6.QtGui import QDesktopServices, QImage
 from PySide6.QtWidgets import QFileDialog
 
 from app.advice import AdviceDesk
+from app.batch import BatchDesk
 from app.controller import Controller
 from app.failures import FailureDesk
 from app.forecasts import Forecasts
@@ -22,6 +23,7 @@ from app.memory import MemoryDesk
 from app.models import OwnModels
 from app.morning import MorningDesk
 from app.opening import OpenDesk
+from app.outside import OutsideDesk
 from app.pictures import PictureDesk
 from app.scheduling import ScheduleDesk
 from app.servers import ServersDesk
@@ -72,6 +74,7 @@ class Wiring(QObject):
         self.habits = HabitsDesk(controller, window, self)
         self.unattended = UnattendedDesk(controller, window, self)
         self.morning = MorningDesk(controller, window, places.runs, self)
+        self._outside = OutsideDesk(controller, self)
         self._state = StateDesk(controller, self._panels, self)
         self._leaks = LeakDesk(controller, self._panels, self.freeing.request, self)
         self._timeline = TimelineDesk(controller, self._panels.timeline, self)
@@ -96,6 +99,8 @@ class Wiring(QObject):
         self.workflows = WorkflowDesk(controller, compose, notice, places.workflows, self)
         self._pictures = PictureDesk(controller, compose, places.data / "pasted", self)
         self._opening = OpenDesk(controller, window, models, self.workflows, self._pictures)
+        self.batch = BatchDesk(controller, window)
+        self._opening.jobs_given.connect(lambda path: self.batch.open([path]))
         self.workflows.follow(self.servers)
         self.workflows.servers_shown.connect(self._show_servers)
         self.workflows.server_wanted.connect(self._show_servers)

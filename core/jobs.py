@@ -395,7 +395,12 @@ def title_of(params: Mapping[str, Value], fallback: str) -> str:
 
 
 def new_job(
-    recipe: Recipe, given: Mapping[str, object], folder: Path, *, output: Path | None = None
+    recipe: Recipe,
+    given: Mapping[str, object],
+    folder: Path,
+    *,
+    output: Path | None = None,
+    job_id: str = "",
 ) -> Job:
     """Make a complete job from a recipe and the values a person gave.
 
@@ -404,12 +409,13 @@ def new_job(
         given: Values by parameter name; missing ones take their default.
         folder: Folder of finished clips; the name inside is ours.
         output: Exact final path instead of a name inside `folder`.
+        job_id: A UUID that is known to be free, "" for a new one.
 
     Raises:
         ProblemError: A value cannot be used; the problem names the field.
     """
     params = recipe.resolve(given)
-    job_id = str(uuid.uuid4())
+    job_id = job_id or str(uuid.uuid4())
     title = title_of(params, recipe.title)
     now = time.time()
     if output is None:

@@ -24,11 +24,11 @@ from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QSizePolicy, QVBoxLayout
 
 from core.errors import Problem, ProblemError
 from core.jobs import Parameter
+from core.picture_files import SUFFIXES
 from widgets import theme
 from widgets.fields import Field
 from widgets.parts import ElidedLabel, IconButton
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _EMPTY, _FULL = 60, 112
 
 

@@ -93,7 +93,7 @@ class Ledger(LedgerReader):
 
     # The life of a job.
 
-    def enqueue(self, jobs: Iterable[Job], before: str | None = None) -> None:
+    def enqueue(self, jobs: Iterable[Job], before: str | None = None) -> str:
         """Put new jobs into the queue, in their order. Durable; all or none.
 
         Args:
@@ -101,12 +101,16 @@ class Ledger(LedgerReader):
             before: Id of the job they shall stand before; None: the end. If that
                 one began meanwhile, they go to the top.
 
+        Returns:
+            A token that `restore` takes to take those of them out again that still wait;
+            "" for no jobs.
+
         Raises:
             ProblemError: A job is in the ledger already, or `before` is unknown.
         """
         new = list(jobs)
         if not new:
-            return
+            return ""
         with self._store.write() as database:
             room = order.places(database, steps.anchor(database, before), len(new))
             try:
@@ -122,6 +126,7 @@ class Ledger(LedgerReader):
                 raise refused(
                     "A job is in the queue already.", "Duplicate it to make it once more."
                 ) from error
+            return steps.remember(database, "remove", [job.id for job in new])
 
     def begin(self, job_id: str, at_seconds: float | None = None) -> int:
         """Mark a waiting job as running by this process; return the attempt's number.
@@ -364,11 +369,11 @@ class Ledger(LedgerReader):
         return token
 
     def restore(self, token: str) -> None:
-        """Undo a removal or a move, once. Durable.
+        """Undo a removal, a move or an addition, once. Durable.
 
         Removed jobs come back in their state and to their place. Moved jobs go
         back to stand before the job they stood before; those that no longer
-        wait are left as they are.
+        wait are left as they are. Added jobs leave the queue unless they began.
 
         Raises:
             ProblemError: It was undone already or is too old.
@@ -380,7 +385,9 @@ class Ledger(LedgerReader):
             if found is None:
                 raise refused("This cannot be undone any more.", "Look at the queue as it is.")
             kind, payload = found
-            if kind == "remove":
+            if kind == "remove" and (added := json.loads(payload)):
+                steps.take_out(database, added)
+            elif kind == "remove":
                 database.execute("UPDATE jobs SET removal = NULL WHERE removal = ?", (token,))
             else:
                 for run, before in reversed(json.loads(payload)):

@@ -199,6 +199,16 @@ def put_back(database: sqlite3.Connection, ids: Sequence[str], before: str | Non
     put(database, keys, anchor(database, before))
 
 
+def take_out(database: sqlite3.Connection, ids: Sequence[str]) -> None:
+    """Remove those of `ids` that still wait and were never begun, as `Ledger.remove` does."""
+    token = remember(database, "remove", None)
+    database.execute(
+        """UPDATE jobs SET removal = ? WHERE state = 'waiting' AND attempt = 0
+            AND removal IS NULL AND id IN (SELECT value FROM json_each(?))""",
+        (token, json.dumps(list(ids))),
+    )
+
+
 def remember(database: sqlite3.Connection, kind: str, payload: object) -> str:
     """Note what can be undone; return its token."""
     cursor = database.execute(

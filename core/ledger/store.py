@@ -18,6 +18,9 @@ _MAGIC = b"SQLite format 3\x00"
 _BUSY_SECONDS = 5.0
 _SMALL_BYTES = 4 * 2**20
 """Files up to this size are checked page by page at every start (a few ms)."""
+_COUNT = """INSERT INTO meta VALUES ('changes', '1')
+    ON CONFLICT (name) DO UPDATE SET value = CAST(value AS INTEGER) + 1"""
+_COUNTED = "SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'changes'"
 _CORRUPT_CODES = (11, 26)  # SQLITE_CORRUPT, SQLITE_NOTADB
 
 
@@ -32,6 +35,7 @@ class Store:
         self.path = path
         self._connection = connection
         self._synchronous = ""
+        self._version, self._counted, self._others = -1, -1, True
 
     def read(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query.
@@ -66,6 +70,8 @@ class Store:
             database.execute("BEGIN IMMEDIATE")
             try:
                 yield database
+                if durable:
+                    self._count(database)
                 database.execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):
@@ -73,6 +79,33 @@ class Store:
                 raise
         except sqlite3.Error as error:
             raise self._problem(error) from error
+
+    def changed_elsewhere(self) -> bool:
+        """Say whether others made durable changes since the last call; the first says True.
+
+        Others are all connections but this one, of this process and of any other one.
+        Takes about 2 µs while the file rests, and reads no row of a job: call it as often
+        as once or twice a second.
+
+        Raises:
+            ProblemError: The file cannot be read.
+        """
+        version = self.read("PRAGMA data_version")[0][0]
+        if version != self._version:
+            # Readings of memory and notes change the file all the time, and no state.
+            found = self.read(_COUNTED)
+            now = found[0][0] if found else 0
+            self._others = self._others or now != self._counted
+            self._version, self._counted = version, now
+        told, self._others = self._others, False
+        return told
+
+    def _count(self, database: sqlite3.Connection) -> None:
+        """Count one more durable change, and notice those of others in between."""
+        database.execute(_COUNT)
+        now = database.execute(_COUNTED).fetchone()[0]
+        self._others = self._others or now != self._counted + 1
+        self._counted = now
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

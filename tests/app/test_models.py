@@ -58,11 +58,13 @@ def drop(window: MainWindow, path: Path) -> bool:
     return True
 
 
-def test_an_added_model_is_offered_now_and_after_a_start(window: MainWindow, model: Path) -> None:
+def test_an_added_model_is_offered_now_and_after_a_start(
+    qtbot: Any, window: MainWindow, model: Path
+) -> None:
     compose = window.panels.compose
     assert not window.menus.forget_model.isEnabled()
     assert drop(window, model)
-    assert compose.recipe_id().startswith("tiny-")
+    qtbot.waitUntil(lambda: compose.recipe_id().startswith("tiny-"))
     assert window.controller is not None
     recipe = window.controller.recipes[compose.recipe_id()]
     assert recipe.resolve({"prompt": "a"})["width"] == 64  # What its own files say.
@@ -76,14 +78,14 @@ def test_an_added_model_is_offered_now_and_after_a_start(window: MainWindow, mod
 
 
 def test_a_folder_that_is_no_model_is_refused_with_its_reason(
-    window: MainWindow, tmp_path: Path
+    qtbot: Any, window: MainWindow, tmp_path: Path
 ) -> None:
     (tmp_path / "nothing").mkdir()
     with pytest.raises(ProblemError) as caught:
         models_of(window).add(tmp_path / "nothing")
     assert "nothing" in caught.value.problem.message
     assert drop(window, tmp_path / "nothing")
-    assert not window.panels.notice.isHidden()
+    qtbot.waitUntil(lambda: not window.panels.notice.isHidden())
     assert load(window.settings_path)[0].model_folders == []
 
 
@@ -108,7 +110,7 @@ def test_a_clip_or_its_recipe_is_dropped_to_make_it_again(
     foreign.write_text(json.dumps({"recipe": "what", "params": {}}))
     assert drop(window, foreign)
     qtbot.waitUntil(lambda: not window.panels.notice.isHidden())
-    text = tmp_path / "notes.txt"
+    text = tmp_path / "notes.md"
     text.write_text("no")
     assert not drop(window, text)
 
