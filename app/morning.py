@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import QCoreApplication, QObject, QTimer, QUrl
+from PySide6.QtCore import QObject, QTimer, QUrl
 from PySide6.QtGui import QDesktopServices
 
 from app.controller import Controller
@@ -58,9 +58,7 @@ class MorningDesk(QObject):
         controller.queue_changed.connect(self._on_queue)
         controller.recorded.connect(self._on_recorded)
         window.menus.morning.triggered.connect(self.open)
-        app = QCoreApplication.instance()
-        if app is not None:
-            app.aboutToQuit.connect(self._on_quit)
+        controller.closing.connect(self._on_quit)
 
     # -- when a run ends ------------------------------------------------------
 

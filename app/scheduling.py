@@ -67,6 +67,7 @@ class ScheduleDesk(QObject):
         self._cuda = False
         self._start_at: float | None = None
         self.held = ""
+        self._closing = False
         self._aside: set[str] = set()
         self._look = QTimer(self, singleShot=True)
         self._look.timeout.connect(controller.go_on)
@@ -76,6 +77,7 @@ class ScheduleDesk(QObject):
         controller.job_ended.connect(self._on_ended)
         controller.freeing.connect(self._on_freed)
         controller.reading.connect(self._on_reading)
+        controller.closing.connect(self._on_closing)
         menus = window.menus
         menus.stop_after.toggled.connect(lambda _: controller.go_on())
         menus.orders.triggered.connect(lambda _=False: self.ask())
@@ -279,6 +281,10 @@ class ScheduleDesk(QObject):
     def _on_reading(self, reading: Reading) -> None:
         self._reading = reading
 
+    def _on_closing(self) -> None:
+        self._closing = True
+        self._look.stop()
+
     def _on_event(self, event: Event) -> None:
         match event:
             case WorkerStarted(device=device):
@@ -308,6 +314,8 @@ class ScheduleDesk(QObject):
     def _after(self, job: Job, place: str, problem: Problem) -> None:
         """Let a failed job try again, where that has a chance."""
         if job.engine == COMFY and problem.category not in AGAIN_ON_SERVERS:
+            return
+        if self._closing:
             return
         row = self._controller.ledger.row(job.id)
         if row is None or row.state.value != "failed":

@@ -40,12 +40,14 @@ class TrayDesk(QObject):
         self._menu: QMenu | None = None
         self._share: float | None = None
         self._drawn: object = None
+        self._ended = False
         self._soon = QTimer(self, singleShot=True, interval=SHOWN_MS)
         self._soon.timeout.connect(self._show)
         controller.job_began.connect(lambda _: self._on_progress(0.0))
         controller.event.connect(self._on_event)
         controller.job_ended.connect(lambda *_: self._on_progress(None))
         controller.queue_changed.connect(self._later)
+        controller.closing.connect(self._end)
         window.hide_instead = self._hide_instead
 
     # -- what is shown ------------------------------------------------------------
@@ -65,8 +67,12 @@ class TrayDesk(QObject):
         self._later()
 
     def _later(self) -> None:
-        if not self._soon.isActive():
+        if not self._soon.isActive() and not self._ended:
             self._soon.start()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._soon.stop()
 
     def _show(self) -> None:
         jobs = self._controller.running_jobs

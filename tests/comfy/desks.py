@@ -112,7 +112,7 @@ class Desks:
         return "\n".join(e.text for e in notes if job is None or e.job_id == job.id)
 
     def notice(self) -> str:
-        return self.window.panels.notice.text()
+        return " ".join(one.text for one in self.window.panels.notice._notices)
 
     def buttons(self) -> list[str]:
         found = self.window.panels.notice.findChildren(QPushButton)
