@@ -183,8 +183,11 @@ class ScheduleDesk(QObject):
         from core.scheduling.thermal import ThermalRules
 
         settings = self._window.settings
+        devices = self._reading.devices if self._reading is not None else ()
+        # Of a small card at most half: else nothing would ever begin there.
+        halves = [device.total_bytes // 2 for device in devices if device.total_bytes]
         limits = Limits(
-            min_free_bytes=settings.min_free_mb * MEGABYTE,
+            min_free_bytes=min([settings.min_free_mb * MEGABYTE, *halves]),
             reserve_bytes=round(settings.reserve_gb * GIGABYTE),
         )
         hot = settings.hot_celsius
@@ -223,7 +226,10 @@ class ScheduleDesk(QObject):
 
         match one:
             case Free(place=place):
-                self._controller.free(place)
+                engine, jobs = self._controller.engine, self._controller.running_jobs
+                # Freeing the local engine ends what runs there; it is never meant to.
+                if place not in map(engine.place_of, jobs):
+                    self._controller.free(place)
             case Pause(words=words):
                 self._notice.show_text(words, key="orders")
                 QTimer.singleShot(0, self, self._stop_now)

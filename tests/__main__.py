@@ -17,8 +17,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # import-linter has no `python -m`, and its script need not be on the PATH.
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
-WAITING = ("tests/comfy", "tests/app/test_bootstrap.py", "tests/test_e2e_kills.py")
-"""Tests that wait for servers and processes; a second core's worth of work at most."""
+WAITING = (
+    "tests/comfy",
+    "tests/app/test_bootstrap.py",
+    "tests/test_e2e_kills.py",
+    "tests/test_readme.py",
+    "tests/core/test_starter.py",
+)
+"""Tests that wait for servers and processes, or take long alone; about half of the time."""
 
 CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ruff check", ("-m", "ruff", "check")),
