@@ -26,6 +26,8 @@ AGAIN_MS = 15_000
 """While a job runs, what was found ages; it is found anew."""
 TICK_MS = 1000
 SAY_SECONDS = 0.1
+LEAST_SECONDS = 1.0
+"""“At least” less than this says nothing: of what is to come hardly anything is known."""
 
 
 class TimingDesk(QObject):
@@ -95,7 +97,7 @@ class TimingDesk(QObject):
 
     def _say_left(self, job: Job, running: Running) -> None:
         left = running.left(time.monotonic())
-        if left is None:
+        if left is None or (not left.whole and left.seconds < LEAST_SECONDS):
             self._panels.queue.set_left(job.id, None)
             self._panels.stage.set_left(job.id, "", 0.0)
             return

@@ -12,6 +12,7 @@ from app.window import MainWindow
 from core.events import PhaseStarted, Sampled
 from core.jobs import Phase
 from core.queue import Group
+from core.timing.eta import Left, Running
 from tests.app.test_forecasts import past
 from widgets import time_words
 from widgets.night import NightDialog
@@ -114,6 +115,33 @@ def test_the_running_job_says_what_is_left_of_all_of_it(
     )
     assert all(seconds >= 0 for seconds in said)
     controller.cancel([job_id])
+    qtbot.waitUntil(lambda: controller.running is None, timeout=20_000)
+
+
+def test_of_the_first_job_of_its_kind_no_end_is_made_up(
+    window: MainWindow, qtbot: Any, controller: Any, desk: TimingDesk
+) -> None:
+    """Before its second step nobody knows: no "98 %" of a job that has just begun."""
+
+    class Told(Running):
+        def left(self, now_seconds: float) -> Left:
+            return self.answer
+
+    controller.add("test-pattern", LONG | {"step_seconds": 2.0})
+    job = controller.running
+    status = window.panels.stage.transport.status
+    told = Told(time.monotonic())
+    for answer, shown in (
+        (Left(0.2, 0.2, 0.98, whole=False), False),
+        (Left(43.0, 43.0, 0.46, whole=False), True),
+        (Left(0.2, 0.2, 0.98, whole=True), True),
+        (Left(0.4, 0.4, 0.98, whole=False), False),
+    ):
+        told.answer = answer
+        status.setText("")
+        desk._say_left(job, told)
+        assert ("%" in status.text()) is shown, status.text()
+    controller.cancel([job.id])
     qtbot.waitUntil(lambda: controller.running is None, timeout=20_000)
 
 
