@@ -101,7 +101,8 @@ class ScheduleDesk(QObject):
             next_jobs: The first waiting job of each of those, as by-hand order has it.
         """
         if not next_jobs:
-            self._say("")
+            stops = self._window.menus.stop_after.isChecked() and self._controller.running_jobs
+            self._say("stops after the running job" if stops else "")
             return []
         jobs = self._waiting()
         snapshot = self._snapshot(jobs.values())

@@ -103,7 +103,7 @@ class TimingDesk(QObject):
             return
         from widgets.time_words import duration
 
-        least = "" if left.whole else "at least "
+        least = "" if left.whole else "> "
         self._panels.queue.set_left(job.id, left.seconds, at_least=not left.whole)
         self._panels.stage.set_left(job.id, f"{least}{duration(left.seconds)} left", left.share)
 

@@ -128,6 +128,7 @@ def test_it_stops_after_the_running_job(qtbot: Any, window: MainWindow) -> None:
     first = controller.add("test-pattern", LONG)[0]
     controller.add("test-pattern", SMALL)
     window.menus.stop_after.setChecked(True)
+    assert status(window) == "1 running · 1 waiting · stops after the running job"
     controller.cancel([first.id])
     qtbot.waitUntil(lambda: controller.ledger.paused, timeout=20_000)
     assert counts(window)[JobState.WAITING] == 1
