@@ -69,10 +69,16 @@ def test_a_damaged_file_is_as_good_as_none(tmp_path: Path, text: str) -> None:
 def test_a_clip_costs_less_than_a_millisecond() -> None:
     latents = torch.randn((1, 4, 16, 64, 64), generator=torch.Generator().manual_seed(1))
     costs = []
-    for _ in range(50):
-        begun = perf_counter()
-        STABLE_DIFFUSION.pixels(latents)
-        costs.append(perf_counter() - begun)
+    threads = torch.get_num_threads()
+    # Two threads wait for each other, however long the other core is taken by somebody else.
+    torch.set_num_threads(1)
+    try:
+        for _ in range(50):
+            begun = perf_counter()
+            STABLE_DIFFUSION.pixels(latents)
+            costs.append(perf_counter() - begun)
+    finally:
+        torch.set_num_threads(threads)
     # The best of many: what else runs on the machine is not what is tested.
     assert min(costs) < 0.002, f"{min(costs) * 1000:.2f} ms"
     print(f"16 frames of 64×64 latents: {min(costs) * 1000:.2f} ms")
