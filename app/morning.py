@@ -136,7 +136,8 @@ class MorningDesk(QObject):
     def _say(self, made: Written) -> None:
         kind = "warning" if made.failed else "success"
         action = ("Open report", lambda: self._show(made.page))
-        self._notice.show_text(f"The queue is done: {made.headline}.", (action,), kind, KEY)
+        text = f"The queue is done: {made.headline}."
+        self._notice.show_text(text, (action,), kind, KEY, under=not made.failed)
 
     def _on_slow(self) -> None:
         self._notice.show_text("The report is being made: its clips are looked through.", key=KEY)

@@ -99,10 +99,24 @@ class NoticeBar(QFrame):
         self._put(_Notice(key, text, problem.details, tone, tuple(actions), problem, job))
 
     def show_text(
-        self, text: str, actions: Sequence[Action] = (), kind: str = "info", key: str | None = None
+        self,
+        text: str,
+        actions: Sequence[Action] = (),
+        kind: str = "info",
+        key: str | None = None,
+        *,
+        under: bool = False,
     ) -> None:
-        """Show news; `kind` is "info", "success", "warning" or "danger"."""
-        self._put(_Notice(key or text, text, "", kind, tuple(actions)))
+        """Show news; `kind` is "info", "success", "warning" or "danger".
+
+        Args:
+            text: The words.
+            actions: Links behind them.
+            kind: How loud.
+            key: An older notice of the same key goes.
+            under: Whether it stands behind a warning that is shown, and comes up after it.
+        """
+        self._put(_Notice(key or text, text, "", kind, tuple(actions)), under=under)
 
     def text(self) -> str:
         """Return the words shown now, "" when there is nothing to say."""
@@ -143,9 +157,10 @@ class NoticeBar(QFrame):
         if not self.details.isHidden():
             self.details.fit()
 
-    def _put(self, notice: _Notice) -> None:
+    def _put(self, notice: _Notice, *, under: bool = False) -> None:
         self._notices = [n for n in self._notices if n.key != notice.key]
-        self._notices.append(notice)
+        loud = bool(self._notices) and self._notices[-1].tone in ("warning", "danger")
+        self._notices.insert(len(self._notices) - (under and loud), notice)
         self._render()
 
     def _render(self) -> None:
