@@ -1,8 +1,7 @@
-"""When jobs begin: what holds them, for how long, and what follows from a failure."""
+"""When jobs begin: what holds them, and for how long."""
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from datetime import time as time_of_day
@@ -11,36 +10,32 @@ from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
+from app.alarms import AlarmDesk
 from app.controller import Controller
-from app.engines import COMFY, LOCAL
+from app.engines import LOCAL
 from app.forecasts import Forecasts
 from app.freeing import FreedAt
+from app.retrying import RetryDesk
 from app.window import MainWindow
-from core.errors import Category, Problem
 from core.events import Event, Failed, Finished, Stopped, WorkerStarted
 from core.gpu.readings import DeviceReading, Reading
 from core.gpu.simulated import DRIVER
-from core.jobs import Job, new_job
+from core.jobs import Job
 from core.units import GIGABYTE, MEGABYTE
 
 if TYPE_CHECKING:
-    from core.scheduling.alerts import Alerts
     from core.scheduling.decisions import Decided, Decision
-    from core.scheduling.retries import Verdict
     from core.scheduling.scheduler import Scheduler
     from core.scheduling.snapshot import Lane, Orders, Snapshot, Waiting
     from widgets.orders import OrdersDialog
 
-_log = logging.getLogger(__name__)
 LOOKED_THROUGH = 64
 """So many waiting jobs of a lane are looked at; the others wait behind them."""
 LONGEST_LOOK_MS = 60_000
-AGAIN_ON_SERVERS = (Category.INSUFFICIENT_VRAM, Category.BAD_OUTPUT)
-"""A server said that the job ended so; after anything else it may still go on there."""
 
 
 class ScheduleDesk(QObject):
-    """Chooses what begins, says why the rest waits, and lets failed jobs try again.
+    """Chooses what begins and says why the rest waits.
 
     Args:
         controller: Whose queue it is.
@@ -48,6 +43,8 @@ class ScheduleDesk(QObject):
         forecasts: Knows what jobs take.
 
     Attributes:
+        retries: Lets failed jobs try again.
+        alarms: Tells what is not well.
         held: Words on what holds the queue now; "" when nothing does.
         changed: `held` is another.
     """
@@ -59,15 +56,14 @@ class ScheduleDesk(QObject):
         self._controller, self._window, self._forecasts = controller, window, forecasts
         self._notice = window.panels.notice
         self._made: Scheduler | None = None
-        self._alerts: Alerts | None = None
         self._reading: Reading | None = None
-        self._not_before: dict[str, float] = {}
         self._anyway: set[str] = set()
         self._freed: set[str] = set()
         self._cuda = False
         self._start_at: float | None = None
+        self.retries = RetryDesk(controller, window, self)
+        self.alarms = AlarmDesk(controller, window, self)
         self.held = ""
-        self._closing = False
         self._aside: set[str] = set()
         self._look = QTimer(self, singleShot=True)
         self._look.timeout.connect(controller.go_on)
@@ -108,7 +104,7 @@ class ScheduleDesk(QObject):
         snapshot = self._snapshot(jobs.values())
         decided = self.scheduler.decide(snapshot, _now())
         self._tell(decided)
-        self._alert(snapshot)
+        self.alarms.look(self.scheduler, snapshot, _now())
         wanted = decided.next_look_seconds
         if wanted is not None:
             self._look.start(min(LONGEST_LOOK_MS, max(10, round(wanted * 1000))))
@@ -137,7 +133,7 @@ class ScheduleDesk(QObject):
         return Waiting(
             job.id, job.title, (self._controller.engine.place_of(job),),
             need=band,
-            not_before_unix=self._not_before.get(job.id),
+            not_before_unix=self.retries.not_before.get(job.id),
             anyway=job.id in self._anyway,
         )  # fmt: skip
 
@@ -249,28 +245,6 @@ class ScheduleDesk(QObject):
         self._notice.clear(f"aside {job_id}")
         self._controller.go_on()
 
-    def _alert(self, snapshot: Snapshot) -> None:
-        """Raise and clear alerts, each once: all in the log, the loud ones in the bar too."""
-        from core.scheduling.alerts import Alarm, Alerts, signals_of
-
-        self._alerts = self._alerts or Alerts()
-        scheduler, now = self.scheduler, _now()
-        signals = signals_of(snapshot, scheduler.breakers, scheduler.streak, now)
-        for alert in self._alerts.look(signals, now):
-            key = f"alert {alert.alarm} {alert.about}"
-            _log.warning("alert %s: %s", "cleared" if alert.cleared else "raised", alert.words)
-            if alert.cleared:
-                self._notice.clear(key)
-            elif alert.alarm is Alarm.ENGINE_DOWN:
-                again = ("Try now", partial(self._try_now, alert.about))
-                self._notice.show_text(alert.words, (again,), "danger", key)
-            elif alert.alarm is not Alarm.BACKLOG:
-                self._notice.show_text(alert.words, (), "warning", key)
-
-    def _try_now(self, place: str) -> None:
-        self.scheduler.reset(place)
-        self._controller.go_on()
-
     def _tell(self, decided: Decided) -> None:
         from core.scheduling.decisions import Free, Wait
 
@@ -289,7 +263,6 @@ class ScheduleDesk(QObject):
         self._reading = reading
 
     def _on_closing(self) -> None:
-        self._closing = True
         self._look.stop()
 
     def _on_event(self, event: Event) -> None:
@@ -307,7 +280,7 @@ class ScheduleDesk(QObject):
         self._freed.discard(place)
         for known in (self._aside, self._anyway):
             known.discard(job.id)
-        self._not_before.pop(job.id, None)
+        self.retries.began(job)
         self.scheduler.began(job.id, place, _now())
 
     def _on_ended(self, job: Job, ending: Finished | Stopped | Failed) -> None:
@@ -316,58 +289,7 @@ class ScheduleDesk(QObject):
         finished = isinstance(ending, Finished)
         self.scheduler.ended(job.id, place, _now(), problem=problem, finished=finished)
         if isinstance(ending, Failed) and not ending.lost:
-            QTimer.singleShot(0, self, partial(self._after, job, place, ending.problem))
-
-    def _after(self, job: Job, place: str, problem: Problem) -> None:
-        """Let a failed job try again, where that has a chance."""
-        if job.engine == COMFY and problem.category not in AGAIN_ON_SERVERS:
-            return
-        if self._closing:
-            return
-        row = self._controller.ledger.row(job.id)
-        if row is None or row.state.value != "failed":
-            return  # A person was faster.
-        verdict, poisoned = self._verdict(job, row.attempt, problem)
-        if not verdict.retry:
-            return
-        from core.scheduling.ladder import Rung
-
-        if poisoned or any(step.rung is Rung.FREE for step in verdict.steps):
-            self._controller.free(place)
-        changed = verdict.apply(job.params)
-        self._not_before[job.id] = time.time() + verdict.wait_seconds
-        self._controller.guard(lambda: self._again(job, changed))
-        self._notice.show_text(
-            f"“{job.title}” failed: {problem.message} {verdict.words}",
-            (("Do not", partial(self._not_again, job.id)),),
-            "warning",
-            f"again {job.id}",
-        )
-
-    def _verdict(self, job: Job, attempts: int, problem: Problem) -> tuple[Verdict, bool]:
-        from core.failures.recovery import recovery
-        from core.scheduling.retries import Ladder, RetryRules, after_failure
-
-        recipe = self._controller.recipes.get(job.recipe)
-        ladder = Ladder(job.params, recipe.parameters) if recipe is not None else None
-        found = recovery(problem)
-        verdict = after_failure(
-            job.id, problem, attempts - 1, RetryRules(budget=self._window.settings.retries),
-            ladder=ladder, retryable=None if found.retryable else False,
-        )  # fmt: skip
-        return verdict, found.poisoned
-
-    def _again(self, job: Job, params: dict[str, Any]) -> None:
-        controller = self._controller
-        controller.retry([job.id])
-        recipe = controller.recipes.get(job.recipe)
-        if params != dict(job.params) and recipe is not None:
-            controller.ledger.edit(job.id, new_job(recipe, params, controller.outputs))
-            controller.queue_changed.emit()
-
-    def _not_again(self, job_id: str) -> None:
-        self._notice.clear(f"again {job_id}")
-        self._controller.guard(lambda: self._controller.remove([job_id]))
+            QTimer.singleShot(0, self, partial(self.retries.after, job, place, ending.problem))
 
 
 def _now() -> Any:
