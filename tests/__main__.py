@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -13,18 +14,28 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 # import-linter has no `python -m`, and its script need not be on the PATH.
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
-WAITING = (
-    "tests/comfy",
-    "tests/app/test_bootstrap.py",
-    "tests/test_e2e_kills.py",
-    "tests/test_readme.py",
-    "tests/core/test_starter.py",
+BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
+    (0, ("tests/comfy", "tests/app/test_bootstrap.py", "tests/test_e2e_kills.py")),
+    (
+        10,
+        (
+            "tests/core/test_starter.py",
+            "tests/core/test_starter_training.py",
+            "tests/core/test_animatediff.py",
+            "tests/core/test_judge.py",
+            "tests/core/test_scheduling_nights.py",
+            "tests/core/test_timing_nights.py",
+            "tests/test_readme.py",
+        ),
+    ),
 )
-"""Tests that wait for servers and processes, or take long alone; about half of the time."""
+"""Tests that run beside the rest, with the nice level of each share: what mostly waits for
+servers and processes, and what only computes and is held to no time."""
 
 CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ruff check", ("-m", "ruff", "check")),
@@ -70,30 +81,44 @@ def run_tests(arguments: Sequence[str]) -> int:
     if arguments:
         codes = [stage("pytest", [*command, *arguments])[0]]
     else:
-        codes = pytest_in_two(command)
+        codes = pytest_in_shares(command)
     return next((code for code in [*codes, *(code for _, code, _ in rows)] if code), 0)
 
 
-def pytest_in_two(command: Sequence[str]) -> list[int]:
-    """Run what mostly waits for servers beside the rest; returns both exit codes."""
-    with tempfile.TemporaryFile() as told:
-        beside = subprocess.Popen(
-            [sys.executable, *command, *WAITING],
-            cwd=ROOT,
-            env=environment(),
-            stdout=told,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            code, _ = stage("pytest", [*command, *(f"--ignore={path}" for path in WAITING)])
-            print(f"\n== pytest {' '.join(WAITING)}, which ran beside it", flush=True)
-            second = beside.wait()
-        finally:
-            beside.kill()
-            beside.wait()
-        told.seek(0)
-        print(told.read().decode("utf-8", "replace"), flush=True)
-    return [code, second]
+def pytest_in_shares(command: Sequence[str]) -> list[int]:
+    """Run the tests in three shares at once, and tell each in turn; returns their exit codes."""
+    with contextlib.ExitStack() as stack:
+        others = []
+        for level, paths in BESIDE:
+            told = stack.enter_context(tempfile.TemporaryFile())
+            process = _pytest_beside([*command, *paths], level, told)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            others.append((paths, process, told))
+        left = [f"--ignore={path}" for _, paths in BESIDE for path in paths]
+        codes = [stage("pytest", [*command, *left])[0]]
+        for paths, process, told in others:
+            print(f"\n== pytest {' '.join(paths)}, which ran beside it", flush=True)
+            codes.append(process.wait())
+            told.seek(0)
+            print(told.read().decode("utf-8", "replace"), flush=True)
+    return codes
+
+
+def _pytest_beside(
+    arguments: Sequence[str], level: int, told: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=environment(),
+        stdout=told,
+        stderr=subprocess.STDOUT,
+    )
+    if level and hasattr(os, "setpriority"):
+        # What is timed in the other shares must not wait for it.
+        os.setpriority(os.PRIO_PROCESS, process.pid, level)
+    return process
 
 
 def run_benchmarks(names: Sequence[str]) -> int:
