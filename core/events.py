@@ -29,6 +29,7 @@ class Output:
         size_bytes: Size of the clip's file.
         encode_seconds: Time to encode.
         verify_seconds: Time to decode again and compare.
+        content: Digest of what its frames show; "" in old ledgers.
     """
 
     path: str
@@ -41,6 +42,7 @@ class Output:
     size_bytes: int
     encode_seconds: float
     verify_seconds: float
+    content: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

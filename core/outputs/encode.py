@@ -25,7 +25,7 @@ from core.outputs.publish import (
     write_synced,
 )
 from core.outputs.read import RECIPE_KEY, container_recipe
-from core.outputs.verify import BLACK_LUMA, Expected, inspect
+from core.outputs.verify import BLACK_LUMA, NOISE, Expected, inspect
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,6 +80,7 @@ class ClipWriter:
         self._signatures: list[np.ndarray] = []
         self._first: np.ndarray | None = None
         self._moved = self._lit = False
+        self.doubt = ""
         self._best: tuple[float, np.ndarray] | None = None
         check_writable(self._target, needed_bytes=0)
 
@@ -247,6 +248,7 @@ class ClipWriter:
         if faults:
             raise _bad("The clip was not written right: " + " ".join(faults), "Retry it.")
         verify_seconds = perf_counter() - encoded
+        self.doubt = NOISE if found.noise else ""
         self._write_poster()
         size = self._clip.stat().st_size
         recipe = {
@@ -272,6 +274,7 @@ class ClipWriter:
             size_bytes=size,
             encode_seconds=self._seconds,
             verify_seconds=verify_seconds,
+            content=found.content,
         )
 
     def _check_words(self) -> list[str]:

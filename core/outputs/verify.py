@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from core.outputs.marks import (
     signature,
     unpack_signatures,
 )
+from core.outputs.noise import NoiseWatch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,8 +38,13 @@ CELL_TOLERANCE = 24
 FRAME_TOLERANCE = 4.0
 """Most that a frame's cells may differ from the source on average."""
 
+NOISE = "All its frames look like noise: the model may not fit the scheduler or the settings."
+"""What is noted of such a clip."""
 MOST_PIXELS = 16_384 * 8_192
 """Largest frame that is decoded; a small file can claim to hold more than any memory."""
+
+_BYTES_OF_Y = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12", "gray")
+"""Layouts whose first plane is Y, a byte a pixel; all others are turned into one."""
 
 Counter = Callable[[int, int], None]
 
@@ -162,6 +169,8 @@ class Findings:
     Attributes:
         faults: What is wrong with it.
         doubts: What may be meant so: nothing but black, or nothing that moves.
+        noise: Whether all that it shows looks like noise, which a texture may do too.
+        content: Digest of what its frames show; two clips of the same pictures have the same.
     """
 
     faults: list[str] = field(default_factory=list)
@@ -170,6 +179,8 @@ class Findings:
     width: int = 0
     height: int = 0
     fps: float = 0.0
+    noise: bool = False
+    content: str = ""
 
 
 def inspect(
@@ -264,6 +275,8 @@ class _Reader:
         self.disordered = False
         self.signatures: list[np.ndarray] = []
         self.watch = Watch()
+        self.noise = NoiseWatch()
+        self.shown = hashlib.blake2b(digest_size=16)
 
     def read(self, packet: Any) -> None:
         """Check a packet and the frames it completes."""
@@ -284,11 +297,14 @@ class _Reader:
         if frame.pts is None or (self.last_pts is not None and frame.pts <= self.last_pts):
             self.disordered = True
         self.last_pts = frame.pts
-        plane = luma(frame)
+        plane = luma(frame if frame.format.name in _BYTES_OF_Y else frame.reformat(format="gray"))
+        self.noise.see(plane)
+        cells = _cells(plane)
+        self.shown.update(cells.tobytes())
         if self.expected.signatures is None:
             self.watch.see(plane)
         elif plane.shape == (self.expected.height, self.expected.width):
-            self.signatures.append(signature(plane))
+            self.signatures.append(cells)
         if self.on_verify is not None:
             self.on_verify(found.frames, self.total)
 
@@ -316,6 +332,8 @@ class _Reader:
         if self.disordered:
             say("Its frames are not in order.")
         self._compare_pictures(say)
+        found.noise = self.noise.only_noise
+        found.content = f"{found.frames}-{self.shown.hexdigest()}"
 
     def _compare_pictures(self, say: Callable[[str], None]) -> None:
         import numpy as np

@@ -25,7 +25,7 @@ from core.outputs.container import MOVING_PNG, MOVING_WEBP, FileKind, kind_of, s
 from core.outputs.marks import digest_of
 from core.outputs.publish import part_path, publish, storage_problem, sync_file, write_synced
 from core.outputs.read import RECIPE_KEY
-from core.outputs.verify import MOST_PIXELS, Expected, Findings, inspect
+from core.outputs.verify import MOST_PIXELS, NOISE, Expected, Findings, inspect
 
 _FORMAT = 1
 _MOST_FILES = 64
@@ -162,7 +162,7 @@ class Fetching:
             hint = _AGAIN
             faults = found.faults + ([] if steady else ["It is still being written."])
             if not faults and kind is not None:
-                for doubt in found.doubts:
+                for doubt in (*found.doubts, *([NOISE] if found.noise else [])):
                     self.note(doubt)
                 return kind, found, monotonic() - began
         part.unlink(missing_ok=True)
@@ -291,6 +291,7 @@ class Fetching:
             size_bytes=size,
             encode_seconds=0.0,
             verify_seconds=verify_seconds,
+            content=found.content,
         )
 
 

@@ -18,6 +18,7 @@ from core.events import (
     Failed,
     Finished,
     MemoryRead,
+    Noted,
     Output,
     PhaseStarted,
     Progressed,
@@ -81,7 +82,10 @@ def _make(context: Context, family: Family) -> Output:
         with ClipWriter(job, _VerifyReport(context)) as writer:
             _encode(context, frames, writer)
             context.phase(Phase.ENCODE)
-            return writer.finish(machine.facts())
+            output = writer.finish(machine.facts())
+            if writer.doubt:
+                context.report(Noted(job_id=job.id, text=writer.doubt))
+            return output
     finally:
         close = getattr(frames, "close", None)
         if close is not None:

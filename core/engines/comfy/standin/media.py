@@ -53,8 +53,11 @@ def frames(picture: Picture) -> Iterator[np.ndarray]:
         return
     random = np.random.default_rng(picture.seed)
     cell = max(1, -(-max(high, wide) // _CELLS))
+    rows, columns = -(-high // cell), -(-wide // cell)
+    # Nothing but noise would be taken for a clip that went wrong.
+    ramp = np.linspace(0, 96, columns, dtype=np.uint8)[None, :, None]
     for _ in range(picture.count):
-        few = random.integers(0, 256, (-(-high // cell), -(-wide // cell), 3), np.uint8)
+        few = random.integers(0, 160, (rows, columns, 3), np.uint8) + ramp
         yield few.repeat(cell, 0).repeat(cell, 1)[:high, :wide]
 
 
