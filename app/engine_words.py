@@ -63,3 +63,13 @@ def not_here() -> Problem:
         "Framedeck ended while this job was running.",
         "Retry the job; it begins anew with the same seed.",
     )
+
+
+POISONED = "Its process cannot use the GPU any more, so the engine was restarted."
+
+
+def is_poisoned(problem: Problem) -> bool:
+    """Say whether the process that failed so cannot use the GPU any more."""
+    from core.failures.recovery import recovery
+
+    return recovery(problem).poisoned

@@ -8,19 +8,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.engine_words import explained, no_server, not_here, released_words
+from app.engine_words import (
+    POISONED,
+    explained,
+    is_poisoned,
+    no_server,
+    not_here,
+    released_words,
+)
 from core.engines.base import Engine, Released
 from core.engines.clean_ups import CleanUps
 from core.engines.lane import lane_at
 from core.errors import Category, Problem, ProblemError
-from core.events import (
-    Ending,
-    Event,
-    Failed,
-    Finished,
-    Noted,
-    Stopped,
-)
+from core.events import Ending, Event, Failed, Finished, Noted, Stopped
 from core.frames import Ring
 from core.jobs import Job
 
@@ -290,11 +290,24 @@ class Engines:
         """
         return self._events(job, attach=True)
 
-    def cancel(self, job_id: str) -> None:
-        """Ask the job named `job_id` to stop; does nothing to any other."""
+    def cancel(self, job_id: str, why: Problem | None = None) -> None:
+        """Ask the job named `job_id` to stop; does nothing to any other.
+
+        With `why` it ends as Failed with that, see `Engine.cancel`.
+        """
         engine = self._at_work(job_id)
         if engine is not None:
-            engine.cancel(job_id)
+            # Not every engine has to know of reasons.
+            engine.cancel(job_id) if why is None else engine.cancel(job_id, why)
+
+    def rescues(self, job_id: str) -> bool:
+        """Say whether the engine of a job looks itself after what stands still in it."""
+        rescues = getattr(self._at_work(job_id), "rescues", None)
+        return rescues is not None and bool(rescues(job_id))
+
+    def note_next(self, place: str, text: str) -> None:
+        """Note something with the next job at a server."""
+        self._notes[place] = text
 
     def take_off(self, job: Job) -> bool:
         """Take a job that nobody follows off its server; say whether it is gone from there.
@@ -395,7 +408,10 @@ class Engines:
         return False
 
     def _tidied(self, events: Iterator[Event]) -> Iterator[Event]:
-        """Free the local engine's memory when it is time, before its job's ending is told."""
+        """Free the local engine's memory when it is time, before its job's ending is told.
+
+        A process that cannot use the GPU any more ends too: the next job gets a new one.
+        """
         ending: Finished | Stopped | Failed | None = None
         for event in events:
             if isinstance(event, Ending):
@@ -410,4 +426,7 @@ class Engines:
         if due:
             text = f"Memory cleaned up: {released_words(self.local.release())}"
             yield Noted(job_id=ending.job_id, text=text)
+        elif isinstance(ending, Failed) and is_poisoned(ending.problem):
+            self.local.release()
+            yield Noted(job_id=ending.job_id, text=POISONED)
         yield ending

@@ -47,27 +47,28 @@ class RetryDesk(QObject):
         """Forget what a job waited for."""
         self.not_before.pop(job.id, None)
 
-    def after(self, job: Job, place: str, problem: Problem) -> None:
+    def after(self, job: Job, place: str, problem: Problem, *, off: bool = False) -> None:
         """Let a failed job try again, where that has a chance.
 
         Args:
             job: Which; as it ran.
             place: Where.
             problem: Why it failed.
+            off: It is known that its server is rid of it.
         """
-        if job.engine == COMFY and problem.category not in AGAIN_ON_SERVERS:
+        if job.engine == COMFY and not off and problem.category not in AGAIN_ON_SERVERS:
             return
         if self._closing:
             return
         row = self._controller.ledger.row(job.id)
         if row is None or row.state.value != "failed":
             return  # A person was faster.
-        verdict, poisoned = self._verdict(job, row.attempt, problem)
+        verdict = self._verdict(job, row.attempt, problem)
         if not verdict.retry:
             return
         from core.scheduling.ladder import Rung
 
-        if poisoned or any(step.rung is Rung.FREE for step in verdict.steps):
+        if any(step.rung is Rung.FREE for step in verdict.steps):
             self._controller.free(place)
         changed = verdict.apply(job.params)
         self.not_before[job.id] = time.time() + verdict.wait_seconds
@@ -79,18 +80,17 @@ class RetryDesk(QObject):
             f"again {job.id}",
         )
 
-    def _verdict(self, job: Job, attempts: int, problem: Problem) -> tuple[Verdict, bool]:
+    def _verdict(self, job: Job, attempts: int, problem: Problem) -> Verdict:
         from core.failures.recovery import recovery
         from core.scheduling.retries import Ladder, RetryRules, after_failure
 
         recipe = self._controller.recipes.get(job.recipe)
         ladder = Ladder(job.params, recipe.parameters) if recipe is not None else None
         found = recovery(problem)
-        verdict = after_failure(
+        return after_failure(
             job.id, problem, attempts - 1, RetryRules(budget=self._window.settings.retries),
             ladder=ladder, retryable=None if found.retryable else False,
         )  # fmt: skip
-        return verdict, found.poisoned
 
     def _again(self, job: Job, params: dict[str, Any]) -> None:
         controller = self._controller

@@ -114,6 +114,13 @@ class ServersDesk(QObject):
             return None
         return watched.trouble.message if watched.trouble is not None else "It was stopped."
 
+    def is_back(self, base: str) -> bool | None:
+        """Say whether a server answers; None while it is being started or ended."""
+        watched = self._watched.get(base)
+        if watched is None:
+            return False
+        return None if watched.doing is not None else watched.health.answers
+
     def title_of(self, base: str) -> str:
         """Return what a person calls a server; from any thread."""
         watched = self._watched.get(base)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import QObject
+from PySide6.QtCore import QObject, Signal
 
 from app.controller import Controller
 from app.panels import Panels
-from app.rooms import card_of, held_bytes, role_of
+from app.pulse import Beat, Pulse
+from app.rooms import LOCAL, card_of, held_bytes, role_of
 from core.events import Event, Failed, Finished, MemoryRead, Noted, PhaseStarted, Stopped
 from core.gpu.readings import Reading
 from core.gpu.simulated import DRIVER
@@ -20,6 +22,7 @@ from core.statistics.classify import (
     Far,
     Heard,
     Judgement,
+    Limits,
     Sign,
     State,
     classify,
@@ -61,8 +64,10 @@ class _Watch:
         self.phase: Phase | None = None
         self.heard_at: float | None = None
         self.first_at: float | None = None
+        self.vram = False
+        self.waits = job.engine != LOCAL
         self.gaps: dict[Phase, float] = {}
-        self.signs: deque[Sign] = deque(maxlen=round(2 * DEFAULT.quiet_seconds / SIGN_SECONDS))
+        self.signs: deque[Sign] = deque(maxlen=round(1.2 * DEFAULT.still_seconds / SIGN_SECONDS))
         self.judged_at = float("-inf")
         self.far: Far | None = None
         self.same: tuple[State | None, int] = None, 0
@@ -77,7 +82,7 @@ class _Watch:
             self.gaps[self.phase] = max(gap, self.gaps.get(self.phase, 0.0))
         self.heard_at = event.at_seconds
 
-    def judge(self, now: float) -> Judgement | None:
+    def judge(self, now: float, limits: Limits) -> Judgement | None:
         """Say what the job is doing, None where that cannot be told."""
         phase, usual = self.phase, self.usual
         known = usual.p99_seconds.get(phase) if usual is not None and phase is not None else None
@@ -90,7 +95,12 @@ class _Watch:
         # A worker that starts has no process yet, and one that died ends the job by itself.
         heard = Heard(phase, max(0.0, since), known, watts)
         far = self.far
-        self.judgement = classify(heard, self.signs) if far is None else classify_far(heard, far)
+        if far is not None:
+            self.judgement = classify_far(heard, far, limits)
+        elif phase is None and self.waits:
+            self.judgement = None  # Its server may have others before it.
+        else:
+            self.judgement = classify(heard, self.signs, limits)
         return self.judgement
 
 
@@ -100,26 +110,35 @@ class StateDesk(QObject):
     Args:
         controller: Whose jobs are watched.
         panels: Where it is said.
-        cpu: Returns percent of one core that a process used since the last call,
-            None when that cannot be told; one is made for each job.
+        pulse: Reads the process of a job; one is made for each by default.
+
+    Signals:
+        judged: A Job, its Judgement or None where that cannot be told, and the time.
 
     Attributes:
+        limits: Where the lines between the states are drawn.
+        acts: Asked of a Job that is stuck: whether somebody does something about it and
+            tells of that.
         far: Returns what the server of a job says, where that is another machine's, of which
             nothing is read here; None for a job of this machine.
     """
+
+    judged = Signal(object, object, float)
 
     def __init__(
         self,
         controller: Controller,
         panels: Panels,
         parent: QObject,
-        cpu: Callable[[int], float | None] | None = None,
+        pulse: Callable[[int], Beat] | None = None,
     ) -> None:
         super().__init__(parent)
         self._controller, self._panels = controller, panels
-        self._cpu = cpu
-        self._cpus: dict[str, Callable[[int], float | None]] = {}
+        self._pulse = pulse
+        self._pulses: dict[str, Callable[[int], Beat]] = {}
         self._watches: dict[str, _Watch] = {}
+        self.limits = DEFAULT
+        self.acts: Callable[[Job], bool] = lambda _: False
         self.far: Callable[[Job], Far | None] = lambda _: None
         controller.job_began.connect(self._on_began)
         controller.event.connect(self._on_event)
@@ -131,11 +150,16 @@ class StateDesk(QObject):
         watch = self._watches.get(job_id)
         return None if watch is None else watch.judgement
 
+    def phase(self, job_id: str) -> Phase | None:
+        """Return the phase that a running job is in, None before the first."""
+        watch = self._watches.get(job_id)
+        return None if watch is None else watch.phase
+
     # -- what comes in --------------------------------------------------------
 
     def _on_began(self, job: Job) -> None:
         watch = self._watches[job.id] = _Watch(job)
-        self._cpus[job.id] = self._cpu or Cpu()
+        self._pulses[job.id] = self._pulse or Pulse()
         ledger = self._controller.ledger.store.path
 
         def read() -> Iterator[object]:
@@ -151,12 +175,16 @@ class StateDesk(QObject):
     def _on_event(self, event: Event) -> None:
         watch = self._watches.get(event.job_id)
         # Memory is told by a clock of its own, whether or not the job goes on.
-        if watch is not None and not isinstance(event, MemoryRead | Noted):
+        if watch is None:
+            return
+        if not isinstance(event, MemoryRead | Noted):
             watch.take(event)
+        elif isinstance(event, MemoryRead):
+            watch.vram = bool(event.vram_bytes)
 
     def _on_ended(self, job: Job, ending: Finished | Stopped | Failed) -> None:  # noqa: ARG002
         if self._watches.pop(job.id, None) is not None:
-            del self._cpus[job.id]
+            del self._pulses[job.id]
             self._say_nothing(job)
 
     def _say_nothing(self, job: Job) -> None:
@@ -178,13 +206,26 @@ class StateDesk(QObject):
         if watch.far is None and (
             not watch.signs or now - watch.signs[-1].at_seconds >= SIGN_SECONDS
         ):
-            pid = self._controller.engine.pid_of(job.id)
-            cpu = None if pid is None else self._cpus[job.id](pid)
-            watch.signs.append(sign_of(reading, device_of(reading, job), cpu))
+            watch.signs.append(self._sign(watch, reading))
         if due:
             watch.judged_at = now
             if now - watch.first_at >= FIRST_SECONDS:
                 self._judge(watch, now)
+
+    def _sign(self, watch: _Watch, reading: Reading) -> Sign:
+        job = watch.job
+        pid = self._controller.engine.pid_of(job.id)
+        beat = Beat() if pid is None else self._pulses[job.id](pid)
+        device = device_of(reading, job)
+        if device < 0 and watch.vram:
+            # It holds memory of a card whose driver does not say so: then all of it counts.
+            card = card_of(reading, role_of(job.engine))
+            device = -1 if card is None else card.index
+        sign = sign_of(reading, device, beat.cpu_percent)
+        if pid is None:
+            return sign
+        # The reading's is of one process alone, which may be another job's.
+        return replace(sign, rss_bytes=beat.rss_bytes, io_bytes=beat.io_bytes)
 
     def signs(self, server: str) -> tuple[Sign, ...]:
         """Return what was read while a server's job ran, oldest first; from any thread."""
@@ -204,7 +245,8 @@ class StateDesk(QObject):
     # -- what it comes to -------------------------------------------------------
 
     def _judge(self, watch: _Watch, now: float) -> None:
-        job, found = watch.job, watch.judge(now)
+        job, found = watch.job, watch.judge(now, self.limits)
+        self.judged.emit(job, found, now)
         if found is None:
             if watch.same[0] is not None:
                 watch.same = None, 0
@@ -218,6 +260,8 @@ class StateDesk(QObject):
 
     def _notify(self, job: Job, found: Judgement) -> None:
         key, step = f"{KEY} {job.id}", _NEXT.get(found.state)
+        if found.state is State.STUCK and self.acts(job):
+            return
         if step is None:
             self._panels.notice.clear(key)
             return
@@ -225,27 +269,6 @@ class StateDesk(QObject):
         stop = ("Stop it", lambda: guard(lambda: cancel([job.id])))
         text = f"“{job.title}” seems to be {found.state.value}. {found.reason} {step}"
         self._panels.notice.show_text(text, (stop,), TONES[found.state], key)
-
-
-class Cpu:
-    """Reads how busy a process is."""
-
-    def __init__(self) -> None:
-        self._process: Any = None
-
-    def __call__(self, pid: int) -> float | None:
-        """Return percent of one core since the last call, None at first or when it is gone."""
-        import psutil
-
-        try:
-            if self._process is None or self._process.pid != pid:
-                self._process = psutil.Process(pid)
-                self._process.cpu_percent(None)
-                return None
-            return float(self._process.cpu_percent(None))
-        except psutil.Error:
-            self._process = None
-            return None
 
 
 def device_of(reading: Reading, job: Job) -> int:

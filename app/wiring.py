@@ -31,6 +31,7 @@ from app.timeline_wiring import TimelineDesk
 from app.timing import TimingDesk
 from app.traces import TraceDesk
 from app.unattended import UnattendedDesk
+from app.watchdog import WatchdogDesk
 from app.watching import StateDesk
 from app.window import MainWindow
 from app.workflows import WorkflowDesk
@@ -106,6 +107,7 @@ class Wiring(QObject):
         self.workflows.server_wanted.connect(self._show_servers)
         self.workflows.server_wanted.connect(self._panels.servers.add_requested)
         join(controller, self._panels, self.servers, self.freeing, self._state)
+        WatchdogDesk(controller, window, self._state, self.schedule.retries, self.servers)
 
     # -- requests -----------------------------------------------------------
 
@@ -142,7 +144,6 @@ class Wiring(QObject):
 
     def _on_add(self, recipe_id: str, values: Mapping[str, object], copies: int) -> None:
         self._panels.compose.clear_invalid()
-
         self._looking_back = False
 
         def add() -> None:

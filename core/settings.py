@@ -50,6 +50,8 @@ class Settings:
         hot_celsius: From here on a card is hot.
         min_free_mb: With less GPU memory to be had no job begins, MB of 2**20 bytes.
         retries: How often a failed job is tried again by itself.
+        watchdog: "act" stops a job that hangs, "tell" only says so.
+        longest_minutes: A job that takes longer is stopped; 0 for no limit.
         servers: ComfyUI servers, each as `core.engines.comfy.known.KnownServer` writes it.
     """
 
@@ -80,6 +82,8 @@ class Settings:
     retries: int = 1
     unload_first: str = "ask"
     reserve_gb: float = 0.0
+    watchdog: str = "act"
+    longest_minutes: int = 0
 
 
 MOST_FREE_EVERY = 10_000
@@ -89,10 +93,11 @@ _CHOICES = {
     "theme": ("system", "light", "dark"),
     "colours": ("light", "dark"),
     "unload_first": ("ask", "always"),
+    "watchdog": ("act", "tell"),
 }
 
 
-_WHOLE = {"min_free_mb": (0, 1_000_000), "retries": (0, 20)}
+_WHOLE = {"min_free_mb": (0, 1_000_000), "retries": (0, 20), "longest_minutes": (0, 10_080)}
 _QUIET = re.compile(r"(?:([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)?")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from core.errors import Problem
 from core.events import Event
 from core.frames import Ring
 from core.jobs import Job
@@ -56,8 +57,12 @@ class Engine(Protocol):
         """
         ...
 
-    def cancel(self, job_id: str) -> None:
-        """Ask the job named `job_id` to stop; does nothing to any other."""
+    def cancel(self, job_id: str, why: Problem | None = None) -> None:
+        """Ask the job named `job_id` to stop; does nothing to any other.
+
+        With `why` it ends as Failed with that and not as Stopped, unless it ends
+        otherwise before, or somebody asks without a reason too.
+        """
         ...
 
     def release(self) -> Released:

@@ -4,7 +4,8 @@ A job is late when nothing was heard of it for longer than such a stretch usuall
 takes. Late and alive is slow; late and without any sign of life is stuck. Signs
 are looked for everywhere: a decode on the CPU leaves the GPU idle, a model that
 is read from a slow disk moves only memory. A reading that is None is no sign of
-either: without enough witnesses a job is never called stuck.
+either: without enough witnesses a job is never called stuck. Where all of them are
+there and none moves for long enough, it is stuck however long it usually takes.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Sign:
         pcie_bytes_per_second: Both ways together.
         cpu_percent: Of one core, by the process that runs the job and its children.
         rss_bytes: Main memory of that process.
+        io_bytes: What it has read and written since it began, files and disk together.
         spilled_bytes: GPU memory that lies in main memory.
     """
 
@@ -51,6 +53,7 @@ class Sign:
     cpu_percent: float | None = None
     rss_bytes: float | None = None
     spilled_bytes: float | None = None
+    io_bytes: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,9 @@ class Limits:
         late_factor: Late is so many times the usual gap.
         unseen_factor: And so many times where the process cannot be watched,
             because it may compute on the CPU.
+        still_seconds: One that is watched wholly and does nothing at all for so long is
+            stuck, whatever its history says.
+        moved_io_bytes: What a process reads and writes while it does nothing is less.
     """
 
     quiet_seconds: float = 30.0
@@ -90,9 +96,11 @@ class Limits:
     stuck_seconds: float = 45.0
     unseen_factor: float = 8.0
     unseen_seconds: float = 300.0
+    still_seconds: float = 60.0
     busy_percent: float = 10.0
     busy_watts_share: float = 0.15
     moved_bytes: float = 32 * MEGABYTE
+    moved_io_bytes: float = 1 * MEGABYTE
     pcie_bytes: float = 200e6
     cpu_percent: float = 20.0
     full_share: float = 0.97
@@ -160,16 +168,20 @@ def classify(heard: Heard, signs: Sequence[Sign], limits: Limits = DEFAULT) -> J
     spill = _spill(heard, recent, limits, late=late)
     if spill:
         return Judgement(State.SPILLING, spill)
+    since = f"Nothing was heard for {heard.since_event_seconds:.0f} s"
+    since += f", usual are {usual:.0f}" if known or late else ""
+    if _still(heard, signs, limits):
+        return Judgement(State.STUCK, f"{since}, and nothing moves at all.")
     if not late:
         return Judgement(State.WORKING, "It reports as usual.")
-    since = f"Nothing was heard for {heard.since_event_seconds:.0f} s, usual are {usual:.0f}"
     life = _life(heard, recent, limits)
     if life:
         return Judgement(State.SLOW, f"{since}, but {life}.")
     if not _watched(recent, limits):
         return Judgement(State.SLOW, f"{since}; too little can be read to tell more.")
     wait = limits.stuck_seconds
-    unread = heard.phase is Phase.LOAD and not _column(recent, "rss_bytes")
+    files = _column(recent, "rss_bytes") or _column(recent, "io_bytes")
+    unread = heard.phase is Phase.LOAD and not files
     if unread or not _column(recent, "cpu_percent"):
         # It may compute, or read a file, where nobody sees it.
         wait = max(limits.unseen_seconds, limits.unseen_factor * usual)
@@ -284,15 +296,40 @@ def _life(heard: Heard, signs: Sequence[Sign], limits: Limits) -> str:
     cpu = _column(signs, "cpu_percent")
     if cpu and sum(cpu) / len(cpu) >= limits.cpu_percent:
         return f"the CPU is at work ({sum(cpu) / len(cpu):.0f} %)"
-    for name, text in (
-        ("held_bytes", "its memory changes"),
-        ("used_bytes", "GPU memory changes"),
-        ("rss_bytes", "its main memory changes"),
+    for name, text, least in (
+        ("held_bytes", "its memory changes", limits.moved_bytes),
+        ("used_bytes", "GPU memory changes", limits.moved_bytes),
+        ("rss_bytes", "its main memory changes", limits.moved_bytes),
+        ("io_bytes", "it reads or writes", limits.moved_io_bytes),
     ):
         values = _column(signs, name)
-        if values and max(values) - min(values) >= limits.moved_bytes:
+        if values and max(values) - min(values) >= least:
             return text
     return ""
+
+
+def _still(heard: Heard, signs: Sequence[Sign], limits: Limits) -> bool:
+    """Say whether a job that is watched wholly has done nothing at all for long enough."""
+    seconds = limits.still_seconds
+    if heard.since_event_seconds < seconds or len(signs) < 2:
+        return False
+    long = _recent(signs, seconds)
+    if signs[-1].at_seconds - long[0].at_seconds < 0.9 * seconds:
+        return False
+    half = max(5, len(long) // 2)
+
+    def read(*names: str) -> bool:
+        return any(len(_column(long, name)) >= half for name in names)
+
+    process = read("cpu_percent") and read("rss_bytes", "io_bytes")
+    card = read("utilisation_percent", "power_watts") or not _has_card(long)
+    return process and card and not _life(heard, long, limits)
+
+
+def _has_card(signs: Iterable[Sign]) -> bool:
+    """Say whether anything was read of a card that the job may compute on."""
+    names = "total_bytes", "used_bytes", "utilisation_percent", "power_watts"
+    return any(getattr(sign, name) is not None for sign in signs for name in names)
 
 
 def _watched(signs: Sequence[Sign], limits: Limits) -> bool:
@@ -300,7 +337,10 @@ def _watched(signs: Sequence[Sign], limits: Limits) -> bool:
     if len(signs) < 2 or signs[-1].at_seconds - signs[0].at_seconds < 0.8 * limits.quiet_seconds:
         return False
     half = max(5, len(signs) // 2)
-    witnesses = "utilisation_percent", "power_watts", "pcie_bytes_per_second", "cpu_percent"
+    witnesses = ["utilisation_percent", "power_watts", "pcie_bytes_per_second", "cpu_percent"]
+    if not _has_card(signs):
+        # Without a card the process alone tells: what it computes, and what it reads.
+        witnesses += ["rss_bytes", "io_bytes"]
     known = [name for name in witnesses if len(_column(signs, name)) >= half]
     seen = "utilisation_percent" in known or "cpu_percent" in known
     return seen and len(known) >= 2

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from app.joining import _far_of
+from app.pulse import Beat
 from app.watching import StateDesk, device_of
 from app.window import MainWindow
 from core.engines.comfy.health import Health
@@ -43,7 +44,7 @@ class Case:
         found = window.findChild(StateDesk)
         assert found is not None
         self.desk = found
-        self.desk._cpu = lambda _: self.cpu
+        self.desk._pulse = lambda _: Beat(self.cpu, 2.0 * GB, 0.0)
         self.controller.job_began.emit(self.job)
 
     def phase(self, phase: Phase) -> None:
@@ -105,7 +106,10 @@ def test_nothing_is_said_of_what_is_not_known_yet(case: Case) -> None:
     assert case.row is None
 
 
-def test_a_stuck_decode_is_told_and_not_stopped(case: Case, monkeypatch: Any) -> None:
+def test_a_stuck_decode_is_told_and_not_stopped_where_that_is_set(
+    case: Case, monkeypatch: Any
+) -> None:
+    case.window.keep(watchdog="tell")
     monkeypatch.setattr(case.controller, "cancel", case.cancelled.append)
     monkeypatch.setattr(type(case.controller.engine), "pid_of", lambda *_: 4711)
     case.watch.usual = Usual({Phase.DECODE: 12.0})
@@ -187,6 +191,7 @@ def test_another_programs_card_says_nothing_of_our_job(case: Case) -> None:
 
 def test_a_job_of_another_machine_is_judged_by_its_events_and_its_server(case: Case) -> None:
     """The card that is read here idles, which says nothing of it."""
+    case.window.keep(watchdog="tell")
     far = [Far()]
     case.desk.far = lambda _: far[0]
     case.go(400.0)

@@ -19,7 +19,7 @@ from core.engines.comfy.outputs import Checks
 from core.engines.comfy.reconcile import Foreign, foreign, take_off
 from core.engines.comfy.rescue import Restart, Watch
 from core.engines.comfy.run import Run
-from core.errors import ProblemError
+from core.errors import Problem, ProblemError
 from core.events import Ending, Event
 from core.frames import Ring
 from core.jobs import Job
@@ -152,11 +152,19 @@ class ComfyEngine:
         """
         return self._events(job, attach=True)
 
-    def cancel(self, job_id: str) -> None:
-        """Ask the job named `job_id` to stop: its own prompt is interrupted or deleted."""
+    def cancel(self, job_id: str, why: Problem | None = None) -> None:
+        """Ask the job named `job_id` to stop: its own prompt is interrupted or deleted.
+
+        With `why` it ends as Failed with that; its server may then still be at it.
+        """
         with self._lock:
             if self._run is not None and self._run.job.id == job_id:
-                self._run.cancel()
+                self._run.cancel(why=why)
+
+    def rescues(self, job_id: str) -> bool:
+        """Say whether a decode of that job that stood still is being tried more gently."""
+        run = self._run
+        return run is not None and run.job.id == job_id and run.rescuing
 
     def take_off(self, job_id: str) -> bool:
         """Delete or interrupt the prompts of a job that is not run here; call it in a pump.

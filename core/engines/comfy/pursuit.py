@@ -47,6 +47,7 @@ class Stop:
 
     Attributes:
         asked_at: When it was asked for first, None as long as it was not.
+        why: The job then ends as Failed with this; None for somebody's plain wish.
         left: The job goes on without this program; whoever resumes it sees its end.
         listener: Woken by it.
     """
@@ -54,14 +55,18 @@ class Stop:
     def __init__(self, grace: float) -> None:
         self.grace = grace
         self.asked_at: float | None = None
+        self.why: Problem | None = None
         self.left = False
         self.listener: Listener | None = None
         self._event = threading.Event()
 
-    def ask(self, grace_seconds: float | None = None) -> None:
-        """Ask for the end."""
+    def ask(self, grace_seconds: float | None = None, why: Problem | None = None) -> None:
+        """Ask for the end; who asks first says why, and a plain wish counts most."""
         if self.asked_at is None:
+            self.why = why
             self.asked_at = monotonic()
+        elif why is None:
+            self.why = None
         if grace_seconds is not None:
             self.grace = min(self.grace, grace_seconds)
         self._wake()
@@ -229,6 +234,8 @@ class Pursuit:
         if self.follower.stage is Stage.ENDED:
             return
         if now - asked_at > self._stop.grace:
+            if self._stop.why is not None:
+                raise StoppedError  # Whoever asked sees to the server.
             yield Noted(
                 job_id=self._job, text="The server stops when the node that it is at is through."
             )

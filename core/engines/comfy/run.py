@@ -44,6 +44,9 @@ class Run:
         job: What to run.
         ring: Where previews go.
         attach: Follow what was sent earlier, and send nothing of that again.
+
+    Attributes:
+        rescuing: A decode that stood still or failed is being tried more gently.
     """
 
     def __init__(self, engine: ComfyEngine, job: Job, ring: Ring, *, attach: bool) -> None:
@@ -53,7 +56,7 @@ class Run:
         self._client = client_of(job.id)
         self._began = monotonic()
         self._stop = Stop(options.patience.grace)
-        self._sent = False
+        self._sent = self.rescuing = False
         self._notes: list[str] = []
         self._graph: Graph = {}
         self._outputs: dict[str, Mapping[str, Any]] = {}
@@ -86,9 +89,9 @@ class Run:
         """Ids that its prompts have on the server."""
         return (self.job.id, self._way.follower.prompt, *self._parts.later())
 
-    def cancel(self, grace_seconds: float | None = None) -> None:
-        """Ask it to stop."""
-        self._stop.ask(grace_seconds)
+    def cancel(self, grace_seconds: float | None = None, why: Problem | None = None) -> None:
+        """Ask it to stop; with `why` it ends as Failed with that."""
+        self._stop.ask(grace_seconds, why)
 
     def leave(self) -> None:
         """Follow it no longer; on the server it goes on, and its events stop without an ending."""
@@ -188,6 +191,7 @@ class Run:
     def _rescued(self, problem: Problem, *, stands: bool) -> Iterator[Event]:
         """Try a decode that failed once more. Raises GivenUpError when nothing is left to try."""
         restarted = self._rescue.restarted
+        self.rescuing = True
         if stands:
             try:
                 yield from self._rescue.loosen(self._way.follower.prompt, problem)
@@ -204,6 +208,7 @@ class Run:
             raise GivenUpError(self._rescue.hinted(problem))
         yield from self._rescue.ease()
         yield from self._send(part)
+        self.rescuing = False
 
     # --- sending
 
@@ -355,7 +360,9 @@ class Run:
     def _seconds(self) -> float:
         return monotonic() - self._began
 
-    def _stopped(self) -> Stopped:
+    def _stopped(self) -> Stopped | Failed:
+        if self._stop.why is not None:
+            return self._failed(self._stop.why)
         return Stopped(job_id=self.job.id, seconds=self._seconds())
 
     def _failed(self, problem: Problem, *, lost: bool = False) -> Failed:

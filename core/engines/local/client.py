@@ -53,6 +53,7 @@ class LocalEngine:
         self._ring: Ring | None = None
         self._job: Job | None = None
         self._asked_at: float | None = None
+        self._why: Problem | None = None
         self._closed = False
 
     @property
@@ -96,10 +97,11 @@ class LocalEngine:
         with self._lock:
             if self._job is not None or self._closed:
                 raise RuntimeError("an engine runs one job at a time, and none once closed")
-            self._job, self._asked_at = job, None
+            self._job, self._asked_at, self._why = job, None, None
         ended = False
         try:
-            for event in self._events(job, began):
+            for found in self._events(job, began):
+                event = self._as_asked(found)
                 ended = isinstance(event, Ending)
                 if ended:
                     # Before it is handed out: a cancel that comes now is late.
@@ -111,13 +113,22 @@ class LocalEngine:
                 _tidy(job)
             self._forget_job()
 
-    def cancel(self, job_id: str) -> None:
-        """Ask the job named `job_id` to stop; after the grace time it is made to."""
+    def cancel(self, job_id: str, why: Problem | None = None) -> None:
+        """Ask the job named `job_id` to stop; after the grace time it is made to.
+
+        Args:
+            job_id: Which.
+            why: It then ends as Failed with this, and its worker with it, unless somebody
+                asks without a reason too.
+        """
         with self._lock:
             child = self._child
-            if self._job is None or self._job.id != job_id or self._asked_at is not None:
+            if self._job is None or self._job.id != job_id:
                 return
-            self._asked_at = monotonic()
+            if self._asked_at is not None:
+                self._why = None if why is None else self._why
+                return
+            self._asked_at, self._why = monotonic(), why
             if child is not None:
                 with contextlib.suppress(OSError, ValueError):
                     child.send({"cancel": job_id})
@@ -167,6 +178,17 @@ class LocalEngine:
                 continue
             yield self._after_death(job, child, began, mark)
             return
+
+    def _as_asked(self, event: Event) -> Event:
+        """Return the event, or why the job was stopped where it ends by that."""
+        why = self._why
+        if why is None or not isinstance(event, Stopped):
+            return event
+        # Whatever held it up may still be there.
+        self._end_child()
+        return Failed(
+            job_id=event.job_id, at_seconds=event.at_seconds, problem=why, seconds=event.seconds
+        )
 
     def _read(self, job: Job, child: Child, mark: int) -> Generator[Event, None, bool | None]:
         """Yield what the worker says, up to the ending or its death.

@@ -1,0 +1,330 @@
+"""What the window does about a job that hangs: stops it, clears its engine, lets it try again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from PySide6.QtCore import QObject
+
+from app.controller import Controller
+from app.engine_words import is_poisoned
+from app.engines import LOCAL
+from app.retrying import RetryDesk
+from app.servers import ServersDesk
+from app.watching import KEY, StateDesk
+from app.window import MainWindow
+from core.errors import Category, Problem, ProblemError
+from core.events import Failed, Finished, Noted, Stopped
+from core.jobs import Job, Phase
+
+if TYPE_CHECKING:
+    from core.statistics.classify import Judgement
+    from core.watchdog import Guard, Rules, Signal
+
+FREE_SECONDS = 30.0
+"""How long the prompts of others may hold up the freeing of a server."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Case:
+    """One job, from its start until nothing is left to do about it.
+
+    Attributes:
+        began_at: On the monotonic clock.
+        why: What it ends with that was stopped; None before.
+        gone: Its server was away since it is held.
+    """
+
+    job: Job
+    place: str
+    began_at: float
+    guard: Guard
+    why: Problem | None = None
+    gone: bool = False
+
+
+class WatchdogDesk(QObject):
+    """Carries out the steps of `core.watchdog` for each running job.
+
+    Args:
+        controller: Whose jobs are watched.
+        window: Holds the settings and the notices.
+        state: Judges them.
+        retries: Lets failed jobs try again.
+        servers: Restarts servers, where that may be.
+
+    Attributes:
+        rules: Returns how soon what is done.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        window: MainWindow,
+        state: StateDesk,
+        retries: RetryDesk,
+        servers: ServersDesk,
+    ) -> None:
+        super().__init__(window)
+        self._controller, self._window = controller, window
+        self._state, self._retries, self._servers = state, retries, servers
+        self._notice = window.panels.notice
+        self._cases: dict[str, _Case] = {}
+        self._held: dict[str, str] = {}
+        self.rules: Callable[[], Rules] = self._rules
+        state.acts = lambda job: self._acts and job.id in self._cases
+        state.judged.connect(self._on_judged)
+        controller.job_began.connect(self._on_began)
+        controller.job_ended.connect(self._on_ended)
+        servers.health_changed.connect(lambda base, _: self._on_health(base))
+        servers.servers_changed.connect(self._on_servers)
+        before = controller.holds
+        controller.holds = lambda job: self._holds(job) or before(job)
+
+    # -- what others ask ----------------------------------------------------------
+
+    def held(self, place: str) -> str:
+        """Say why nothing begins at a place ("local" or a server's address); "" when it may."""
+        return self._held.get(place, "")
+
+    def _holds(self, job: Job | None) -> bool:
+        return job is not None and self._controller.engine.place_of(job) in self._held
+
+    @property
+    def _acts(self) -> bool:
+        return self._window.settings.watchdog == "act"
+
+    def _rules(self) -> Rules:
+        from core.watchdog import Rules
+
+        minutes = self._window.settings.longest_minutes
+        return Rules(act=self._acts, longest_seconds=60.0 * minutes if minutes else None)
+
+    # -- what comes in ------------------------------------------------------------
+
+    def _on_began(self, job: Job) -> None:
+        from core.watchdog import Guard
+
+        place = self._controller.engine.place_of(job)
+        self._cases[job.id] = _Case(job, place, time.monotonic(), Guard())
+
+    def _on_judged(self, job: Job, found: Judgement | None, at: float) -> None:
+        from core.watchdog import Signal, Step, hung, overdue
+
+        case = self._cases.get(job.id)
+        if case is None:
+            return
+        engine, rules, phase = self._controller.engine, self.rules(), self._state.phase(job.id)
+        # A decode that stands still on a server is tried more gently within its own run.
+        rescued = engine.rescues(job.id)
+        patient = case.place != LOCAL and phase is Phase.DECODE
+        state = None if found is None or rescued else found.state
+        guard = case.guard.judged(state, at, rules, patient=patient)
+        where = engine.title_at(case.place)
+        if guard.step is Step.INTERRUPT and case.why is None:
+            self._interrupt(case, guard, hung(where, phase, found.reason if found else ""))
+            return
+        late = guard.ran(at - case.began_at, rules)
+        if late.step is Step.INTERRUPT and case.why is None:
+            minutes = (rules.longest_seconds or 0.0) / 60.0
+            self._interrupt(case, guard.on(Signal.OVERDUE), overdue(where, phase, minutes))
+            return
+        case.guard = late
+
+    def _interrupt(self, case: _Case, guard: Guard, why: Problem) -> None:
+        """Ask the job, and no other, to end."""
+        job, controller = case.job, self._controller
+        case.guard, case.why = guard, why
+        _log.warning("job %s is stopped: %s", job.id, why.message)
+        if case.place != LOCAL:
+            self._held[case.place] = f"{controller.engine.title_at(case.place)} hangs"
+        noted = Noted(job_id=job.id, text=why.message)
+        controller.guard(lambda: controller.ledger.record(job.id, noted))
+        controller.event.emit(noted)
+        self._notice.show_text(f"“{job.title}”: {why.message}", (), "danger", f"{KEY} {job.id}")
+        controller.engine_state.emit(controller.engine.title_of(job), "stopping", "busy")
+        controller.engine.cancel(job.id, why)
+
+    def _on_ended(self, job: Job, ending: Finished | Stopped | Failed) -> None:
+        from core.watchdog import Signal
+
+        case = self._cases.get(job.id)
+        if case is None:
+            return
+        failed = isinstance(ending, Failed) and not ending.lost
+        ours = isinstance(ending, Failed) and failed and ending.problem == case.why
+        if case.place == LOCAL or not failed:
+            # The local engine ends its worker by itself, and is tried again by whoever hears it.
+            self._drop(case)
+        elif ours:
+            self._check(case)
+        elif isinstance(ending, Failed) and is_poisoned(ending.problem):
+            case.why = ending.problem
+            self._held[case.place] = f"{self._title(case)} must be restarted"
+            self._step(case, Signal.POISONED)
+        else:
+            self._drop(case)
+
+    # -- the steps ----------------------------------------------------------------
+
+    def _step(self, case: _Case, signal: Signal, problem: Problem | None = None) -> None:
+        """Take what came of a step, and do the next one."""
+        from core.watchdog import Step
+
+        before, case.guard = case.guard.step, case.guard.on(signal)
+        if case.guard.step is before or self._cases.get(case.job.id) is not case:
+            return
+        _log.info("job %s: %s after %s", case.job.id, case.guard.step.value, signal.value)
+        match case.guard.step:
+            case Step.FREE:
+                self._free(case)
+            case Step.RESTART:
+                self._restart(case)
+            case Step.HOLD:
+                self._hold(case, problem)
+            case Step.RESUBMIT:
+                self._resubmit(case)
+            case Step.DONE:
+                self._drop(case)
+
+    def _aside(self, case: _Case, ask: Callable[[], bool], good: Signal, bad: Signal) -> None:
+        """Ask a server something; True and False give a signal each, as a problem does."""
+
+        def source() -> Iterator[object]:
+            try:
+                yield ask()
+            except ProblemError:
+                yield False
+
+        def take(found: object) -> None:
+            self._step(case, good if found else bad)
+
+        self._controller.run_aside(source, "watchdog", take)
+
+    def _check(self, case: _Case) -> None:
+        """Find out whether the server is rid of the job."""
+        from core.watchdog import Signal
+
+        engine, job = self._controller.engine, case.job
+        self._aside(case, lambda: engine.take_off(job), Signal.OBEYED, Signal.IGNORED)
+
+    def _free(self, case: _Case) -> None:
+        from core.watchdog import Signal
+
+        engine = self._controller.engine.comfy().get(case.place)
+
+        def free() -> bool:
+            if engine is not None:
+                engine.free(wait_seconds=FREE_SECONDS)
+            return engine is not None
+
+        self._aside(case, free, Signal.FREED, Signal.KEPT)
+
+    def _restart(self, case: _Case) -> None:
+        from core.engines.comfy.words import others_wait
+        from core.watchdog import Signal
+
+        place, title = case.place, self._title(case)
+        others = len(self._servers.foreign(place))
+        try:
+            if others:
+                raise ProblemError(others_wait(title, others))
+            self._servers.restart_unasked(place)
+        except ProblemError as error:
+            self._step(case, Signal.REFUSED, error.problem)
+            return
+        self._held[place] = f"{title} is restarted"
+        text = f"{title} is restarted, because of “{case.job.title}”: {self._message(case)}"
+        self._notice.show_text(text, (), "warning", f"held {place}")
+
+    def _hold(self, case: _Case, problem: Problem | None) -> None:
+        """Let nothing begin at a place until somebody has seen to it."""
+        place, title = case.place, self._title(case)
+        self._held[place] = f"{title} must be restarted"
+        case.gone = False
+        why = "" if problem is None else f" {problem.message}"
+        actions: list[tuple[str, Callable[[], object]]] = []
+        if self._servers.can_restart(place):
+            guard, restart = self._controller.guard, self._servers.restart
+            actions.append(("Restart", lambda: guard(lambda: restart(place))))
+        actions.append(("Go on", partial(self._go_on, case)))
+        text = (
+            f"{title} gets no job: “{case.job.title}” hung there or broke it.{why} "
+            "Restart it, or say that it goes on as it is."
+        )
+        self._notice.show_text(text, actions, "danger", f"held {place}")
+
+    def _go_on(self, case: _Case) -> None:
+        from core.watchdog import Signal
+
+        self._step(case, Signal.GO_ON)
+
+    def _resubmit(self, case: _Case) -> None:
+        """Give the job back to the queue, where retries are left; its seed is what it was."""
+        from core.watchdog import Signal
+
+        if case.why is not None:
+            self._retries.after(case.job, case.place, case.why, off=True)
+        self._step(case, Signal.GIVEN)
+
+    def _drop(self, case: _Case) -> None:
+        """Be done with a job; its place is free again."""
+        self._cases.pop(case.job.id, None)
+        if self._held.pop(case.place, None) is not None:
+            self._notice.clear(f"held {case.place}")
+            self._controller.go_on()
+
+    def _title(self, case: _Case) -> str:
+        return self._controller.engine.title_at(case.place)
+
+    def _message(self, case: _Case) -> str:
+        return case.why.message if case.why is not None else ""
+
+    # -- servers that come back -----------------------------------------------------
+
+    def _on_health(self, place: str) -> None:
+        from core.watchdog import Signal, Step
+
+        for case in [one for one in self._cases.values() if one.place == place]:
+            back = self._servers.is_back(place)
+            if case.guard.step is Step.RESTART and back is not None:
+                if not back or self._servers.why_given_up(place) is not None:
+                    self._step(case, Signal.REFUSED, _not_back(self._servers, place))
+                else:
+                    self._restarted(case)
+            elif case.guard.step is Step.HOLD:
+                case.gone = case.gone or back is None or self._is_away(place)
+                if case.gone and back:
+                    self._restarted(case)
+
+    def _is_away(self, place: str) -> bool:
+        """Whether nobody is there; one that only takes long may be the same process still."""
+        health = self._servers.health(place)
+        if health is None or health.answers:
+            return False
+        return health.problem is None or health.problem.category is not Category.TIMEOUT
+
+    def _restarted(self, case: _Case) -> None:
+        from core.watchdog import Signal
+
+        text = f"{self._title(case)} was restarted before this job: {self._message(case)}"
+        self._controller.engine.note_next(case.place, text)
+        self._step(case, Signal.RESTARTED)
+
+    def _on_servers(self, known: list[Any]) -> None:
+        """A server that is not known any more is nobody's to restart."""
+        bases = {server.base for server in known}
+        for place in [place for place in self._held if place not in bases]:
+            for case in [one for one in self._cases.values() if one.place == place]:
+                self._go_on(case)
+
+
+def _not_back(servers: ServersDesk, place: str) -> Problem:
+    why = servers.why_given_up(place) or "It does not answer."
+    return Problem(Category.WORKER_UNAVAILABLE, why, "Look at its log in Servers.")
