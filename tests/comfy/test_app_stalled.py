@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ import psutil
 import pytest
 import requests
 
+from app.watchdog import WatchdogDesk
+from app.watching import StateDesk
 from core.engines.comfy.health import State
 from core.engines.comfy.process import ServerProcess
 from core.engines.comfy.standin.faults import Kind
 from core.errors import ProblemError
 from core.events import Failed, Finished, NodeStarted, Sampled
 from core.jobs import JobState
+from core.watchdog import Rules
 from tests.comfy.desks import LIMITS, SMALL, USUAL_DECODE_SECONDS, Desks, desks
 from tests.comfy.fake_install import FakeInstall
 from tests.comfy.standin import trivial
@@ -46,6 +50,15 @@ def sampled(case: Desks) -> list[int]:
     return [event.step for event in case.events if isinstance(event, Sampled)]
 
 
+def watch(case: Desks) -> None:
+    """Let the watchdog be as quick as the one who looks after decodes."""
+    state, desk = case.window.findChild(StateDesk), case.window.findChild(WatchdogDesk)
+    assert state is not None
+    assert desk is not None
+    state.limits = replace(LIMITS, still_seconds=3.0)
+    desk.rules = lambda: Rules(patience_seconds=3.0)
+
+
 def test_the_server_is_restarted_and_only_the_decode_is_done_again(
     qtbot: Any, tmp_path: Path, fake: FakeInstall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,6 +68,7 @@ def test_the_server_is_restarted_and_only_the_decode_is_done_again(
     base = fake.server.base
     with desks(qtbot, tmp_path, fake.server) as case:
         first = case.start(base)
+        watch(case)
         job = case.add(base, latent_checkpoint=True)
         ending = case.ending(job)
         told = case.told(job)
@@ -69,6 +83,7 @@ def test_the_server_is_restarted_and_only_the_decode_is_done_again(
         ]
         assert [told.index(words) for words in order] == sorted(map(told.index, order)), told
         assert fake.starts == 2
+        assert "it hung" not in told, "the watchdog leaves it to the one who decodes in tiles"
         assert not psutil.pid_exists(first)
         assert case.wiring.servers.pid_of(base) not in (None, first)
         posts = fake.posted()

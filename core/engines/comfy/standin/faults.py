@@ -59,6 +59,8 @@ class Kind(StrEnum):
     """The node fails as torch does when the GPU is full."""
     ERROR = "error"
     """The node raises RuntimeError."""
+    BROKEN_GPU = "broken_gpu"
+    """The node fails as CUDA does whose process cannot use it any more."""
     HANG = "hang"
     """The node does nothing for `value` seconds, 0: ever; it cannot be interrupted."""
     WORKER_DEAD = "worker_dead"

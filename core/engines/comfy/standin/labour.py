@@ -129,6 +129,8 @@ class Labour:
             raise OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
         if self._faults.find(Kind.ERROR, node=kind) is not None:
             raise RuntimeError("the stand-in was told to fail here")
+        if self._faults.find(Kind.BROKEN_GPU, node=kind) is not None:
+            raise RuntimeError("CUDA error: device-side assert triggered")
         released = self._faults.disarmed(Kind.HANG)
         hang = self._faults.find(Kind.HANG, node=kind)
         if hang is not None and hang.value:
