@@ -371,7 +371,13 @@ class Controller(QObject):
         """
         if self._closing:
             return
-        task = Task(source, name, receive, self)
+
+        def take(item: object) -> None:
+            # What comes after the end finds no ledger any more.
+            if not self._closing:
+                receive(item)
+
+        task = Task(source, name, take, self)
         self._tasks.append(task)
         task.crashed.connect(self.problem)
         task.ended.connect(self._on_task_ended)

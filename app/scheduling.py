@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import time as time_of_day
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,7 @@ class ScheduleDesk(QObject):
         retries: Lets failed jobs try again.
         alarms: Tells what is not well.
         held: Words on what holds the queue now; "" when nothing does.
+        unfit: Returns places that get no job until they were restarted, with why.
         changed: `held` is another.
     """
 
@@ -64,6 +65,7 @@ class ScheduleDesk(QObject):
         self.retries = RetryDesk(controller, window, self)
         self.alarms = AlarmDesk(controller, window, self)
         self.held = ""
+        self.unfit: Callable[[], Mapping[str, str]] = dict
         self._aside: set[str] = set()
         self._look = QTimer(self, singleShot=True)
         self._look.timeout.connect(controller.go_on)
@@ -191,9 +193,10 @@ class ScheduleDesk(QObject):
         return Rules(limits, thermal=ThermalRules(hot, hot - 13.0, on=settings.cool_down))
 
     def _orders(self) -> Orders:
-        from core.scheduling.snapshot import Orders
+        from core.scheduling.snapshot import Mode, Orders
 
         return Orders(
+            modes=dict.fromkeys(self.unfit(), Mode.PAUSED),
             stop_after_current=self._window.menus.stop_after.isChecked(),
             start_at_unix=self._start_at,
             quiet=tuple(_quiet(self._window.settings.quiet_hours)),
@@ -248,7 +251,7 @@ class ScheduleDesk(QObject):
     def _tell(self, decided: Decided) -> None:
         from core.scheduling.decisions import Free, Wait
 
-        words = [hold.words for hold in decided.holds]
+        words = [self.unfit().get(hold.place) or hold.words for hold in decided.holds]
         words += [one.words for one in decided.decisions if isinstance(one, Wait | Free)]
         self._say(words[0] if words and not decided.starts else "")
 

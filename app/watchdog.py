@@ -14,7 +14,7 @@ from PySide6.QtCore import QObject
 from app.controller import Controller
 from app.engine_words import is_poisoned
 from app.engines import LOCAL
-from app.retrying import RetryDesk
+from app.scheduling import ScheduleDesk
 from app.servers import ServersDesk
 from app.watching import KEY, StateDesk
 from app.window import MainWindow
@@ -56,7 +56,7 @@ class WatchdogDesk(QObject):
         controller: Whose jobs are watched.
         window: Holds the settings and the notices.
         state: Judges them.
-        retries: Lets failed jobs try again.
+        schedule: Gives held places no jobs, and lets failed jobs try again.
         servers: Restarts servers, where that may be.
 
     Attributes:
@@ -68,12 +68,12 @@ class WatchdogDesk(QObject):
         controller: Controller,
         window: MainWindow,
         state: StateDesk,
-        retries: RetryDesk,
+        schedule: ScheduleDesk,
         servers: ServersDesk,
     ) -> None:
         super().__init__(window)
         self._controller, self._window = controller, window
-        self._state, self._retries, self._servers = state, retries, servers
+        self._state, self._retries, self._servers = state, schedule.retries, servers
         self._notice = window.panels.notice
         self._cases: dict[str, _Case] = {}
         self._held: dict[str, str] = {}
@@ -84,6 +84,7 @@ class WatchdogDesk(QObject):
         controller.job_ended.connect(self._on_ended)
         servers.health_changed.connect(lambda base, _: self._on_health(base))
         servers.servers_changed.connect(self._on_servers)
+        schedule.unfit = lambda: self._held
         before = controller.holds
         controller.holds = lambda job: self._holds(job) or before(job)
 
@@ -146,7 +147,6 @@ class WatchdogDesk(QObject):
             self._held[case.place] = f"{controller.engine.title_at(case.place)} hangs"
         noted = Noted(job_id=job.id, text=why.message)
         controller.guard(lambda: controller.ledger.record(job.id, noted))
-        controller.event.emit(noted)
         self._notice.show_text(f"“{job.title}”: {why.message}", (), "danger", f"{KEY} {job.id}")
         controller.engine_state.emit(controller.engine.title_of(job), "stopping", "busy")
         controller.engine.cancel(job.id, why)
@@ -242,6 +242,7 @@ class WatchdogDesk(QObject):
         self._held[place] = f"{title} is restarted"
         text = f"{title} is restarted, because of “{case.job.title}”: {self._message(case)}"
         self._notice.show_text(text, (), "warning", f"held {place}")
+        self._controller.go_on()
 
     def _hold(self, case: _Case, problem: Problem | None) -> None:
         """Let nothing begin at a place until somebody has seen to it."""
@@ -259,6 +260,7 @@ class WatchdogDesk(QObject):
             "Restart it, or say that it goes on as it is."
         )
         self._notice.show_text(text, actions, "danger", f"held {place}")
+        self._controller.go_on()
 
     def _go_on(self, case: _Case) -> None:
         from core.watchdog import Signal

@@ -225,7 +225,8 @@ class StateDesk(QObject):
         if pid is None:
             return sign
         # The reading's is of one process alone, which may be another job's.
-        return replace(sign, rss_bytes=beat.rss_bytes, io_bytes=beat.io_bytes)
+        rss, io = beat.rss_bytes, beat.io_bytes
+        return replace(sign, rss_bytes=rss, io_bytes=io, calls=beat.calls)
 
     def signs(self, server: str) -> tuple[Sign, ...]:
         """Return what was read while a server's job ran, oldest first; from any thread."""

@@ -107,7 +107,7 @@ class Wiring(QObject):
         self.workflows.server_wanted.connect(self._show_servers)
         self.workflows.server_wanted.connect(self._panels.servers.add_requested)
         join(controller, self._panels, self.servers, self.freeing, self._state)
-        WatchdogDesk(controller, window, self._state, self.schedule.retries, self.servers)
+        WatchdogDesk(controller, window, self._state, self.schedule, self.servers)
 
     # -- requests -----------------------------------------------------------
 

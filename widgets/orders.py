@@ -1,4 +1,4 @@
-"""The dialog about when jobs may begin."""
+"""The dialog about when jobs may begin, and when one is stopped."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ from PySide6.QtWidgets import (
 
 from widgets.parts import label, number_field
 
+USUAL_MINUTES = 60
+"""Shown where no limit is set."""
+
 
 class Chosen(Protocol):
     """What is set now; see `core.settings.Settings`."""
@@ -29,10 +32,12 @@ class Chosen(Protocol):
     hot_celsius: float
     min_free_mb: int
     retries: int
+    watchdog: str
+    longest_minutes: int
 
 
 class OrdersDialog(QDialog):
-    """Asks for times, heat, memory and retries in one place.
+    """Asks for times, heat, memory, hangs and retries in one place.
 
     Signals:
         chosen: New values by name; `start_at` is a time of day or None.
@@ -60,12 +65,19 @@ class OrdersDialog(QDialog):
         self.hot = number_field(settings.hot_celsius, (50.0, 110.0), " °C", "Hot from")
         self.free = number_field(settings.min_free_mb, (0, 1_000_000), " MB", "Least free memory")
         self.retries = number_field(settings.retries, (0, 20), "", "Retries of a failed job")
-        for field in (self.hot, self.free, self.retries):
+        self.act = QCheckBox("&Stop a job that hangs")
+        self.act.setChecked(settings.watchdog == "act")
+        self.limit = QCheckBox("Stop &any job after")
+        self.limit.setChecked(settings.longest_minutes > 0)
+        minutes = settings.longest_minutes or USUAL_MINUTES
+        self.longest = number_field(minutes, (1, 10_080), " min", "Longest time of a job")
+        for field in (self.hot, self.free, self.retries, self.longest):
             field.setDecimals(0)
         for box, fields in (
             (self.quiet, (self.quiet_start, self.quiet_end)),
             (self.wait, (self.start,)),
             (self.cool, (self.hot,)),
+            (self.limit, (self.longest,)),
         ):
             for one in fields:
                 one.setEnabled(box.isChecked())
@@ -77,8 +89,8 @@ class OrdersDialog(QDialog):
 
     def _lay_out(self) -> None:
         about = label(
-            "A job that runs is never stopped by any of this; the next one waits, and the status "
-            "line says for what.",
+            "Times, heat and memory stop no job that runs; the next one waits, and the status "
+            "line says for what. A slow job is not one that hangs.",
             "muted",
         )
         about.setWordWrap(True)
@@ -87,7 +99,9 @@ class OrdersDialog(QDialog):
         form.addRow(self.wait, self.start)
         form.addRow(self.cool, self.hot)
         form.addRow("Least GPU &memory free", self.free)
-        for row in (self.quiet, self.wait, self.cool):
+        form.addRow(self.act, label("it is told, and tried again", "muted"))
+        form.addRow(self.limit, self.longest)
+        for row in (self.quiet, self.wait, self.cool, self.act, self.limit):
             # A box in the place of a label is set on top otherwise.
             row.setMinimumHeight(self.hot.sizeHint().height())
         form.addRow("&Retries of a failed job", self.retries)
@@ -121,6 +135,8 @@ class OrdersDialog(QDialog):
             "hot_celsius": self.hot.value(),
             "min_free_mb": round(self.free.value()),
             "retries": round(self.retries.value()),
+            "watchdog": "act" if self.act.isChecked() else "tell",
+            "longest_minutes": round(self.longest.value()) if self.limit.isChecked() else 0,
         }
         self.chosen.emit(found)
         self.accept()

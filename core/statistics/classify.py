@@ -39,6 +39,7 @@ class Sign:
         cpu_percent: Of one core, by the process that runs the job and its children.
         rss_bytes: Main memory of that process.
         io_bytes: What it has read and written since it began, files and disk together.
+        calls: Connections that it opened to other machines.
         spilled_bytes: GPU memory that lies in main memory.
     """
 
@@ -54,6 +55,7 @@ class Sign:
     rss_bytes: float | None = None
     spilled_bytes: float | None = None
     io_bytes: float | None = None
+    calls: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +298,9 @@ def _life(heard: Heard, signs: Sequence[Sign], limits: Limits) -> str:
     cpu = _column(signs, "cpu_percent")
     if cpu and sum(cpu) / len(cpu) >= limits.cpu_percent:
         return f"the CPU is at work ({sum(cpu) / len(cpu):.0f} %)"
+    if any(_column(signs, "calls")):
+        # A node that has a picture made elsewhere does nothing here until it comes.
+        return "it waits for another machine"
     for name, text, least in (
         ("held_bytes", "its memory changes", limits.moved_bytes),
         ("used_bytes", "GPU memory changes", limits.moved_bytes),

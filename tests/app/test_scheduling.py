@@ -100,13 +100,21 @@ def test_the_dialog_keeps_what_was_chosen(
     later = datetime.now() + timedelta(hours=2)
     dialog.start.setTime(QTime(later.hour, later.minute))
     dialog.retries.setValue(3)
+    assert (dialog.act.isChecked(), dialog.limit.isChecked()) == (True, False)
+    assert not dialog.longest.isEnabled()
+    dialog.act.setChecked(False)
+    dialog.limit.setChecked(True)
+    dialog.longest.setValue(90)
     dialog._accept()
+    assert (window.settings.watchdog, window.settings.longest_minutes) == ("tell", 90)
     assert (window.settings.quiet_hours, window.settings.retries) == ("03:00-03:01", 3)
     controller.add("test-pattern", SMALL)
     qtbot.wait(200)
     assert f"{later:%H:%M}" in desk.held
     again = desk.ask()
     assert again.wait.isChecked()
+    assert (again.act.isChecked(), again.longest.value()) == (False, 90)
+    again.limit.setChecked(False)
     again.wait.setChecked(False)
     again._accept()
     until_done(qtbot, window, 1)
@@ -117,10 +125,12 @@ def test_settings_that_make_no_sense_are_reset(tmp_path: Path, bad: object) -> N
     path = tmp_path / "settings.json"
     save(path, load(path)[0])
     kept = json.loads(path.read_text()) | {"quiet_hours": bad, "retries": 99}
+    kept |= {"watchdog": "kill", "longest_minutes": -1}
     path.write_text(json.dumps(kept))
     found, reset = load(path)
     assert (found.quiet_hours, found.retries) == ("", 1)
-    assert set(reset) == {"quiet_hours", "retries"}
+    assert (found.watchdog, found.longest_minutes) == ("act", 0)
+    assert set(reset) == {"quiet_hours", "retries", "watchdog", "longest_minutes"}
 
 
 def test_it_stops_after_the_running_job(qtbot: Any, window: MainWindow) -> None:

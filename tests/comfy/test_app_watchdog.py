@@ -148,6 +148,7 @@ def test_where_others_wait_the_server_gets_no_job_until_somebody_says_so(
         case.qtbot.wait(400)
         assert case.controller.row(after.id).state is JobState.WAITING
         assert "must be restarted" in desk.held(base)
+        assert desk.held(base) in case.window.panels.status._queue.text()
         assert fake.starts == 1
         # Somebody restarts it, by whatever way: then it goes on by itself.
         case.window.confirm = lambda *_: True
