@@ -37,7 +37,9 @@ class _Case:
 
     Attributes:
         began_at: On the monotonic clock.
-        why: What it ends with that was stopped; None before.
+        phase: What it was at when it was judged last.
+        why: What it ended with, or is to end with; None before.
+        ours: It was stopped from here, so that its server is not left as it is.
         gone: Its server was away since it is held.
     """
 
@@ -45,7 +47,9 @@ class _Case:
     place: str
     began_at: float
     guard: Guard
+    phase: Phase | None = None
     why: Problem | None = None
+    ours: bool = False
     gone: bool = False
 
 
@@ -76,6 +80,8 @@ class WatchdogDesk(QObject):
         self._state, self._retries, self._servers = state, schedule.retries, servers
         self._notice = window.panels.notice
         self._cases: dict[str, _Case] = {}
+        self._clearing: dict[str, _Case] = {}
+        """By server, the job that ended there and after which it is cleared."""
         self._held: dict[str, str] = {}
         self.rules: Callable[[], Rules] = self._rules
         state.acts = lambda job: self._acts and job.id in self._cases
@@ -121,7 +127,8 @@ class WatchdogDesk(QObject):
         case = self._cases.get(job.id)
         if case is None:
             return
-        engine, rules, phase = self._controller.engine, self.rules(), self._state.phase(job.id)
+        engine, rules = self._controller.engine, self.rules()
+        phase = case.phase = self._state.phase(job.id)
         # A decode that stands still on a server is tried more gently within its own run.
         rescued = engine.rescues(job.id)
         patient = case.place != LOCAL and phase is Phase.DECODE
@@ -154,22 +161,28 @@ class WatchdogDesk(QObject):
     def _on_ended(self, job: Job, ending: Finished | Stopped | Failed) -> None:
         from core.watchdog import Signal
 
-        case = self._cases.get(job.id)
+        case = self._cases.pop(job.id, None)
         if case is None:
             return
-        failed = isinstance(ending, Failed) and not ending.lost
-        ours = isinstance(ending, Failed) and failed and ending.problem == case.why
-        if case.place == LOCAL or not failed:
-            # The local engine ends its worker by itself, and is tried again by whoever hears it.
-            self._drop(case)
-        elif ours:
-            self._check(case)
-        elif isinstance(ending, Failed) and is_poisoned(ending.problem):
-            case.why = ending.problem
+        # The local engine ends its worker by itself, and its job is tried again by others.
+        if case.place == LOCAL or not isinstance(ending, Failed) or ending.lost:
+            self._let_go(case.place)
+            return
+        problem, poisoned = ending.problem, is_poisoned(ending.problem)
+        case.ours = problem == case.why
+        # One that took too long for its own run is tried again, if its server is rid of it.
+        late = problem.category is Category.TIMEOUT and case.phase in (Phase.LOAD, Phase.SAMPLE)
+        if not (case.ours or late or poisoned):
+            self._let_go(case.place)
+            return
+        self._clearing[case.place], case.why = case, problem
+        case.guard = case.guard if poisoned else case.guard.on(Signal.OVERDUE)
+        if poisoned:
             self._held[case.place] = f"{self._title(case)} must be restarted"
             self._step(case, Signal.POISONED)
         else:
-            self._drop(case)
+            self._held[case.place] = f"{self._title(case)} is looked after"
+            self._check(case)
 
     # -- the steps ----------------------------------------------------------------
 
@@ -178,7 +191,7 @@ class WatchdogDesk(QObject):
         from core.watchdog import Step
 
         before, case.guard = case.guard.step, case.guard.on(signal)
-        if case.guard.step is before or self._cases.get(case.job.id) is not case:
+        if case.guard.step is before or self._clearing.get(case.place) is not case:
             return
         _log.info("job %s: %s after %s", case.job.id, case.guard.step.value, signal.value)
         match case.guard.step:
@@ -191,7 +204,7 @@ class WatchdogDesk(QObject):
             case Step.RESUBMIT:
                 self._resubmit(case)
             case Step.DONE:
-                self._drop(case)
+                self._let_go(case.place)
 
     def _aside(self, case: _Case, ask: Callable[[], bool], good: Signal, bad: Signal) -> None:
         """Ask a server something; True and False give a signal each, as a problem does."""
@@ -212,7 +225,8 @@ class WatchdogDesk(QObject):
         from core.watchdog import Signal
 
         engine, job = self._controller.engine, case.job
-        self._aside(case, lambda: engine.take_off(job), Signal.OBEYED, Signal.IGNORED)
+        bad = Signal.IGNORED if case.ours else Signal.ENDED
+        self._aside(case, lambda: engine.take_off(job), Signal.OBEYED, bad)
 
     def _free(self, case: _Case) -> None:
         from core.watchdog import Signal
@@ -275,11 +289,11 @@ class WatchdogDesk(QObject):
             self._retries.after(case.job, case.place, case.why, off=True)
         self._step(case, Signal.GIVEN)
 
-    def _drop(self, case: _Case) -> None:
-        """Be done with a job; its place is free again."""
-        self._cases.pop(case.job.id, None)
-        if self._held.pop(case.place, None) is not None:
-            self._notice.clear(f"held {case.place}")
+    def _let_go(self, place: str) -> None:
+        """Let jobs begin at a place again."""
+        self._clearing.pop(place, None)
+        if self._held.pop(place, None) is not None:
+            self._notice.clear(f"held {place}")
             self._controller.go_on()
 
     def _title(self, case: _Case) -> str:
@@ -293,17 +307,19 @@ class WatchdogDesk(QObject):
     def _on_health(self, place: str) -> None:
         from core.watchdog import Signal, Step
 
-        for case in [one for one in self._cases.values() if one.place == place]:
-            back = self._servers.is_back(place)
-            if case.guard.step is Step.RESTART and back is not None:
-                if not back or self._servers.why_given_up(place) is not None:
-                    self._step(case, Signal.REFUSED, _not_back(self._servers, place))
-                else:
-                    self._restarted(case)
-            elif case.guard.step is Step.HOLD:
-                case.gone = case.gone or back is None or self._is_away(place)
-                if case.gone and back:
-                    self._restarted(case)
+        case = self._clearing.get(place)
+        if case is None:
+            return
+        back = self._servers.is_back(place)
+        if case.guard.step is Step.RESTART and back is not None:
+            if not back or self._servers.why_given_up(place) is not None:
+                self._step(case, Signal.REFUSED, _not_back(self._servers, place))
+            else:
+                self._restarted(case)
+        elif case.guard.step is Step.HOLD:
+            case.gone = case.gone or back is None or self._is_away(place)
+            if case.gone and back:
+                self._restarted(case)
 
     def _is_away(self, place: str) -> bool:
         """Whether nobody is there; one that only takes long may be the same process still."""
@@ -323,8 +339,7 @@ class WatchdogDesk(QObject):
         """A server that is not known any more is nobody's to restart."""
         bases = {server.base for server in known}
         for place in [place for place in self._held if place not in bases]:
-            for case in [one for one in self._cases.values() if one.place == place]:
-                self._go_on(case)
+            self._let_go(place)
 
 
 def _not_back(servers: ServersDesk, place: str) -> Problem:

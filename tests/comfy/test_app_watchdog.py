@@ -176,3 +176,22 @@ def test_a_broken_server_is_restarted_before_the_next_job_without_a_retry(
         assert fake.starts == 2
         assert [post["start"] for post in fake.posted()] == [1, 2]
         assert desk.held(base) == ""
+
+
+def test_one_that_took_too_long_is_tried_again_once_its_server_is_rid_of_it(
+    qtbot: Any, tmp_path: Path, fake: FakeInstall
+) -> None:
+    fake.plan(faults=[{**HANG, "value": 2.5, "times": 1}])
+    base = fake.server.base
+    with watched(qtbot, tmp_path, fake, watchdog="tell") as (case, desk):
+        desk.rules = lambda: replace(SOON, act=False)
+        engine = case.controller.engine.comfy()[base]
+        patience = Patience(grace=3.0)
+        engine.options = replace(engine.options, patience=patience, seconds=lambda _: 1.2)
+        job = case.add(base)
+        until_done(case, job)
+        first, second = endings(case, job)
+        assert isinstance(first, Failed), first
+        assert "ran for more than" in first.problem.message
+        assert isinstance(second, Finished)
+        assert (fake.starts, desk.held(base)) == (1, "")
