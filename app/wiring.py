@@ -134,6 +134,9 @@ class Wiring(QObject):
         queue.undo_requested.connect(lambda: guard(controller.undo))
         queue.move_requested.connect(lambda ids, to: guard(lambda: controller.move(ids, to)))
         queue.top_requested.connect(lambda ids: guard(lambda: controller.move_to_top(ids)))
+        queue.priority_requested.connect(
+            lambda ids, to: guard(lambda: controller.set_priority(ids, to))
+        )
         queue.retry_requested.connect(lambda ids: guard(lambda: controller.retry(ids)))
         queue.edit_requested.connect(self._on_edit)
         queue.duplicate_requested.connect(self._on_duplicate)

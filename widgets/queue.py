@@ -38,8 +38,13 @@ _SPECS = (
     Spec("reveal", "Show in folder", "folder", "", "Open the clip's folder", bar=False),
     Spec("trace", "Open trace", "", "Ctrl+T", "Show what the job did to memory", bar=False),
     Spec("report", "Save report…", "", "Ctrl+Shift+T", "Save that as one page", bar=False),
+    Spec("high", "High", "", "Alt+1", "Begin before all of normal priority", bar=False),
+    Spec("normal", "Normal", "", "Alt+2", "Begin in the usual order", bar=False),
+    Spec("low", "Low", "", "Alt+3", "Begin when nothing else waits", bar=False),
     Spec("night", "Ready by…", "", "Ctrl+Shift+B", "When what waits is done", bar=False),
 )
+_PRIORITIES = {"high": 1, "normal": 0, "low": -1}
+"""The actions that change what begins sooner, as the ledger keeps it."""
 _ALWAYS = ("night",)
 """What stands in the bar's menu at all times: it is about the whole queue."""
 
@@ -54,6 +59,8 @@ class QueuePanel(QWidget):
     move_requested = Signal(list, object)
     """Ids, and the id of the waiting job they go before (None: to the end)."""
     top_requested = Signal(list)
+    priority_requested = Signal(list, int)
+    """Ids of waiting jobs, and their new priority: higher begins sooner."""
     retry_requested = Signal(list)
     edit_requested = Signal(str)
     duplicate_requested = Signal(str)
@@ -187,6 +194,9 @@ class QueuePanel(QWidget):
         }
         for name, handler in handlers.items():
             self.actions_by_name[name].triggered.connect(handler)
+        for name, level in _PRIORITIES.items():
+            action = self.actions_by_name[name]
+            action.triggered.connect(lambda _=False, level=level: self.on_priority(level))
 
     def _icon(self, name: str) -> theme.QIcon:
         return theme.icon(name, theme.of(self))
@@ -246,6 +256,7 @@ class QueuePanel(QWidget):
             "trace": single is not None and single.attempt > 0,
             "report": single is not None and single.attempt > 0,
         }
+        enabled |= dict.fromkeys(_PRIORITIES, bool(waiting))
         for name, value in enabled.items():
             self.actions_by_name[name].setEnabled(value)
 
@@ -258,6 +269,12 @@ class QueuePanel(QWidget):
     def on_top(self) -> None:
         """Ask for the selected waiting jobs to be the next ones."""
         self.top_requested.emit(self.model.ids_at(self._in(Group.WAITING)))
+
+    def on_priority(self, level: int) -> None:
+        """Ask for another priority of the selected waiting jobs."""
+        ids = self.model.ids_at(self._in(Group.WAITING))
+        if ids:
+            self.priority_requested.emit(ids, level)
 
     def on_up(self) -> None:
         """Ask for the selected waiting jobs to go before the one above them."""
@@ -344,6 +361,10 @@ class QueuePanel(QWidget):
         )
         for names in groups:
             menu.addActions([self.actions_by_name[name] for name in names])
+            if "up" in names:
+                levels = menu.addMenu("Priority")
+                levels.setToolTipsVisible(True)
+                levels.addActions([self.actions_by_name[name] for name in _PRIORITIES])
             menu.addSeparator()
         return menu
 
