@@ -102,6 +102,7 @@ class Wiring(QObject):
         self.batch = BatchDesk(controller, window)
         self._opening.jobs_given.connect(lambda path: self.batch.open([path]))
         self.workflows.follow(self.servers)
+        self.schedule.follow(self.servers, self.workflows, self.timing)
         self.workflows.servers_shown.connect(self._show_servers)
         self.workflows.server_wanted.connect(self._show_servers)
         self.workflows.server_wanted.connect(self._panels.servers.add_requested)
@@ -134,9 +135,6 @@ class Wiring(QObject):
         queue.undo_requested.connect(lambda: guard(controller.undo))
         queue.move_requested.connect(lambda ids, to: guard(lambda: controller.move(ids, to)))
         queue.top_requested.connect(lambda ids: guard(lambda: controller.move_to_top(ids)))
-        queue.priority_requested.connect(
-            lambda ids, to: guard(lambda: controller.set_priority(ids, to))
-        )
         queue.retry_requested.connect(lambda ids: guard(lambda: controller.retry(ids)))
         queue.edit_requested.connect(self._on_edit)
         queue.duplicate_requested.connect(self._on_duplicate)
@@ -145,7 +143,6 @@ class Wiring(QObject):
 
     def _on_add(self, recipe_id: str, values: Mapping[str, object], copies: int) -> None:
         self._panels.compose.clear_invalid()
-
         self._looking_back = False
 
         def add() -> None:

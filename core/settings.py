@@ -50,6 +50,10 @@ class Settings:
         hot_celsius: From here on a card is hot.
         min_free_mb: With less GPU memory to be had no job begins, MB of 2**20 bytes.
         retries: How often a failed job is tried again by itself.
+        start_queue: How the queue begins with the program: "run", "paused", or "last".
+        fail_over: "always" lets jobs of a server that is away run on another one that can;
+            "ask" offers it.
+        most_waiting_there: With more jobs than this in a server's own queue nothing is sent.
         servers: ComfyUI servers, each as `core.engines.comfy.known.KnownServer` writes it.
     """
 
@@ -80,6 +84,9 @@ class Settings:
     retries: int = 1
     unload_first: str = "ask"
     reserve_gb: float = 0.0
+    start_queue: str = "last"
+    fail_over: str = "ask"
+    most_waiting_there: int = 5
 
 
 MOST_FREE_EVERY = 10_000
@@ -89,10 +96,12 @@ _CHOICES = {
     "theme": ("system", "light", "dark"),
     "colours": ("light", "dark"),
     "unload_first": ("ask", "always"),
+    "start_queue": ("run", "paused", "last"),
+    "fail_over": ("ask", "always"),
 }
 
 
-_WHOLE = {"min_free_mb": (0, 1_000_000), "retries": (0, 20)}
+_WHOLE = {"min_free_mb": (0, 1_000_000), "retries": (0, 20), "most_waiting_there": (0, 1000)}
 _QUIET = re.compile(r"(?:([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)?")
 
 
