@@ -70,9 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         "--wait", type=float, default=10.0, metavar="SECONDS", help="for a running job to end"
     )
     made["retry"].add_argument("--top", action="store_true", help="before all that wait")
-    made["priority"].add_argument(
-        "jobs", nargs="+", metavar="JOB", help="the beginning of its id"
-    )
+    made["priority"].add_argument("jobs", nargs="+", metavar="JOB", help="the beginning of its id")
     made["priority"].add_argument("level", choices=LEVELS, help="which begins sooner")
     add.add_argument("--priority", choices=LEVELS, default="normal", help="which begins sooner")
     for name in ("pause", "resume"):

@@ -39,10 +39,12 @@ def pause(options: argparse.Namespace, places: Places) -> int:
         words += f" Still paused: {', '.join(rest)}." if rest else ""
     elif not paused and everything:
         words += " The whole queue is still paused."
-    say(
-        options, f"{words} {waiting} waiting.", done=options.action, paused=everything,
-        engine=place, drain=drain, engines=held, waiting=waiting,
-    )  # fmt: skip
+    facts = {"done": options.action, "paused": everything, "waiting": waiting}
+    if place != ALL:
+        facts["engine"] = place
+    if held:
+        facts["engines"] = held
+    say(options, f"{words} {waiting} waiting.", **facts)
     return DONE
 
 

@@ -83,9 +83,7 @@ def put_at(database: sqlite3.Connection, job_id: str, priority: int, position: i
     taken = database.execute(_AT, (priority, position, row[0])).fetchone()
     if taken is not None:
         where = places(database, int(taken[0]), 1)[0]
-    database.execute(
-        "UPDATE jobs SET priority = ?, position = ? WHERE key = ?", (*where, row[0])
-    )
+    database.execute("UPDATE jobs SET priority = ?, position = ? WHERE key = ?", (*where, row[0]))
 
 
 def _spread(database: sqlite3.Connection, priority: int, here: int, count: int) -> None:
