@@ -38,6 +38,7 @@ class FailoverDesk(QObject):
     Attributes:
         absences: The servers that are away, and how often they were tried.
         note: Notes something of a job's next attempt.
+        rank: Orders servers by how well a job would run there.
     """
 
     def __init__(self, controller: Controller, window: MainWindow, parent: QObject) -> None:
@@ -51,10 +52,11 @@ class FailoverDesk(QObject):
         self._allowed: set[str] = set()
         """Away servers whose jobs a person lets run elsewhere."""
         self._offered: set[str] = set()
-        self._left: dict[str, set[str]] = {}
-        """Servers that died under a job, by its id: it does not go back there by itself."""
+        self._left: dict[str, dict[str, str]] = {}
+        """Servers that a job was moved from, and why: it does not go back there by itself."""
         self._processes: dict[str, int] = {}
         self.note: Callable[[str, str], None] = lambda *_: None
+        self.rank: Callable[[Job, list[str]], list[str]] = lambda _, places: places
         controller.event.connect(self._on_event)
         controller.job_ended.connect(self._on_ended)
 
@@ -146,9 +148,9 @@ class FailoverDesk(QObject):
             return False
         return self._window.settings.fail_over == "always" or own in self._allowed
 
-    def avoid(self, job: Job) -> tuple[str, ...]:
-        """Return the servers that died under a job."""
-        return tuple(self._left.get(job.id, ()))
+    def left(self, job: Job) -> Mapping[str, str]:
+        """Return the servers that a job was moved from, with why."""
+        return self._left.get(job.id, {})
 
     def can(self, job: Job, base: str) -> bool | None:
         """Say whether a server has what a job needs; None while that is found out beside."""
@@ -250,6 +252,7 @@ class FailoverDesk(QObject):
         ]
         if not others:
             return
+        others = self.rank(job, others)
         sure = pid is not None and _is_gone(pid)
         if sure and (job.anywhere or self._window.settings.fail_over == "always"):
             self.move(job, place, others[0], f"{engine.title_at(place)} died while it ran")
@@ -260,6 +263,13 @@ class FailoverDesk(QObject):
             partial(self.move, job, place, others[0], "a person moved it"),
         )
         self._notice.show_text(f"{problem.message}{why}", (run,), "warning", f"lost {job.id}")
+
+    def tell_moved(self, job: Job, place: str, other: str, why: str) -> None:
+        """Note and say that a job runs elsewhere than it was meant to."""
+        title = self._controller.engine.title_at
+        words = f"from {title(place)} to {title(other)}: {why}"
+        self.note(job.id, note_of(Mark.FAILOVER, words))
+        self._notice.show_text(f"“{job.title}” moved {words}.", (), "warning", f"moved {job.id}")
 
     def _can_now(self, job: Job, base: str) -> bool:
         """Say the same as `can` at once, which takes some milliseconds: losses are rare."""
@@ -277,15 +287,15 @@ class FailoverDesk(QObject):
 
         def move() -> None:
             controller.ledger.retry([job.id], top=True)
-            controller.ledger.edit(job.id, edited)
+            if not job.anywhere:  # Else where it goes is decided when it begins.
+                controller.ledger.edit(job.id, edited)
 
         if not controller.guard(move):
             return
-        self._left.setdefault(job.id, set()).add(place)
-        words = f"from {engine.title_at(place)} to {engine.title_at(other)}: {why}"
-        self.note(job.id, note_of(Mark.FAILOVER, words))
+        self._left.setdefault(job.id, {})[place] = why
         self._notice.clear(f"lost {job.id}")
-        self._notice.show_text(f"“{job.title}” moved {words}.", (), "warning", f"moved {job.id}")
+        if not job.anywhere:
+            self.tell_moved(job, place, other, why)
         controller.queue_changed.emit()
         controller.go_on()
 

@@ -73,12 +73,13 @@ class ScheduleDesk(QObject):
         self._anyway: set[str] = set()
         self._freed: set[str] = set()
         self._start_at: float | None = None
+        self._closing = False
         self.retries = RetryDesk(controller, window, self)
         self.alarms = AlarmDesk(controller, window, self)
         self.pauses = PauseDesk(controller, window, self)
         self.affinity = AffinityDesk(controller, self)
         self.failover = FailoverDesk(controller, window, self)
-        self.failover.note = self._note_next
+        self.failover.note, self.failover.rank = self._note_next, self._rank
         self.sight = Sight(controller, self.pauses, self.affinity, self)
         self._servers: ServersDesk | None = None
         self._notes: dict[str, list[str]] = {}
@@ -163,9 +164,10 @@ class ScheduleDesk(QObject):
         self._tell(decided)
         self.affinity.reckon(snapshot, self.scheduler.rules.limits)
         self.alarms.look(self.scheduler, snapshot, _now())
-        wanted = decided.next_look_seconds
-        if wanted is not None:
-            self._look.start(min(LONGEST_LOOK_MS, max(10, round(wanted * 1000))))
+        looks = (decided.next_look_seconds, self.failover.absences.next_seconds(_now()))
+        wanted = [seconds for seconds in looks if seconds is not None]
+        if wanted:
+            self._look.start(min(LONGEST_LOOK_MS, max(10, round(min(wanted) * 1000))))
         for one in decided.decisions:
             self._carry_out(one)
         begin = [self._placed(jobs[s.job_id], s) for s in decided.starts if s.job_id in jobs]
@@ -179,13 +181,27 @@ class ScheduleDesk(QObject):
             placed = self.failover.placed(job, start.place)
             if placed is None:
                 return None
-            if not job.anywhere:
-                words = f"from {title(named)} to {title(start.place)}: {title(named)} is away"
-                self._note_next(job.id, note_of(Mark.FAILOVER, words))
+            why = self.failover.left(job).get(named, f"{title(named)} is away")
+            if not job.anywhere or named in self.failover.left(job):
+                self.failover.tell_moved(job, named, start.place, why)
             job = placed
         elif start.words and start.lighter is None:
             self._note_next(job.id, start.words)
         return job
+
+    def _rank(self, job: Job, places: list[str]) -> list[str]:
+        """Order servers: where a job fits, where its model is loaded, where more is free."""
+        lanes = {lane.place: lane for lane in self.sight.lanes(self._freed)}
+        _, need = self._forecasts.need_for(job)
+        model = self.affinity.model_of(job)
+
+        def key(place: str) -> tuple[bool, bool, int]:
+            lane = lanes[place]
+            room = lane.room_bytes
+            full = room is not None and need is not None and room < need.median_bytes
+            return full, lane.model != model, -(room or 0)
+
+        return sorted(places, key=key)
 
     def _may_spread(self) -> bool:
         """Whether a lane is free that no waiting job names, but that some may run in."""
@@ -233,7 +249,7 @@ class ScheduleDesk(QObject):
             load_seconds=self.affinity.load_seconds(job),
             not_before_unix=later,
             anyway=job.id in self._anyway,
-            avoid=self.failover.avoid(job),
+            avoid=tuple(self.failover.left(job)),
         )  # fmt: skip
 
     # -- what was ordered -----------------------------------------------------------
@@ -354,13 +370,13 @@ class ScheduleDesk(QObject):
     # -- what happens ---------------------------------------------------------------
 
     def _on_closing(self) -> None:
+        self._closing = True
         self._look.stop()
 
     def _on_health(self, base: str, health: Health) -> None:
         if not health.answers:
             self.affinity.forget(base)
-        waiting = self._controller.ledger.next_waiting() is not None
-        if waiting and not self._controller.ledger.paused:
+        if self._window.panels.queue.model.waiting() and not self._closing:
             self._controller.go_on()
 
     def _on_freed(self, item: object) -> None:
