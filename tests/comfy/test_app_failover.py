@@ -1,4 +1,4 @@
-"""Jobs of servers that are full, away or dead, with real processes: where they run, and how often."""
+"""Jobs of servers that are full, away or dead, with real processes."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ def three(tmp_path: Path) -> Iterator[list[FakeInstall]]:
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.server_watch.LOOK_MS", 300)
     monkeypatch.setattr("app.server_watch.OFFLINE_MS", 600)
+    monkeypatch.setattr("core.engines.comfy.fetch.READ_SECONDS", 1.0)
 
 
 def needs(case: Desks, size: float) -> None:
@@ -130,9 +131,9 @@ def test_always_moves_what_was_not_sent_and_what_died_only(
         pid = begin(case, silent)
         comfy = case.controller.engine.comfy()[silent.server.base]
         comfy.options = replace(comfy.options, patience=replace(comfy.options.patience, away=1.5))
-        running = case.controller.add(
-            RECIPE, {**SMALL, "steps": 12, "server": silent.server.base}
-        )[0]
+        running = case.controller.add(RECIPE, {**SMALL, "steps": 12, "server": silent.server.base})[
+            0
+        ]
         until_sampled(case, running.id)
         case.wiring.schedule.failover.absences.wait_seconds = 0.5
         os.kill(pid, signal.SIGSTOP)
