@@ -282,7 +282,7 @@ class FailoverDesk(QObject):
 
     def move(self, job: Job, place: str, other: str, why: str) -> None:
         """Let a lost job run anew at another server, as the next one there."""
-        controller, engine = self._controller, self._controller.engine
+        controller = self._controller
         edited = replace(job, params={**job.params, SERVER: other})
 
         def move() -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import time as time_of_day
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, QTimer, Signal
@@ -17,15 +15,16 @@ from app.controller import Controller
 from app.failover import FailoverDesk
 from app.forecasts import Forecasts
 from app.freeing import FreedAt
+from app.noting import Keeper, Notes
+from app.ordering import OrderDesk
+from app.orphans import OrphanDesk
 from app.pausing import PauseDesk
 from app.retrying import RetryDesk
 from app.sight import Sight
 from app.window import MainWindow
-from core.events import Failed, Finished, Noted, Stopped
+from core.events import Failed, Finished, Stopped
 from core.jobs import Job
-from core.ledger.mentions import note_last
 from core.morning.marks import Mark, note_of
-from core.units import GIGABYTE, MEGABYTE
 
 if TYPE_CHECKING:
     from app.servers import ServersDesk
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from core.ledger.read import InLine
     from core.scheduling.decisions import Decided, Decision, Start
     from core.scheduling.scheduler import Scheduler
-    from core.scheduling.snapshot import Lane, Orders, Snapshot, Waiting
+    from core.scheduling.snapshot import Lane, Snapshot, Waiting
     from widgets.orders import OrdersDialog
 
 LOOKED_THROUGH = 64
@@ -72,21 +71,22 @@ class ScheduleDesk(QObject):
         self._made: Scheduler | None = None
         self._anyway: set[str] = set()
         self._freed: set[str] = set()
-        self._start_at: float | None = None
         self._closing = False
         self.retries = RetryDesk(controller, window, self)
         self.alarms = AlarmDesk(controller, window, self)
         self.pauses = PauseDesk(controller, window, self)
         self.affinity = AffinityDesk(controller, self)
         self.failover = FailoverDesk(controller, window, self)
-        self.failover.note, self.failover.rank = self._note_next, self._rank
+        self.failover.rank = self._rank
         self.sight = Sight(controller, self.pauses, self.affinity, self)
+        self.orders = OrderDesk(controller, window, self.pauses, self.sight, self)
+        self.notes = Notes(controller)
+        self.failover.note = self.notes.next
+        self.orphans = OrphanDesk(controller, window, self)
         self._servers: ServersDesk | None = None
-        self._notes: dict[str, list[str]] = {}
-        """Notes for the next attempt of a job, or the next job of a place."""
-        self._kept: dict[str, Any] = {}
+        self._keeper = Keeper(controller)
         self.held = ""
-        self._aside: set[str] = set()
+        self._aside: dict[str, str] = {}
         self._look = QTimer(self, singleShot=True)
         self._look.timeout.connect(controller.go_on)
         controller.choose = self.choose
@@ -100,6 +100,13 @@ class ScheduleDesk(QObject):
         window.panels.queue.priority_requested.connect(
             lambda ids, to: controller.guard(lambda: controller.set_priority(ids, to))
         )
+        window.panels.queue.anyway_requested.connect(
+            lambda ids: [self._start_anyway(job_id) for job_id in ids]
+        )
+        window.panels.queue.take_requested.connect(
+            lambda ids: [self.orphans.take(job_id) for job_id in ids]
+        )
+        self.orphans.changed.connect(self._mark)
         self.pauses.changed.connect(self._show_servers)
 
     def follow(self, servers: ServersDesk, workflows: WorkflowDesk, timing: TimingDesk) -> None:
@@ -111,39 +118,15 @@ class ScheduleDesk(QObject):
         self.affinity.saved.connect(timing.set_saved)
         servers.jobs_words = self._jobs_words
         servers.health_changed.connect(self._on_health)
+        servers.health_changed.connect(self.orphans.heard)
 
     @property
     def scheduler(self) -> Scheduler:
         """What decides; made with the first job that waits."""
         if self._made is None:
-            from core.scheduling import kept
-
-            self._made = kept.load(self._kept_at, _now())
-        self._made.rules = self._rules()
+            self._made = self._keeper.load(_now())
+        self._made.rules = self.orders.rules()
         return self._made
-
-    @property
-    def _kept_at(self) -> Path:
-        return self._controller.ledger.store.path.with_name("scheduling.json")
-
-    def _keep(self) -> None:
-        """Write beside the window what a restart must not forget."""
-        if self._made is None:
-            return
-        data = self._made.to_json(_now())
-        told = {name: value for name, value in data.items() if name != "breakers"}
-        told |= {place: (b["state"], b["failures"]) for place, b in data["breakers"].items()}
-        if told == self._kept:
-            return
-        self._kept, path = told, self._kept_at
-
-        def write() -> Iterator[object]:
-            from core.scheduling.kept import save
-
-            save(path, data)
-            yield from ()
-
-        self._controller.run_aside(write, "scheduling", lambda _: None)
 
     # -- choosing ---------------------------------------------------------------
 
@@ -186,7 +169,7 @@ class ScheduleDesk(QObject):
                 self.failover.tell_moved(job, named, start.place, why)
             job = placed
         elif start.words and start.lighter is None:
-            self._note_next(job.id, start.words)
+            self.notes.next(job.id, start.words)
         return job
 
     def _rank(self, job: Job, places: list[str]) -> list[str]:
@@ -230,7 +213,7 @@ class ScheduleDesk(QObject):
         self.failover.look(lanes, broken, now)
         by_place = {lane.place: lane for lane in lanes}
         waiting = [self._one(row, by_place) for row in rows]
-        return Snapshot(waiting, lanes, self._orders())
+        return Snapshot(waiting, lanes, self.orders.now())
 
     def _one(self, row: InLine, lanes: Mapping[str, Lane]) -> Waiting:
         from core.scheduling.snapshot import Waiting
@@ -252,47 +235,9 @@ class ScheduleDesk(QObject):
             avoid=tuple(self.failover.left(job)),
         )  # fmt: skip
 
-    # -- what was ordered -----------------------------------------------------------
-
-    def _rules(self) -> Any:
-        from core.scheduling.limits import Limits, Rules
-        from core.scheduling.thermal import ThermalRules
-
-        settings = self._window.settings
-        limits = Limits(
-            min_free_bytes=min([settings.min_free_mb * MEGABYTE, *self.sight.halves()]),
-            reserve_bytes=round(settings.reserve_gb * GIGABYTE),
-            most_depth=settings.most_waiting_there,
-        )
-        hot = settings.hot_celsius
-        return Rules(limits, thermal=ThermalRules(hot, hot - 13.0, on=settings.cool_down))
-
-    def _orders(self) -> Orders:
-        from core.scheduling.snapshot import Mode, Orders
-
-        return Orders(
-            modes={place: Mode(mode) for place, mode in self.pauses.modes.items() if place},
-            stop_after_current=self._window.menus.stop_after.isChecked(),
-            start_at_unix=self._start_at,
-            quiet=tuple(_quiet(self._window.settings.quiet_hours)),
-        )
-
     def ask(self) -> OrdersDialog:
         """Ask when jobs may begin; it does not block."""
-        from core.scheduling.quiet import next_at
-        from widgets.orders import OrdersDialog
-
-        dialog = OrdersDialog(self._window.settings, self._start_at, self._window)
-
-        def take(chosen: dict[str, Any]) -> None:
-            start = chosen.pop("start_at")
-            self._start_at = None if start is None else next_at(start, time.time(), None)
-            self._window.keep(**chosen)
-            self._controller.go_on()
-
-        dialog.chosen.connect(take)
-        dialog.open()
-        return dialog
+        return self.orders.ask()
 
     # -- carrying out -------------------------------------------------------------
 
@@ -306,12 +251,13 @@ class ScheduleDesk(QObject):
                 if place not in map(engine.place_of, jobs):
                     self._controller.free(place)
             case Relieve(place=place, taken=taken):
-                self._note_at(place, note_of(Mark.LOW_MEMORY, taken.words))
+                self.notes.at(place, note_of(Mark.LOW_MEMORY, taken.words))
             case Pause(words=words):
                 self._notice.show_text(words, key="orders")
                 QTimer.singleShot(0, self, self._stop_now)
             case SetAside(job_id=job_id, problem=problem) if job_id not in self._aside:
-                self._aside.add(job_id)
+                self._aside[job_id] = problem.message
+                self._mark()
                 anyway = ("Start anyway", partial(self._start_anyway, job_id))
                 self._notice.show_problem(problem, (anyway,), f"aside {job_id}")
 
@@ -321,9 +267,14 @@ class ScheduleDesk(QObject):
 
     def _start_anyway(self, job_id: str) -> None:
         self._anyway.add(job_id)
-        self._aside.discard(job_id)
+        self._aside.pop(job_id, None)
+        self._mark()
         self._notice.clear(f"aside {job_id}")
         self._controller.go_on()
+
+    def _mark(self) -> None:
+        """Show on the rows which jobs wait for a person."""
+        self._window.panels.queue.set_choices(self._aside, self.orphans.found)
 
     def _tell(self, decided: Decided) -> None:
         from core.scheduling.decisions import Free, Wait
@@ -336,25 +287,6 @@ class ScheduleDesk(QObject):
         if words != self.held:
             self.held = words
             self.changed.emit(words)
-
-    # -- what is noted --------------------------------------------------------------
-
-    def _note_next(self, about: str, text: str) -> None:
-        """Note something of the next attempt of a job, or of the next job of a place."""
-        notes = self._notes.setdefault(about, [])
-        if text not in notes:
-            notes.append(text)
-
-    def _note_at(self, place: str, text: str) -> None:
-        """Note something of the job that runs at a place, else of the next one there."""
-        engine, jobs = self._controller.engine, self._controller.running_jobs
-        for job in jobs:
-            if engine.place_of(job) == place:
-                self._controller.guard(
-                    partial(note_last, self._controller.ledger.store, job.id, text)
-                )
-                return
-        self._note_next(place, text)
 
     def _jobs_words(self, base: str) -> str:
         """Say why a server gets no jobs, for its row; "" when it does."""
@@ -387,15 +319,12 @@ class ScheduleDesk(QObject):
     def _on_began(self, job: Job) -> None:
         place = self._controller.engine.place_of(job)
         self._freed.discard(place)
-        for known in (self._aside, self._anyway):
-            known.discard(job.id)
+        self._anyway.discard(job.id)
+        if self._aside.pop(job.id, None) is not None:
+            self._mark()
         self.retries.began(job)
         self.scheduler.began(job.id, place, _now())
-        for about in (job.id, place):
-            for text in self._notes.pop(about, ()):
-                event = Noted(job_id=job.id, text=text)
-                self._controller.guard(partial(self._controller.ledger.record, job.id, event))
-                self._controller.event.emit(event)
+        self.notes.began(job, place)
 
     def _on_ended(self, job: Job, ending: Finished | Stopped | Failed) -> None:
         problem = ending.problem if isinstance(ending, Failed) else None
@@ -406,9 +335,8 @@ class ScheduleDesk(QObject):
         breaker = self.scheduler.breaker(place)
         if breaker.opened > before:
             words = breaker.words(self._controller.engine.title_at(place), _now())
-            text, store = note_of(Mark.BREAKER, words), self._controller.ledger.store
-            self._controller.guard(partial(note_last, store, job.id, text))
-        self._keep()
+            self.notes.of(job.id, note_of(Mark.BREAKER, words))
+        self._keeper.keep(self.scheduler, _now())
         self._show_servers()
         if isinstance(ending, Failed) and not ending.lost:
             QTimer.singleShot(0, self, partial(self.retries.after, job, place, ending.problem))
@@ -418,12 +346,3 @@ def _now() -> Any:
     from core.scheduling.moment import Now
 
     return Now(time.time(), time.monotonic())
-
-
-def _quiet(text: str) -> Iterator[Any]:
-    """Return the stretch that "22:00-07:00" means; none for ""."""
-    from core.scheduling.quiet import Quiet
-
-    if text:
-        start, end = text.split("-")
-        yield Quiet(time_of_day.fromisoformat(start), time_of_day.fromisoformat(end))

@@ -86,6 +86,11 @@ class Sight(QObject):
                 totals.append(health.stats.devices[0].vram_total_bytes)
         return [total // 2 for total in totals if total]
 
+    def cards(self) -> dict[str, int | None]:
+        """Return the memory of the cards of this machine by name, bytes."""
+        devices = self._reading.devices if self._reading is not None else ()
+        return {device.name: device.total_bytes for device in devices}
+
     def _of_server(self, place: str) -> dict[str, Any]:
         """Return what the last look at a server says: whether it answers, and its queue."""
         health = self.health(place)
