@@ -148,5 +148,16 @@ def test_always_moves_what_was_not_sent_and_what_died_only(
         finally:
             os.kill(pid, signal.SIGCONT)
         case.until(lambda: case.controller.row(waiting.id).state is JobState.DONE, 40.0)
-        assert running.id not in sent(other)
         assert (sent(silent) + sent(other)).count(waiting.id) == 1
+        # It went on there all the same: its clip is found, and taken when a person says so.
+        case.until(lambda: "Take the clip" in case.buttons())
+        assert case.controller.row(running.id).state is JobState.LOST
+        case.wiring.schedule.orphans.take(running.id)
+        case.until(lambda: case.controller.row(running.id).state is JobState.DONE)
+        row = case.controller.row(running.id)
+        assert row.output is not None
+        assert Path(row.output.path).is_file()
+        assert (row.attempt, sent(silent).count(running.id), running.id in sent(other)) == (
+            1, 1, False,
+        )  # fmt: skip
+        assert case.wiring.schedule.orphans.found == set()
