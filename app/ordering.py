@@ -47,6 +47,11 @@ class OrderDesk(QObject):
         self._pauses, self._sight = pauses, sight
         self.start_at: float | None = None
 
+    @property
+    def most_depth(self) -> int:
+        """With more jobs than this in a server's own queue nothing is sent there."""
+        return self._window.settings.most_waiting_there
+
     def rules(self) -> Rules:
         """Return what is set about memory, load and heat."""
         from app.contradictions import rules_of

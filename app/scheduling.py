@@ -145,6 +145,11 @@ class ScheduleDesk(QObject):
         snapshot = self._snapshot(rows)
         decided = self.scheduler.decide(snapshot, _now())
         self._tell(decided)
+        for hold in decided.holds:
+            if hold.kind == "depth":
+                title, most = self._controller.engine.title_at(hold.place), self.orders.most_depth
+                words = f"Nothing was sent while {title} had more than {most} jobs in its queue."
+                self.notes.next(hold.place, words)
         self.affinity.reckon(snapshot, self.scheduler.rules.limits)
         self.alarms.look(self.scheduler, snapshot, _now())
         looks = (decided.next_look_seconds, self.failover.absences.next_seconds(_now()))
