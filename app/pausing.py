@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,9 @@ class PauseDesk(QObject):
         controller: Whose places they are.
         window: Holds the menu, the settings and the notices.
 
+    Attributes:
+        away: Says whether a place does not answer: it holds nothing that can be given back.
+
     Signals:
         changed: Other places are paused or drained than before.
     """
@@ -43,6 +47,7 @@ class PauseDesk(QObject):
     def __init__(self, controller: Controller, window: MainWindow, parent: QObject) -> None:
         super().__init__(parent)
         self._controller, self._window = controller, window
+        self.away: Callable[[str], bool] = lambda _: False
         self._known: dict[str, str] = {}
         self._given: set[str] = set()
         """Drained places that were asked to give their memory back since their last job."""
@@ -112,7 +117,8 @@ class PauseDesk(QObject):
         for place in drained:
             if place not in busy and place not in self._given:
                 self._given.add(place)
-                self._controller.free(place)
+                if not self.away(place):
+                    self._controller.free(place)
         if before != now:
             self._show()
             self.changed.emit()

@@ -79,6 +79,7 @@ class ScheduleDesk(QObject):
         self.failover = FailoverDesk(controller, window, self)
         self.failover.rank = self._rank
         self.sight = Sight(controller, self.pauses, self.affinity, self)
+        self.pauses.away = self.sight.away
         self.orders = OrderDesk(controller, window, self.pauses, self.sight, self)
         self.notes = Notes(controller)
         self.failover.note = self.notes.next
@@ -117,6 +118,9 @@ class ScheduleDesk(QObject):
         self.affinity.load_seconds = timing.load_seconds
         self.affinity.saved.connect(timing.set_saved)
         servers.jobs_words = self._jobs_words
+        self._window.panels.servers.mode_requested.connect(
+            lambda base, mode: self._controller.guard(lambda: self.pauses.set(base, mode))
+        )
         servers.health_changed.connect(self._on_health)
         servers.health_changed.connect(self.orphans.heard)
 

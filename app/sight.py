@@ -76,6 +76,10 @@ class Sight(QObject):
         """Return how a server was when it was looked at last; None when it is not known."""
         return self.servers.health(place) if self.servers is not None else None
 
+    def away(self, place: str) -> bool:
+        """Whether a place is known not to answer."""
+        return self._of_server(place).get("reachable") is False
+
     def halves(self) -> list[int]:
         """Return half the memory of each card that is known."""
         devices = self._reading.devices if self._reading is not None else ()
