@@ -72,6 +72,8 @@ class ScheduleDesk(QObject):
         self._anyway: set[str] = set()
         self._freed: set[str] = set()
         self._closing = False
+        self._answered: set[str] = set()
+        """Servers that answered since the program began."""
         self.retries = RetryDesk(controller, window, self)
         self.alarms = AlarmDesk(controller, window, self)
         self.pauses = PauseDesk(controller, window, self)
@@ -155,7 +157,7 @@ class ScheduleDesk(QObject):
                 words = f"Nothing was sent while {title} had more than {most} jobs in its queue."
                 self.notes.next(hold.place, words)
         self.affinity.reckon(snapshot, self.scheduler.rules.limits)
-        self.alarms.look(self.scheduler, snapshot, _now())
+        self.alarms.look(self.scheduler, self._missed(snapshot), _now())
         looks = (decided.next_look_seconds, self.failover.absences.next_seconds(_now()))
         wanted = [seconds for seconds in looks if seconds is not None]
         if wanted:
@@ -194,6 +196,17 @@ class ScheduleDesk(QObject):
             return full, lane.model != model, -(room or 0)
 
         return sorted(places, key=key)
+
+    def _missed(self, snapshot: Snapshot) -> Snapshot:
+        """Return it without the absence of servers that nobody misses: they never answered."""
+        from dataclasses import replace
+
+        wanted = {job.places[0] for job in snapshot.waiting} | self._answered
+        lanes = [
+            lane if lane.place in wanted else replace(lane, reachable=None)
+            for lane in snapshot.lanes
+        ]
+        return replace(snapshot, lanes=lanes)
 
     def _may_spread(self) -> bool:
         """Whether a lane is free that no waiting job names, but that some may run in."""
@@ -315,7 +328,9 @@ class ScheduleDesk(QObject):
         self._look.stop()
 
     def _on_health(self, base: str, health: Health) -> None:
-        if not health.answers:
+        if health.answers:
+            self._answered.add(base)
+        else:
             self.affinity.forget(base)
         if self._window.panels.queue.model.waiting() and not self._closing:
             self._controller.go_on()

@@ -17,6 +17,7 @@ from core.events import Finished, Sampled
 from core.gpu.advice import Need
 from core.gpu.readings import Role
 from core.jobs import JobState
+from core.scheduling.alerts import Alerts, Lines
 from core.settings import Settings
 from tests.comfy.desks import RECIPE, SMALL, Desks, desks
 from tests.comfy.fake_install import FakeInstall
@@ -96,6 +97,28 @@ def test_a_job_for_any_server_goes_where_its_model_is_and_moves_once_when_that_d
         assert [n for n in notes if n.startswith("Moved: ")] == [
             "Moved: from Server 2 to Server 3: Server 2 died while it ran"
         ], notes
+
+
+def test_only_servers_that_are_missed_are_told_to_be_down(
+    qtbot: Any, tmp_path: Path, three: list[FakeInstall]
+) -> None:
+    """One that is merely on the list and off is nobody's trouble; one that jobs wait for is."""
+    wanted, idle, _ = three
+    with desks(qtbot, tmp_path, wanted.server, idle.server) as case:
+        schedule = case.wiring.schedule
+        for one in (wanted, idle):
+            base = one.server.base
+            case.until(lambda base=base: case.wiring.servers.health(base).problem is not None)
+        schedule.alarms._alerts = Alerts(Lines(away_seconds=0.2))
+        case.until(lambda: RECIPE in case.controller.recipes)
+        job = case.add(wanted.server.base)
+        case.until(lambda: "Server 1 does not answer." in schedule.held)
+        for _ in range(3):
+            qtbot.wait(150)
+            case.controller.go_on()
+        assert "Server 1 does not answer" in case.notice()
+        assert "Server 2" not in case.notice()
+        assert case.controller.row(job.id).state is JobState.WAITING
 
 
 def test_what_was_not_sent_waits_for_a_word_then_runs_elsewhere(
