@@ -21,6 +21,7 @@ from core.errors import Problem, ProblemError, problem_from
 from core.gpu.sampler import Sampler
 from core.jobs import Job, JobState, Recipe, new_job
 from core.ledger import Ledger
+from core.ledger.priority import set_priority
 from core.queue import Group, JobRow
 
 if TYPE_CHECKING:
@@ -283,6 +284,11 @@ class Controller(QObject):
     def move_to_top(self, ids: Sequence[str]) -> None:
         """Move waiting jobs to the head of the queue."""
         self._remember(self.ledger.move_to_top(list(ids)))
+        self.queue_changed.emit()
+
+    def set_priority(self, ids: Sequence[str], priority: int) -> None:
+        """Let waiting jobs begin before (1) or after (-1) those of normal priority (0)."""
+        self._remember(set_priority(self.ledger.store, ids, priority))
         self.queue_changed.emit()
 
     def _remember(self, token: str) -> None:

@@ -92,6 +92,14 @@ class MemoryDesk(QObject):
         largest = max(totals, default=0)
         now = self._window.settings.reserve_gb
         dialog = ReserveDialog(now, largest or None, MOST_RESERVE_GB, self._window)
+        cards = {device.name: device.total_bytes for device in reading.devices} if reading else {}
+
+        def check(gigabytes: float) -> str:
+            from app.contradictions import contradiction
+
+            return contradiction(self._window.settings, {"reserve_gb": gigabytes}, cards)
+
+        dialog.check = check
         dialog.chosen.connect(self._on_reserve)
         dialog.open()
         return dialog

@@ -40,6 +40,8 @@ class Menus:
         self.reject = self._add(self.queue, "&Reject, next seed", "Ctrl+J")
         self.free = self._add(self.queue, "&Free VRAM", "Ctrl+Shift+F")
         self.free_at = self.queue.addMenu("Free memory &of")
+        self.pause_and_free = self._add(self.queue, "Pause and free &memory", "Ctrl+Shift+P")
+        self.pause_at = self.queue.addMenu("Pause &engine")
         self.morning = self._add(self.queue, "&Morning report", "")
         self.clean_ups = self._add(self.queue, "&Clean up by itself…", "")
         self.correct = self._add(self.queue, "&Round values to what models take", "")

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from app.offered import offered
-from app.queue_cli import BAD_ARGUMENTS, DONE, bad, open_ledger, say
+from app.queue_cli import BAD_ARGUMENTS, DONE, LEVELS, bad, open_ledger, say
 from app.queue_watch import printable
 from core.batch import Plan, Planned, Row, Wanted, plan, read
 from core.ledger import wishes
@@ -51,7 +51,7 @@ def _queue(options: argparse.Namespace, places: Places, found: Plan) -> int:
     ledger = open_ledger(places)
     try:
         first = ledger.next_waiting() if options.top else None
-        ledger.enqueue(jobs, before=first.id if first else None)
+        ledger.enqueue(jobs, first.id if first else None, LEVELS[options.priority])
         waiting = len(ledger.ids(Group.WAITING))
         panel = wishes.panel(ledger.store)
         paused = ledger.paused

@@ -20,6 +20,8 @@ DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 SHORTEST = 4
 MOST_NAMED = 5
 BEAT_SECONDS = 0.1
+LEVELS = {"high": 1, "normal": 0, "low": -1}
+"""Priorities, as the ledger keeps them."""
 ABOUT = """Works on the list of jobs, whether the window is open or not; an open window shows
 each change within a second. Exit codes: 0 done, 1 failed, 2 bad arguments or refused,
 130 interrupted."""
@@ -68,6 +70,16 @@ def _parser() -> argparse.ArgumentParser:
         "--wait", type=float, default=10.0, metavar="SECONDS", help="for a running job to end"
     )
     made["retry"].add_argument("--top", action="store_true", help="before all that wait")
+    made["priority"].add_argument("jobs", nargs="+", metavar="JOB", help="the beginning of its id")
+    made["priority"].add_argument("level", choices=LEVELS, help="which begins sooner")
+    add.add_argument("--priority", choices=LEVELS, default="normal", help="which begins sooner")
+    for name in ("pause", "resume"):
+        made[name].add_argument(
+            "--engine", metavar="NAME", help='only this one: "local", a server\'s title or address'
+        )
+    made["pause"].add_argument(
+        "--drain", action="store_true", help="give the memory back once what runs has ended"
+    )
     where = made["move"].add_mutually_exclusive_group(required=True)
     where.add_argument("--top", action="store_true", help="before all that wait")
     where.add_argument("--end", action="store_true", help="behind all that wait")
@@ -124,19 +136,6 @@ def complain(problem: Problem, as_json: bool) -> int:
     return BAD_ARGUMENTS if problem.category is Category.INVALID_PARAMS else FAILED
 
 
-def _pause(options: argparse.Namespace, places: Places) -> int:
-    paused = options.action == "pause"
-    ledger = open_ledger(places)
-    try:
-        ledger.paused = paused
-        waiting = ledger.counts()[JobState.WAITING]
-    finally:
-        ledger.close()
-    words = "The queue is paused; what runs goes on." if paused else "The queue goes on."
-    say(options, f"{words} {waiting} waiting.", done=options.action, paused=paused, waiting=waiting)
-    return DONE
-
-
 def _retry(options: argparse.Namespace, places: Places) -> int:
     return _step(options, places, lambda ledger, ids: ledger.retry(ids, top=options.top))
 
@@ -168,6 +167,13 @@ def _step(
         words = f"{row.job.id[:8]}  waits at place {place} of {len(order)}  {row.job.title}"
         say(options, words, done=options.action, id=row.job.id, place=place, waiting=len(order))
     return DONE
+
+
+def _priority(options: argparse.Namespace, places: Places) -> int:
+    from core.ledger.priority import set_priority
+
+    level = LEVELS[options.level]
+    return _step(options, places, lambda ledger, ids: set_priority(ledger.store, ids, level))
 
 
 def _cancel(options: argparse.Namespace, places: Places) -> int:
@@ -236,6 +242,10 @@ def _elsewhere(name: str) -> Callable[[argparse.Namespace, Places], int]:
             from app import queue_add
 
             return queue_add.add(options, places)
+        if name in ("pause", "resume"):
+            from app import queue_pause
+
+            return queue_pause.pause(options, places)
         from app import queue_zip
 
         return (queue_zip.export if name == "export" else queue_zip.take)(options, places)
@@ -250,18 +260,19 @@ _WORDS = {
     "resume": "go on",
     "cancel": "stop running jobs, take waiting ones out",
     "move": "change the order of waiting jobs",
+    "priority": "let waiting jobs begin before or after the others",
     "retry": "let failed, stopped or lost jobs wait again",
     "watch": "follow until nothing waits or runs",
     "export": "write jobs and their pictures into a zip",
     "import": "queue the jobs of such a zip",
 }
+_LATER = ("add", "list", "pause", "resume", "watch", "export", "import")
 _ACTIONS: dict[str, Callable[[argparse.Namespace, Places], int]] = {
-    "pause": _pause,
-    "resume": _pause,
     "cancel": _cancel,
     "move": _move,
+    "priority": _priority,
     "retry": _retry,
-    **{name: _elsewhere(name) for name in ("add", "list", "watch", "export", "import")},
+    **{name: _elsewhere(name) for name in _LATER},
 }
 
 

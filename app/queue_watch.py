@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from app.queue_cli import DONE, FAILED, open_ledger, say
+from app.queue_pause import held_words
 from core.jobs import JobState
 from core.ledger import Ledger, wishes
 from core.places import Places
@@ -40,11 +41,13 @@ def show(options: argparse.Namespace, places: Places) -> int:
                 say(options, "", **facts(row), place=here)
             return DONE
         _table(chain(running, _pages(ledger, waiting), ended))
+        held = held_words(ledger, places)
     finally:
         ledger.close()
     state = "paused" if paused else "on"
     by = f"Framedeck runs it (process {panel.pid})" if panel else "no Framedeck runs it now"
     sys.stdout.write(f"{len(running)} running · {len(waiting)} waiting · queue {state} · {by}\n")
+    sys.stdout.writelines(f"{line}\n" for line in held)
     return DONE
 
 
@@ -57,7 +60,7 @@ def _pages(ledger: Ledger, keys: Sequence[int]) -> Iterator[JobRow]:
 def _table(rows: Iterable[JobRow]) -> None:
     """Print a line for each row; titles are cut to the terminal's width."""
     width = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 0
-    head = f"{'ID':<8}  {'STATE':<11}  {'TIME':>8}  {'RECIPE':<20}  TITLE\n"
+    head = f"{'ID':<8}  {'STATE':<14}  {'TIME':>8}  {'RECIPE':<20}  TITLE\n"
     for number, row in enumerate(rows):
         if number == 0:
             sys.stdout.write(head)
@@ -69,7 +72,9 @@ def _line(row: JobRow, width: int = 0) -> str:
     if row.state is JobState.RUNNING and row.started_at is not None:
         took = max(0.0, time.time() - row.started_at)
     again = f" ({row.attempt})" if row.attempt > 1 else ""
-    cells = f"{row.job.id[:8]}  {row.state.value + again:<11}  {_span(took):>8}  "
+    if row.state is JobState.WAITING and row.priority:
+        again = " (high)" if row.priority > 0 else " (low)"
+    cells = f"{row.job.id[:8]}  {row.state.value + again:<14}  {_span(took):>8}  "
     line = f"{cells}{_cut(row.job.recipe, 20):<20}  {printable(row.job.title)}"
     return _cut(line, width) if width else line
 

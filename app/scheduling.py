@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import time as time_of_day
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
+from app.affinity import AffinityDesk
 from app.alarms import AlarmDesk
 from app.controller import Controller
-from app.engines import LOCAL
+from app.failover import FailoverDesk
 from app.forecasts import Forecasts
 from app.freeing import FreedAt
+from app.noting import Keeper, Notes
+from app.ordering import OrderDesk
+from app.orphans import OrphanDesk
+from app.pausing import PauseDesk
 from app.retrying import RetryDesk
+from app.sight import Sight
 from app.window import MainWindow
-from core.events import Event, Failed, Finished, Stopped, WorkerStarted
-from core.gpu.readings import DeviceReading, Reading
-from core.gpu.simulated import DRIVER
+from core.events import Failed, Finished, Stopped
 from core.jobs import Job
-from core.units import GIGABYTE, MEGABYTE
+from core.morning.marks import Mark, note_of
 
 if TYPE_CHECKING:
-    from core.scheduling.decisions import Decided, Decision
+    from app.servers import ServersDesk
+    from app.timing import TimingDesk
+    from app.workflows import WorkflowDesk
+    from core.engines.comfy.health import Health
+    from core.ledger.read import InLine
+    from core.scheduling.decisions import Decided, Decision, Start
     from core.scheduling.scheduler import Scheduler
-    from core.scheduling.snapshot import Lane, Orders, Snapshot, Waiting
+    from core.scheduling.snapshot import Lane, Snapshot, Waiting
     from widgets.orders import OrdersDialog
 
 LOOKED_THROUGH = 64
 """So many waiting jobs of a lane are looked at; the others wait behind them."""
+ASK_SECONDS = 2.0
+"""So long a job waits at most until it is known which servers have what it needs."""
 LONGEST_LOOK_MS = 60_000
 
 
@@ -44,9 +54,11 @@ class ScheduleDesk(QObject):
 
     Attributes:
         retries: Lets failed jobs try again.
+        pauses: Pauses and drains single places.
+        affinity: Knows which model is loaded where.
+        failover: Knows where else a job may run.
         alarms: Tells what is not well.
         held: Words on what holds the queue now; "" when nothing does.
-        unfit: Returns places that get no job until they were restarted, with why.
         changed: `held` is another.
     """
 
@@ -57,37 +69,69 @@ class ScheduleDesk(QObject):
         self._controller, self._window, self._forecasts = controller, window, forecasts
         self._notice = window.panels.notice
         self._made: Scheduler | None = None
-        self._reading: Reading | None = None
         self._anyway: set[str] = set()
         self._freed: set[str] = set()
-        self._cuda = False
-        self._start_at: float | None = None
+        self._closing = False
+        self._answered: set[str] = set()
+        """Servers that answered since the program began."""
         self.retries = RetryDesk(controller, window, self)
         self.alarms = AlarmDesk(controller, window, self)
+        self.pauses = PauseDesk(controller, window, self)
+        self.affinity = AffinityDesk(controller, self)
+        self.failover = FailoverDesk(controller, window, self)
+        self.failover.rank = self._rank
+        self.sight = Sight(controller, self.pauses, self.affinity, self)
+        self.pauses.away = self.sight.away
+        self.orders = OrderDesk(controller, window, self.pauses, self.sight, self)
+        self.notes = Notes(controller)
+        self.failover.note = self.notes.next
+        self.orphans = OrphanDesk(controller, window, self)
+        self._servers: ServersDesk | None = None
+        self._keeper = Keeper(controller)
         self.held = ""
-        self.unfit: Callable[[], Mapping[str, str]] = dict
-        self._aside: set[str] = set()
+        self._aside: dict[str, str] = {}
         self._look = QTimer(self, singleShot=True)
         self._look.timeout.connect(controller.go_on)
         controller.choose = self.choose
         controller.job_began.connect(self._on_began)
-        controller.event.connect(self._on_event)
         controller.job_ended.connect(self._on_ended)
         controller.freeing.connect(self._on_freed)
-        controller.reading.connect(self._on_reading)
         controller.closing.connect(self._on_closing)
         menus = window.menus
         menus.stop_after.toggled.connect(lambda _: controller.go_on())
         menus.orders.triggered.connect(lambda _=False: self.ask())
+        window.panels.queue.priority_requested.connect(
+            lambda ids, to: controller.guard(lambda: controller.set_priority(ids, to))
+        )
+        window.panels.queue.anyway_requested.connect(
+            lambda ids: [self._start_anyway(job_id) for job_id in ids]
+        )
+        window.panels.queue.take_requested.connect(
+            lambda ids: [self.orphans.take(job_id) for job_id in ids]
+        )
+        self.orphans.changed.connect(self._mark)
+        self.pauses.changed.connect(self._show_servers)
+
+    def follow(self, servers: ServersDesk, workflows: WorkflowDesk, timing: TimingDesk) -> None:
+        """Ask these how servers are, what jobs need and what they take."""
+        self._servers = self.sight.servers = servers
+        self.failover.follow(servers, workflows)
+        self.affinity.workflow = workflows.workflow
+        self.affinity.load_seconds = timing.load_seconds
+        self.affinity.saved.connect(timing.set_saved)
+        servers.jobs_words = self._jobs_words
+        self._window.panels.servers.mode_requested.connect(
+            lambda base, mode: self._controller.guard(lambda: self.pauses.set(base, mode))
+        )
+        servers.health_changed.connect(self._on_health)
+        servers.health_changed.connect(self.orphans.heard)
 
     @property
     def scheduler(self) -> Scheduler:
         """What decides; made with the first job that waits."""
         if self._made is None:
-            from core.scheduling.scheduler import Scheduler
-
-            self._made = Scheduler()
-        self._made.rules = self._rules()
+            self._made = self._keeper.load(_now())
+        self._made.rules = self.orders.rules()
         return self._made
 
     # -- choosing ---------------------------------------------------------------
@@ -98,131 +142,129 @@ class ScheduleDesk(QObject):
         Args:
             next_jobs: The first waiting job of each of those, as by-hand order has it.
         """
-        if not next_jobs:
+        if not next_jobs and not self._may_spread():
             stops = self._window.menus.stop_after.isChecked() and self._controller.running_jobs
             self._say("stops after the running job" if stops else "")
             return []
-        jobs = self._waiting()
-        snapshot = self._snapshot(jobs.values())
+        rows = self._waiting()
+        jobs = {row.job.id: row.job for row in rows}
+        snapshot = self._snapshot(rows)
         decided = self.scheduler.decide(snapshot, _now())
         self._tell(decided)
-        self.alarms.look(self.scheduler, snapshot, _now())
-        wanted = decided.next_look_seconds
-        if wanted is not None:
-            self._look.start(min(LONGEST_LOOK_MS, max(10, round(wanted * 1000))))
+        for hold in decided.holds:
+            if hold.kind == "depth":
+                title, most = self._controller.engine.title_at(hold.place), self.orders.most_depth
+                words = f"Nothing was sent while {title} had more than {most} jobs in its queue."
+                self.notes.next(hold.place, words)
+        self.affinity.reckon(snapshot, self.scheduler.rules.limits)
+        self.alarms.look(self.scheduler, self._missed(snapshot), _now())
+        looks = (decided.next_look_seconds, self.failover.absences.next_seconds(_now()))
+        wanted = [seconds for seconds in looks if seconds is not None]
+        if wanted:
+            self._look.start(min(LONGEST_LOOK_MS, max(10, round(min(wanted) * 1000))))
         for one in decided.decisions:
             self._carry_out(one)
-        return [jobs[start.job_id] for start in decided.starts if start.job_id in jobs]
+        begin = [self._placed(jobs[s.job_id], s) for s in decided.starts if s.job_id in jobs]
+        return [job for job in begin if job is not None]
 
-    def _waiting(self) -> dict[str, Job]:
+    def _placed(self, job: Job, start: Start) -> Job | None:
+        """Return a job as it is to begin: at another server perhaps, and with a note why."""
+        title = self._controller.engine.title_at
+        named = self._controller.engine.place_of(job)
+        if start.place != named:
+            placed = self.failover.placed(job, start.place)
+            if placed is None:
+                return None
+            why = self.failover.left(job).get(named, f"{title(named)} is away")
+            if not job.anywhere or named in self.failover.left(job):
+                self.failover.tell_moved(job, named, start.place, why)
+            job = placed
+        elif start.words and start.lighter is None:
+            self.notes.next(job.id, start.words)
+        return job
+
+    def _rank(self, job: Job, places: list[str]) -> list[str]:
+        """Order servers: where a job fits, where its model is loaded, where more is free."""
+        lanes = {lane.place: lane for lane in self.sight.lanes(self._freed)}
+        _, need = self._forecasts.need_for(job)
+        model = self.affinity.model_of(job)
+
+        def key(place: str) -> tuple[bool, bool, int]:
+            lane = lanes[place]
+            room = lane.room_bytes
+            full = room is not None and need is not None and room < need.median_bytes
+            return full, lane.model != model, -(room or 0)
+
+        return sorted(places, key=key)
+
+    def _missed(self, snapshot: Snapshot) -> Snapshot:
+        """Return it without the absence of servers that nobody misses: they never answered."""
+        from dataclasses import replace
+
+        wanted = {job.places[0] for job in snapshot.waiting} | self._answered
+        lanes = [
+            lane if lane.place in wanted else replace(lane, reachable=None)
+            for lane in snapshot.lanes
+        ]
+        return replace(snapshot, lanes=lanes)
+
+    def _may_spread(self) -> bool:
+        """Whether a lane is free that no waiting job names, but that some may run in."""
+        engine = self._controller.engine
+        if self._controller.ledger.paused or len(engine.places()) < 3:
+            return False
+        busy = {engine.lane_of(job) for job in self._controller.running_jobs}
+        return bool(engine.lanes().keys() - busy) and any(
+            row.job.anywhere or self.failover.absences.given_up(engine.place_of(row.job))
+            for row in self._waiting()
+        )
+
+    def _waiting(self) -> list[InLine]:
         ledger, engine = self._controller.ledger, self._controller.engine
         lanes = engine.lanes().values()
-        found = (job for names in lanes for job in ledger.waiting_in(names, LOOKED_THROUGH))
-        return {job.id: job for job in found}
+        rows = {
+            row.job.id: row for names in lanes for row in ledger.places_in(names, LOOKED_THROUGH)
+        }
+        return sorted(rows.values(), key=lambda row: (row.rank, row.position))
 
-    def _snapshot(self, jobs: Any) -> Snapshot:
+    def _snapshot(self, rows: Sequence[InLine]) -> Snapshot:
         from core.scheduling.snapshot import Snapshot
 
-        waiting = [self._one(job) for job in jobs]
-        return Snapshot(waiting, self._lanes(), self._orders())
+        lanes, now = self.sight.lanes(self._freed), _now()
+        broken = {place for place, one in self.scheduler.breakers.items() if not one.allows(now)}
+        self.failover.look(lanes, broken, now)
+        by_place = {lane.place: lane for lane in lanes}
+        waiting = [self._one(row, by_place) for row in rows]
+        return Snapshot(waiting, lanes, self.orders.now())
 
-    def _one(self, job: Job) -> Waiting:
+    def _one(self, row: InLine, lanes: Mapping[str, Lane]) -> Waiting:
         from core.scheduling.snapshot import Waiting
         from core.statistics.forecast import Band
 
+        job, model = row.job, self.affinity.model_of(row.job)
+        places = self.failover.places_of(job, lanes, model)
         _, need = self._forecasts.need_for(job)
         band = Band(need.low_bytes, need.median_bytes, need.high_bytes) if need else None
+        later = self.retries.not_before.get(job.id)
+        if not places:  # It is being found out; that is told by a look of its own.
+            places, later = (self._controller.engine.place_of(job),), time.time() + ASK_SECONDS
         return Waiting(
-            job.id, job.title, (self._controller.engine.place_of(job),),
+            job.id, job.title, places, model, row.priority,
             need=band,
-            not_before_unix=self.retries.not_before.get(job.id),
+            load_seconds=self.affinity.load_seconds(job),
+            not_before_unix=later,
             anyway=job.id in self._anyway,
+            avoid=tuple(self.failover.left(job)),
         )  # fmt: skip
-
-    def _lanes(self) -> list[Lane]:
-        from core.scheduling.snapshot import Lane
-
-        engine = self._controller.engine
-        running = {engine.place_of(job): job.id for job in self._controller.running_jobs}
-        lanes = []
-        for place in engine.places():
-            card = engine.lane_at(place)
-            lane = Lane(
-                place, engine.title_at(place), gpu=card, running=running.get(place, ""),
-                freed=place in self._freed,
-            )  # fmt: skip
-            lanes.append(self._read(lane))
-        return lanes
-
-    def _read(self, lane: Lane) -> Lane:
-        """Fill in what the card says, where it is known that the place uses it."""
-        device = self._device(lane.card)
-        if device is None:
-            return lane
-        from dataclasses import replace
-        from urllib.parse import urlsplit
-
-        from core.scheduling.reading import of_server, of_worker, read
-
-        known = self._reading is not None and self._reading.driver != DRIVER
-        ours = of_worker if lane.place == LOCAL else of_server(urlsplit(lane.place).port or 80)
-        uses = self._cuda if lane.place == LOCAL else any(map(ours, device.processes or ()))
-        if known and uses:
-            return read(lane, device, ours)
-        return replace(lane, celsius=device.temperature_celsius) if uses or not known else lane
-
-    def _device(self, card: str) -> DeviceReading | None:
-        devices = self._reading.devices if self._reading is not None else ()
-        return next((device for device in devices if card == f"gpu {device.index}"), None)
-
-    # -- what was ordered -----------------------------------------------------------
-
-    def _rules(self) -> Any:
-        from core.scheduling.limits import Limits, Rules
-        from core.scheduling.thermal import ThermalRules
-
-        settings = self._window.settings
-        devices = self._reading.devices if self._reading is not None else ()
-        # Of a small card at most half: else nothing would ever begin there.
-        halves = [device.total_bytes // 2 for device in devices if device.total_bytes]
-        limits = Limits(
-            min_free_bytes=min([settings.min_free_mb * MEGABYTE, *halves]),
-            reserve_bytes=round(settings.reserve_gb * GIGABYTE),
-        )
-        hot = settings.hot_celsius
-        return Rules(limits, thermal=ThermalRules(hot, hot - 13.0, on=settings.cool_down))
-
-    def _orders(self) -> Orders:
-        from core.scheduling.snapshot import Mode, Orders
-
-        return Orders(
-            modes=dict.fromkeys(self.unfit(), Mode.PAUSED),
-            stop_after_current=self._window.menus.stop_after.isChecked(),
-            start_at_unix=self._start_at,
-            quiet=tuple(_quiet(self._window.settings.quiet_hours)),
-        )
 
     def ask(self) -> OrdersDialog:
         """Ask when jobs may begin; it does not block."""
-        from core.scheduling.quiet import next_at
-        from widgets.orders import OrdersDialog
-
-        dialog = OrdersDialog(self._window.settings, self._start_at, self._window)
-
-        def take(chosen: dict[str, Any]) -> None:
-            start = chosen.pop("start_at")
-            self._start_at = None if start is None else next_at(start, time.time(), None)
-            self._window.keep(**chosen)
-            self._controller.go_on()
-
-        dialog.chosen.connect(take)
-        dialog.open()
-        return dialog
+        return self.orders.ask()
 
     # -- carrying out -------------------------------------------------------------
 
     def _carry_out(self, one: Decision) -> None:
-        from core.scheduling.decisions import Free, Pause, SetAside
+        from core.scheduling.decisions import Free, Pause, Relieve, SetAside
 
         match one:
             case Free(place=place):
@@ -230,11 +272,14 @@ class ScheduleDesk(QObject):
                 # Freeing the local engine ends what runs there; it is never meant to.
                 if place not in map(engine.place_of, jobs):
                     self._controller.free(place)
+            case Relieve(place=place, taken=taken):
+                self.notes.at(place, note_of(Mark.LOW_MEMORY, taken.words))
             case Pause(words=words):
                 self._notice.show_text(words, key="orders")
                 QTimer.singleShot(0, self, self._stop_now)
             case SetAside(job_id=job_id, problem=problem) if job_id not in self._aside:
-                self._aside.add(job_id)
+                self._aside[job_id] = problem.message
+                self._mark()
                 anyway = ("Start anyway", partial(self._start_anyway, job_id))
                 self._notice.show_problem(problem, (anyway,), f"aside {job_id}")
 
@@ -244,14 +289,19 @@ class ScheduleDesk(QObject):
 
     def _start_anyway(self, job_id: str) -> None:
         self._anyway.add(job_id)
-        self._aside.discard(job_id)
+        self._aside.pop(job_id, None)
+        self._mark()
         self._notice.clear(f"aside {job_id}")
         self._controller.go_on()
+
+    def _mark(self) -> None:
+        """Show on the rows which jobs wait for a person."""
+        self._window.panels.queue.set_choices(self._aside, self.orphans.found)
 
     def _tell(self, decided: Decided) -> None:
         from core.scheduling.decisions import Free, Wait
 
-        words = [self.unfit().get(hold.place) or hold.words for hold in decided.holds]
+        words = [self.orders.unfit().get(hold.place) or hold.words for hold in decided.holds]
         words += [one.words for one in decided.decisions if isinstance(one, Wait | Free)]
         self._say(words[0] if words and not decided.starts else "")
 
@@ -260,18 +310,30 @@ class ScheduleDesk(QObject):
             self.held = words
             self.changed.emit(words)
 
+    def _jobs_words(self, base: str) -> str:
+        """Say why a server gets no jobs, for its row; "" when it does."""
+        found = [self.pauses.words(base)]
+        if self._made is not None:
+            found.append(self._made.breaker(base).brief(_now()))
+        return "; ".join(filter(None, found))
+
+    def _show_servers(self) -> None:
+        if self._servers is not None:
+            self._servers.show_rows()
+
     # -- what happens ---------------------------------------------------------------
 
-    def _on_reading(self, reading: Reading) -> None:
-        self._reading = reading
-
     def _on_closing(self) -> None:
+        self._closing = True
         self._look.stop()
 
-    def _on_event(self, event: Event) -> None:
-        match event:
-            case WorkerStarted(device=device):
-                self._cuda = "cuda" in device.lower()
+    def _on_health(self, base: str, health: Health) -> None:
+        if health.answers:
+            self._answered.add(base)
+        else:
+            self.affinity.forget(base)
+        if self._window.panels.queue.model.waiting() and not self._closing:
+            self._controller.go_on()
 
     def _on_freed(self, item: object) -> None:
         if isinstance(item, FreedAt):
@@ -281,16 +343,25 @@ class ScheduleDesk(QObject):
     def _on_began(self, job: Job) -> None:
         place = self._controller.engine.place_of(job)
         self._freed.discard(place)
-        for known in (self._aside, self._anyway):
-            known.discard(job.id)
+        self._anyway.discard(job.id)
+        if self._aside.pop(job.id, None) is not None:
+            self._mark()
         self.retries.began(job)
         self.scheduler.began(job.id, place, _now())
+        self.notes.began(job, place)
 
     def _on_ended(self, job: Job, ending: Finished | Stopped | Failed) -> None:
         problem = ending.problem if isinstance(ending, Failed) else None
         place = self._controller.engine.place_of(job)
         finished = isinstance(ending, Finished)
+        before = self.scheduler.breaker(place).opened
         self.scheduler.ended(job.id, place, _now(), problem=problem, finished=finished)
+        breaker = self.scheduler.breaker(place)
+        if breaker.opened > before:
+            words = breaker.words(self._controller.engine.title_at(place), _now())
+            self.notes.of(job.id, note_of(Mark.BREAKER, words))
+        self._keeper.keep(self.scheduler, _now())
+        self._show_servers()
         if isinstance(ending, Failed) and not ending.lost:
             QTimer.singleShot(0, self, partial(self.retries.after, job, place, ending.problem))
 
@@ -299,12 +370,3 @@ def _now() -> Any:
     from core.scheduling.moment import Now
 
     return Now(time.time(), time.monotonic())
-
-
-def _quiet(text: str) -> Iterator[Any]:
-    """Return the stretch that "22:00-07:00" means; none for ""."""
-    from core.scheduling.quiet import Quiet
-
-    if text:
-        start, end = text.split("-")
-        yield Quiet(time_of_day.fromisoformat(start), time_of_day.fromisoformat(end))

@@ -26,8 +26,8 @@ _LONGEST = 60
 _DEVICE = re.compile(r"^(?:\w+:\d+ )?(.*?)(?: : \w+)?$")
 
 
-def row_of(watched: Watched, foreign: Sequence[Foreign]) -> ServerRow:
-    """Return a server as its row shows it."""
+def row_of(watched: Watched, foreign: Sequence[Foreign], jobs: str = "") -> ServerRow:
+    """Return a server as its row shows it; `jobs` says why it gets none."""
     known, health, state = watched.known, watched.health, watched.state
     return ServerRow(
         known.base,
@@ -35,7 +35,7 @@ def row_of(watched: Watched, foreign: Sequence[Foreign]) -> ServerRow:
         state_words(watched),
         _TONES[state],
         tuple(_facts(known.base, health)),
-        _trouble(watched),
+        f"{jobs[0].upper()}{jobs[1:]}. {_trouble(watched)}".rstrip() if jobs else _trouble(watched),
         _lines(foreign),
         watched.can_start,
         watched.can_stop,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, QTimer, Signal
@@ -54,6 +55,8 @@ class ServersDesk(QObject):
         self._healths: dict[str, tuple[Health, State | None]] = {}
         self._chips: dict[str, str] = {}
         self._stuck: set[str] = set()
+        self.jobs_words: Callable[[str], str] = lambda _: ""
+        """Says why a server gets no jobs; "" when it does."""
         self._logs = LogDesk(self._panel, controller, lambda base: self._watched.get(base), self)
         self._connect()
         if window.settings.servers:
@@ -67,7 +70,7 @@ class ServersDesk(QObject):
             self._watch(server)
         for problem in problems:
             self._notice.show_problem(problem, key=f"server {problem.message}")
-        self._show_rows()
+        self.show_rows()
         # Later: the local engine's chip stands first.
         QTimer.singleShot(0, self, self._show)
 
@@ -125,6 +128,10 @@ class ServersDesk(QObject):
         """Return what a person calls a server; from any thread."""
         watched = self._watched.get(base)
         return f"The server {base}" if watched is None else watched.known.name
+
+    def watched(self, base: str) -> Watched | None:
+        """Return what watches a server; None when it is not known."""
+        return self._watched.get(base)
 
     def add(self, server: KnownServer, place: int | None = None) -> None:
         """Know one more server.
@@ -379,14 +386,16 @@ class ServersDesk(QObject):
         self._notice.show_problem(problem, actions, key=f"crash {base}")
 
     def _show(self) -> None:
-        self._show_rows()
+        self.show_rows()
         self._show_chips()
 
-    def _show_rows(self) -> None:
+    def show_rows(self) -> None:
+        """Show the servers as they are known now."""
         from app.server_words import row_of
 
-        rows = [row_of(each, self.foreign(base)) for base, each in self._watched.items()]
-        self._panel.set_rows(rows)
+        self._panel.set_rows(
+            [row_of(w, self.foreign(b), self.jobs_words(b)) for b, w in self._watched.items()]
+        )
 
     def _show_chips(self) -> None:
         from app.server_words import state_words, tone_of

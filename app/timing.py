@@ -39,8 +39,11 @@ class TimingDesk(QObject):
         self._running: dict[str, tuple[Job, Running]] = {}
         self._held: dict[str, Kind] = {}
         self._past: Past | None = None
+        self._known: Past | None = None
+        """The same, kept while it is read anew."""
         self._found: tuple[Outlook, float] | None = None
         self._looking = self._stale = False
+        self._saved_seconds = 0.0
         self._said_at = float("-inf")
         self._dialog: NightDialog | None = None
         self._soon = QTimer(self, interval=FIRST_MS, singleShot=True)
@@ -107,6 +110,22 @@ class TimingDesk(QObject):
         self._panels.queue.set_left(job.id, left.seconds, at_least=not left.whole)
         self._panels.stage.set_left(job.id, f"{least}{duration(left.seconds)} left", left.share)
 
+    def load_seconds(self, job: Job) -> float | None:
+        """Return what a job takes longer where its model must be loaded; None if not known."""
+        if self._known is None:
+            return None
+        from core.timing.past import asked_for
+
+        fresh, warm = self._known.loads(asked_for(job))
+        if fresh is None or warm is None or fresh == warm:
+            return None if fresh is None else fresh.median
+        return max(0.0, fresh.median - warm.median)
+
+    def set_saved(self, seconds: float) -> None:
+        """Say how much loading is saved by taking jobs of one model together."""
+        self._saved_seconds = seconds
+        self._show()
+
     # -- the queue --------------------------------------------------------------
 
     def _busy(self) -> list[Busy]:
@@ -155,6 +174,7 @@ class TimingDesk(QObject):
         if self._past is asked_with:
             # Else a job ended meanwhile, and history is read anew.
             self._past = found.past
+        self._known = found.past
         self._found = found, at
         for job_id, expected in found.expected.items():
             if job_id in self._running:
@@ -171,9 +191,12 @@ class TimingDesk(QObject):
 
         (found, at), paused = self._found, self._controller.ledger.paused
         self._panels.queue.set_night(found.night, at)
-        self._panels.status.set_extra(time_words.ready(found.night, at, paused=paused))
+        ready = time_words.ready(found.night, at, paused=paused)
+        saved = time_words.saved(self._saved_seconds)
+        self._panels.status.set_extra(" · ".join(part for part in (ready, saved) if part))
         if self._dialog is not None:
             self._dialog.show_night(found.night, at, paused=paused)
+            self._dialog.show_saved(saved)
 
     # -- the dialog -------------------------------------------------------------
 

@@ -90,7 +90,7 @@ class WatchdogDesk(QObject):
         controller.job_ended.connect(self._on_ended)
         servers.health_changed.connect(lambda base, _: self._on_health(base))
         servers.servers_changed.connect(self._on_servers)
-        schedule.unfit = lambda: self._held
+        schedule.orders.unfit = lambda: self._held
         before = controller.holds
         controller.holds = lambda job: self._holds(job) or before(job)
 

@@ -103,6 +103,7 @@ class Wiring(QObject):
         self.batch = BatchDesk(controller, window)
         self._opening.jobs_given.connect(lambda path: self.batch.open([path]))
         self.workflows.follow(self.servers)
+        self.schedule.follow(self.servers, self.workflows, self.timing)
         self.workflows.servers_shown.connect(self._show_servers)
         self.workflows.server_wanted.connect(self._show_servers)
         self.workflows.server_wanted.connect(self._panels.servers.add_requested)

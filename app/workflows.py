@@ -130,6 +130,11 @@ class WorkflowDesk(QObject):
             self._make()
         self._rest.start(0)
 
+    @property
+    def known(self) -> Known | None:
+        """What ships about packs and model folders; None before the files were read."""
+        return self._known
+
     def workflow(self, family: str) -> Workflow | None:
         """Return a workflow by the family that its recipe and jobs name."""
         return self._workflows.get(family)

@@ -329,6 +329,7 @@ class Job:
             a server may make another kind, which then gets its own ending.
         created_at: Unix time, seconds.
         recipe_title: What the recipe was called; "" in jobs of old.
+        anywhere: Nobody chose its server: any that has what it needs will do.
     """
 
     id: str
@@ -341,6 +342,7 @@ class Job:
     output: str
     created_at: float
     recipe_title: str = ""
+    anywhere: bool = False
 
     @property
     def made_with(self) -> str:
@@ -352,7 +354,9 @@ class Job:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for the ledger and the wire."""
+        free = {"anywhere": True} if self.anywhere else {}
         return {
+            **free,
             "id": self.id,
             "recipe": self.recipe,
             "engine": self.engine,
@@ -379,6 +383,7 @@ class Job:
             output=str(data["output"]),
             created_at=float(data["created_at"]),
             recipe_title=str(data.get("recipe_title", "")),
+            anywhere=data.get("anywhere") is True,
         )
 
     def dumps(self) -> str:
@@ -433,4 +438,5 @@ def new_job(
         output=str(output.absolute()),
         created_at=now,
         recipe_title=recipe.title,
+        anywhere=params.get("server") == "",
     )

@@ -52,6 +52,10 @@ class Settings:
         retries: How often a failed job is tried again by itself.
         watchdog: "act" stops a job that hangs, "tell" only says so.
         longest_minutes: A job that takes longer is stopped; 0 for no limit.
+        start_queue: How the queue begins with the program: "run", "paused", or "last".
+        fail_over: "always" lets jobs of a server that is away run on another one that can;
+            "ask" offers it.
+        most_waiting_there: With more jobs than this in a server's own queue nothing is sent.
         servers: ComfyUI servers, each as `core.engines.comfy.known.KnownServer` writes it.
     """
 
@@ -84,6 +88,9 @@ class Settings:
     reserve_gb: float = 0.0
     watchdog: str = "act"
     longest_minutes: int = 0
+    start_queue: str = "last"
+    fail_over: str = "ask"
+    most_waiting_there: int = 5
 
 
 MOST_FREE_EVERY = 10_000
@@ -94,10 +101,17 @@ _CHOICES = {
     "colours": ("light", "dark"),
     "unload_first": ("ask", "always"),
     "watchdog": ("act", "tell"),
+    "start_queue": ("run", "paused", "last"),
+    "fail_over": ("ask", "always"),
 }
 
 
-_WHOLE = {"min_free_mb": (0, 1_000_000), "retries": (0, 20), "longest_minutes": (0, 10_080)}
+_WHOLE = {
+    "min_free_mb": (0, 1_000_000),
+    "retries": (0, 20),
+    "longest_minutes": (0, 10_080),
+    "most_waiting_there": (0, 1000),
+}
 _QUIET = re.compile(r"(?:([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)?")
 
 

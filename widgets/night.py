@@ -157,6 +157,12 @@ class NightDialog(QDialog):
         chosen = self.time.time()
         return words.next_time(chosen.hour(), chosen.minute(), time.time())
 
+    def show_saved(self, words: str) -> None:
+        """Say what the order saves over the one by hand; "" for nothing."""
+        text = "Jobs whose model is loaded already go first among equals: "
+        self.saved.setText(f"{text}{words}." if words else "")
+        self.saved.setVisible(bool(words))
+
     def show_night(self, night: Night, at_unix: float, *, paused: bool) -> None:
         """Show what is to be expected, as found at `at_unix`."""
         self._titles = {entry.job_id: entry.title for entry in night.entries}
@@ -226,6 +232,8 @@ class NightDialog(QDialog):
         offers.addWidget(self.remove)
         offers.addStretch(1)
         self.head = label("", "muted", wrap=True)
+        self.saved = label("", "muted", wrap=True)
+        self.saved.hide()
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
         for button in buttons.buttons():
             button.setIcon(QIcon())
@@ -237,6 +245,7 @@ class NightDialog(QDialog):
         column.addWidget(self.drops)
         column.addLayout(offers)
         column.addWidget(self.head)
+        column.addWidget(self.saved)
         column.addWidget(self.table, 1)
         column.addWidget(self.empty, 1)
         column.addWidget(buttons)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import datetime, time
 from typing import Any, Protocol
 
@@ -9,6 +10,7 @@ from PySide6.QtCore import Qt, QTime, Signal
 from PySide6.QtGui import QIcon
 from PySide6.QtWidgets import (
     QCheckBox,
+    QComboBox,
     QDialog,
     QDialogButtonBox,
     QFormLayout,
@@ -34,6 +36,9 @@ class Chosen(Protocol):
     retries: int
     watchdog: str
     longest_minutes: int
+    most_waiting_there: int
+    fail_over: str
+    start_queue: str
 
 
 class OrdersDialog(QDialog):
@@ -85,6 +90,22 @@ class OrdersDialog(QDialog):
         self.error = label("", "danger")
         self.error.setWordWrap(True)
         self.error.hide()
+        self.depth = number_field(
+            settings.most_waiting_there, (0, 1000), "", "Jobs in a server's own queue at most"
+        )
+        self.depth.setDecimals(0)
+        self.away = _choice(
+            {"ask": "Ask first", "always": "Run on another by themselves"},
+            settings.fail_over,
+            "Jobs of a server that is away",
+        )
+        self.begin = _choice(
+            {"last": "As it was left", "run": "Running", "paused": "Paused"},
+            settings.start_queue,
+            "How the queue begins with the program",
+        )
+        self.check: Callable[[Mapping[str, Any]], str] = lambda _: ""
+        """Says what contradicts what in the new values; "" for nothing."""
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -105,6 +126,9 @@ class OrdersDialog(QDialog):
             # A box in the place of a label is set on top otherwise.
             row.setMinimumHeight(self.hot.sizeHint().height())
         form.addRow("&Retries of a failed job", self.retries)
+        form.addRow("Most &jobs in a server's queue", self.depth)
+        form.addRow("Jobs of a server that is &away", self.away)
+        form.addRow("&Queue at the program's start", self.begin)
         form.setLabelAlignment(Qt.AlignmentFlag.AlignVCenter)
         kinds = QDialogButtonBox.StandardButton
         buttons = QDialogButtonBox(kinds.Ok | kinds.Cancel)
@@ -137,7 +161,15 @@ class OrdersDialog(QDialog):
             "retries": round(self.retries.value()),
             "watchdog": "act" if self.act.isChecked() else "tell",
             "longest_minutes": round(self.longest.value()) if self.limit.isChecked() else 0,
+            "most_waiting_there": round(self.depth.value()),
+            "fail_over": self.away.currentData(),
+            "start_queue": self.begin.currentData(),
         }
+        wrong = self.check(found)
+        if wrong:
+            self.error.setText(wrong)
+            self.error.show()
+            return
         self.chosen.emit(found)
         self.accept()
 
@@ -151,6 +183,15 @@ def _time(text: str, name: str) -> QTimeEdit:
     field.lineEdit().setTextMargins(6, 0, 6, 0)
     field.setMinimumWidth(80)
     return field
+
+
+def _choice(titles: Mapping[str, str], value: str, name: str) -> QComboBox:
+    box = QComboBox()
+    for key, title in titles.items():
+        box.addItem(title, key)
+    box.setCurrentIndex(max(0, box.findData(value)))
+    box.setAccessibleName(name)
+    return box
 
 
 def _shown(field: QTimeEdit) -> time:

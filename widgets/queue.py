@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEvent, QPoint, Qt, Signal
@@ -38,8 +38,16 @@ _SPECS = (
     Spec("reveal", "Show in folder", "folder", "", "Open the clip's folder", bar=False),
     Spec("trace", "Open trace", "", "Ctrl+T", "Show what the job did to memory", bar=False),
     Spec("report", "Save report…", "", "Ctrl+Shift+T", "Save that as one page", bar=False),
+    Spec("anyway", "Start anyway", "", "Alt+S", "Begin it whatever is known of memory", bar=False),
+    Spec("take", "Take the clip", "", "Alt+T", "Fetch what its server finished", bar=False),
+    Spec("high", "High", "", "Alt+1", "Begin before all of normal priority", bar=False),
+    Spec("normal", "Normal", "", "Alt+2", "Begin in the usual order", bar=False),
+    Spec("low", "Low", "", "Alt+3", "Begin when nothing else waits", bar=False),
     Spec("night", "Ready by…", "", "Ctrl+Shift+B", "When what waits is done", bar=False),
 )
+FOUND = "It was lost, and its server finished it all the same: take the clip or run it again."
+_PRIORITIES = {"high": 1, "normal": 0, "low": -1}
+"""The actions that change what begins sooner, as the ledger keeps it."""
 _ALWAYS = ("night",)
 """What stands in the bar's menu at all times: it is about the whole queue."""
 
@@ -54,6 +62,11 @@ class QueuePanel(QWidget):
     move_requested = Signal(list, object)
     """Ids, and the id of the waiting job they go before (None: to the end)."""
     top_requested = Signal(list)
+    priority_requested = Signal(list, int)
+    """Ids of waiting jobs, and their new priority: higher begins sooner."""
+    anyway_requested = Signal(list)
+    take_requested = Signal(list)
+    """Ids of lost jobs whose clip was found finished."""
     retry_requested = Signal(list)
     edit_requested = Signal(str)
     duplicate_requested = Signal(str)
@@ -71,6 +84,8 @@ class QueuePanel(QWidget):
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         self._paused = False
         self._removals = 0
+        self._choices: dict[str, set[str]] = {"anyway": set(), "take": set()}
+        """Jobs that wait for a person's word, by the action that gives it."""
         self.model = QueueModel(source, self)
         self.view = QueueView(self.model)
         within = Qt.ShortcutContext.WidgetWithChildrenShortcut
@@ -123,6 +138,14 @@ class QueuePanel(QWidget):
         tip = "Go on with the waiting jobs" if paused else _SPECS[0].tip
         pause.setToolTip(tip)
         pause.setStatusTip(tip)
+
+    def set_choices(self, aside: Mapping[str, str], found: Collection[str]) -> None:
+        """Say which jobs wait for a person: set aside, with why, or lost and found finished."""
+        self._choices = {"anyway": set(aside), "take": set(found)}
+        marks = {job_id: ("needs a decision", "warning", why) for job_id, why in aside.items()}
+        marks |= dict.fromkeys(found, ("clip found · take it?", "success", FOUND))
+        self.model.set_marks(marks)
+        self.on_selection_changed()
 
     def set_undo_available(self, available: bool) -> None:
         """Say whether there is a removal that can be undone."""
@@ -183,10 +206,15 @@ class QueuePanel(QWidget):
             "reveal": self.on_reveal,
             "trace": self.on_trace,
             "report": self.on_report,
+            "anyway": lambda: self._choose("anyway", self.anyway_requested),
+            "take": lambda: self._choose("take", self.take_requested),
             "night": self.night_requested.emit,
         }
         for name, handler in handlers.items():
             self.actions_by_name[name].triggered.connect(handler)
+        for name, level in _PRIORITIES.items():
+            action = self.actions_by_name[name]
+            action.triggered.connect(lambda _=False, level=level: self.on_priority(level))
 
     def _icon(self, name: str) -> theme.QIcon:
         return theme.icon(name, theme.of(self))
@@ -246,6 +274,9 @@ class QueuePanel(QWidget):
             "trace": single is not None and single.attempt > 0,
             "report": single is not None and single.attempt > 0,
         }
+        chosen = self.selected_ids()[:LOOKED_AT] if any(self._choices.values()) else []
+        enabled |= {name: not ids.isdisjoint(chosen) for name, ids in self._choices.items()}
+        enabled |= dict.fromkeys(_PRIORITIES, bool(waiting))
         for name, value in enabled.items():
             self.actions_by_name[name].setEnabled(value)
 
@@ -258,6 +289,15 @@ class QueuePanel(QWidget):
     def on_top(self) -> None:
         """Ask for the selected waiting jobs to be the next ones."""
         self.top_requested.emit(self.model.ids_at(self._in(Group.WAITING)))
+
+    def _choose(self, name: str, signal: Signal) -> None:
+        self._request(signal, [one for one in self.selected_ids() if one in self._choices[name]])
+
+    def on_priority(self, level: int) -> None:
+        """Ask for another priority of the selected waiting jobs."""
+        ids = self.model.ids_at(self._in(Group.WAITING))
+        if ids:
+            self.priority_requested.emit(ids, level)
 
     def on_up(self) -> None:
         """Ask for the selected waiting jobs to go before the one above them."""
@@ -337,13 +377,17 @@ class QueuePanel(QWidget):
         menu.setToolTipsVisible(True)
         groups = (
             ("open", "reveal", "trace", "report"),
-            ("edit", "duplicate", "retry", "cancel"),
+            ("edit", "duplicate", "retry", "anyway", "take", "cancel"),
             ("top", "up", "down"),
             ("remove", "undo"),
             _ALWAYS,
         )
         for names in groups:
             menu.addActions([self.actions_by_name[name] for name in names])
+            if "up" in names:
+                levels = menu.addMenu("Priority")
+                levels.setToolTipsVisible(True)
+                levels.addActions([self.actions_by_name[name] for name in _PRIORITIES])
             menu.addSeparator()
         return menu
 

@@ -60,6 +60,7 @@ class QueueModel(QAbstractListModel):
         self._pages: OrderedDict[int, dict[int, JobRow]] = OrderedDict()
         self._progress: dict[str, words.Progress] = {}
         self._doing: dict[str, tuple[str, str, str]] = {}
+        self._marks: dict[str, tuple[str, str, str]] = {}
         self._left: dict[str, tuple[float | None, bool]] = {}
         self._night: tuple[Night, float] | None = None
         self._ahead: dict[str, Entry] = {}
@@ -163,9 +164,13 @@ class QueueModel(QAbstractListModel):
 
     def _told(self, job_id: str) -> words.Progress | None:
         ahead = self._ahead.get(job_id)
-        if ahead is None:
-            return self._progress.get(job_id)
-        return words.Progress("", seconds_left=ahead.takes_seconds)
+        told = self._progress.get(job_id)
+        if ahead is not None:
+            told = words.Progress("", seconds_left=ahead.takes_seconds)
+        if job_id not in self._marks:
+            return told
+        word, tone, reason = self._marks[job_id]
+        return replace(told or words.Progress(""), doing=word, tone=tone, reason=reason)
 
     def _times(self, job_id: str) -> str:
         ahead = self._ahead.get(job_id)
@@ -213,6 +218,12 @@ class QueueModel(QAbstractListModel):
         if row is not None:
             now = self._progress.get(job_id) or words.Progress("")
             self._set_progress(job_id, row, now)
+
+    def set_marks(self, marks: dict[str, tuple[str, str, str]]) -> None:
+        """Say of jobs that do not run what is with them: a word, its tone, and why."""
+        if marks != self._marks:
+            self._marks = dict(marks)
+            self._say(0, len(self._flat) - 1)
 
     def set_left(self, job_id: str, seconds: float | None, *, at_least: bool = False) -> None:
         """Say how long a running job still takes; None when nothing is known."""

@@ -91,8 +91,17 @@ def line(row: JobRow) -> str:
         return _joined(
             duration(row.seconds) if row.seconds is not None else "", peak(row), "verified"
         )
-    again = f"attempt {row.attempt + 1}" if row.state is JobState.WAITING and row.attempt else ""
-    return _joined(again, what(row.job))
+    if row.state is not JobState.WAITING:
+        return what(row.job)
+    again = f"attempt {row.attempt + 1}" if row.attempt else ""
+    return _joined(priority(row), again, what(row.job))
+
+
+def priority(row: JobRow) -> str:
+    """Return a mark and a word for a waiting job that begins sooner or later than others."""
+    if not row.priority:
+        return ""
+    return "▲ high" if row.priority > 0 else "▼ low"
 
 
 def what(job: Job) -> str:

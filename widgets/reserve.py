@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QIcon
 from PySide6.QtWidgets import (
@@ -45,6 +47,11 @@ class ReserveDialog(QDialog):
         name = "Gigabytes of GPU memory to keep free"
         self.gigabytes = number_field(gigabytes, (0.0, max(most, gigabytes)), " GB", name)
         self.gigabytes.setSingleStep(0.5)
+        self.check: Callable[[float], str] = lambda _: ""
+        """Says what such a reserve contradicts; "" for nothing."""
+        self.error = label("", "danger")
+        self.error.setWordWrap(True)
+        self.error.hide()
         about = label(
             "Memory of each GPU that jobs should leave to other programs, such as the desktop or "
             "a game; 0 for none. The timeline draws it as a line, and a job is said to fit only "
@@ -65,10 +72,17 @@ class ReserveDialog(QDialog):
         column = QVBoxLayout(self)
         column.addWidget(about)
         column.addLayout(form)
+        column.addWidget(self.error)
         column.addWidget(buttons)
         self.setMinimumWidth(420)
 
     def accept(self) -> None:
         """Hand the number over."""
-        self.chosen.emit(round(self.gigabytes.value(), 1))
+        gigabytes = round(self.gigabytes.value(), 1)
+        wrong = self.check(gigabytes)
+        if wrong:
+            self.error.setText(wrong)
+            self.error.show()
+            return
+        self.chosen.emit(gigabytes)
         super().accept()

@@ -63,6 +63,8 @@ class ServersPanel(QWidget):
     edit_requested = Signal(str)
     remove_requested = Signal(str)
     rescan_requested = Signal(str)
+    mode_requested = Signal(str, str)
+    """Address, and what is ordered: "paused", "draining", or "" to take jobs again."""
     log_wanted = Signal(str)
     """Address of the server whose log is looked at, "" for none."""
 

@@ -37,8 +37,13 @@ _SPECS = (
     Spec("edit", "Edit…", "edit", "F2", "Change address, folder, Python or arguments"),
     Spec("remove", "Remove", "trash", "Del", "Take the server off the list; it goes on running"),
     Spec("attach", "Find running", "search", "", "Add the ComfyUI servers that run here already"),
+    Spec("hold", "Pause its jobs", "pause", "", "What runs there ends, nothing begins", bar=False),
+    Spec("drain", "Drain", "", "", "Pause its jobs, then give its memory back", bar=False),
+    Spec("go", "Let it take jobs", "play", "", "Jobs begin there again", bar=False),
     Spec("rescan", "Look for new models", "", "F5", "Ask the server again what it has", bar=False),
 )
+_MODES = {"hold": "paused", "drain": "draining", "go": ""}
+"""The actions that order whether a server gets jobs, with what they order."""
 
 
 class ServersView(QWidget):
@@ -192,6 +197,8 @@ class ServersView(QWidget):
             "remove": panel.remove_requested.emit,
             "rescan": panel.rescan_requested.emit,
         }
+        for name, mode in _MODES.items():
+            handlers[name] = lambda base, mode=mode: panel.mode_requested.emit(base, mode)
         for name, handler in handlers.items():
             self.actions_by_name[name].triggered.connect(
                 lambda _=False, handler=handler: self._with_selected(handler)
@@ -236,7 +243,7 @@ class ServersView(QWidget):
             "stop": row is not None and row.can_stop,
             "restart": row is not None and row.can_restart,
         }
-        for name in ("edit", "remove", "log", "rescan"):
+        for name in ("edit", "remove", "log", "rescan", *_MODES):
             allowed[name] = row is not None
         for name, good in allowed.items():
             self.actions_by_name[name].setEnabled(good)

@@ -72,6 +72,11 @@ def ready(night: Night, at_unix: float, *, paused: bool) -> str:
     return f"queue ready by {clock(at_unix + night.done_seconds, at_unix)}"
 
 
+def saved(seconds: float) -> str:
+    """Say what taking jobs of one model together saves; "" for what is not worth a word."""
+    return f"order saves {about(seconds)} of loading" if seconds >= 30 else ""
+
+
 def entry_tip(entry: Entry, at_unix: float) -> str:
     """Say when a waiting job begins and ends."""
     if entry.takes_seconds is None:

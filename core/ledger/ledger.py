@@ -93,13 +93,14 @@ class Ledger(LedgerReader):
 
     # The life of a job.
 
-    def enqueue(self, jobs: Iterable[Job], before: str | None = None) -> str:
+    def enqueue(self, jobs: Iterable[Job], before: str | None = None, priority: int = 0) -> str:
         """Put new jobs into the queue, in their order. Durable; all or none.
 
         Args:
             jobs: Jobs with ids that the ledger has never seen.
-            before: Id of the job they shall stand before; None: the end. If that
-                one began meanwhile, they go to the top.
+            before: Id of the job they shall stand before; None: the end of their
+                priority. If that one began meanwhile, they go to the top.
+            priority: As `JobRow.priority`; before another job they get that one's.
 
         Returns:
             A token that `restore` takes to take those of them out again that still wait;
@@ -112,7 +113,8 @@ class Ledger(LedgerReader):
         if not new:
             return ""
         with self._store.write() as database:
-            room = order.places(database, steps.anchor(database, before), len(new))
+            anchor = steps.anchor(database, before)
+            room = order.places(database, anchor, len(new), priority)
             try:
                 database.executemany(
                     """INSERT INTO jobs (id, engine, state, priority, position, job)
@@ -295,8 +297,8 @@ class Ledger(LedgerReader):
     def retry(self, ids: Iterable[str], *, top: bool = False) -> None:
         """Put failed, stopped or lost jobs back to wait, with the same ids. Durable.
 
-        They stand at the end, or at the top, in the order given; the earlier
-        attempts are kept. All or none.
+        They stand at the end of their priority, or at the top, in the order given;
+        the earlier attempts are kept. All or none.
 
         Raises:
             ProblemError: A job is unknown, or in a state that has no retry.
@@ -306,9 +308,8 @@ class Ledger(LedgerReader):
             return
         with self._store.write() as database:
             anchor = order.first(database) if top else None
-            room = order.places(database, anchor, len(wanted))
-            for job_id, place in zip(wanted, room, strict=True):
-                key, _ = steps.step(database, job_id, Action.RETRY)
+            keys = [steps.step(database, job_id, Action.RETRY)[0] for job_id in wanted]
+            for key, place in zip(keys, steps.again(database, keys, anchor), strict=True):
                 database.execute(
                     "UPDATE jobs SET priority = ?, position = ?, ended_at = NULL WHERE key = ?",
                     (*place, key),
@@ -390,6 +391,5 @@ class Ledger(LedgerReader):
             elif kind == "remove":
                 database.execute("UPDATE jobs SET removal = NULL WHERE removal = ?", (token,))
             else:
-                for run, before in reversed(json.loads(payload)):
-                    steps.put_back(database, run, before)
+                steps.undo_move(database, json.loads(payload))
             database.execute("DELETE FROM undos WHERE token = ?", (token,))

@@ -16,6 +16,8 @@ _FIRST = """SELECT key, priority FROM jobs WHERE state = 'waiting' AND removal I
     ORDER BY priority DESC, position LIMIT 1"""
 _LAST = """SELECT key, priority FROM jobs WHERE state = 'waiting' AND removal IS NULL
     ORDER BY priority, position DESC LIMIT 1"""
+_AT = """SELECT key FROM jobs WHERE state = 'waiting' AND priority = ? AND position = ?
+    AND key <> ?"""
 _AFTER = """SELECT id, key FROM jobs WHERE state = 'waiting' AND removal IS NULL
     AND priority = ? AND position > ? ORDER BY position LIMIT 1"""
 _BELOW = """SELECT id, key FROM jobs WHERE state = 'waiting' AND removal IS NULL
@@ -36,17 +38,21 @@ def next_to(database: sqlite3.Connection, key: int) -> tuple[str, int] | None:
     return (row[0], row[1]) if row else None
 
 
-def places(database: sqlite3.Connection, before: int | None, count: int) -> list[tuple[int, int]]:
+def places(
+    database: sqlite3.Connection, before: int | None, count: int, priority: int | None = None
+) -> list[tuple[int, int]]:
     """Make room for `count` rows and return a (priority, position) for each.
 
     Args:
         database: Inside a transaction.
         before: Key of the waiting row they shall stand before; None: the end.
         count: Number of rows, one or more.
+        priority: Whose end, where `before` is None; None: that of the last row of all.
     """
     if before is None:
-        row = database.execute(_LAST).fetchone()
-        priority = int(row[1]) if row else 0
+        if priority is None:
+            row = database.execute(_LAST).fetchone()
+            priority = int(row[1]) if row else 0
         last = database.execute(_MAX, (priority,)).fetchone()[0] or 0
         return [(priority, last + GAP * (index + 1)) for index in range(count)]
     priority, high = place(database, before)
@@ -64,6 +70,20 @@ def place(database: sqlite3.Connection, key: int) -> tuple[int, int]:
     """Return priority and position of row `key`."""
     row = database.execute("SELECT priority, position FROM jobs WHERE key = ?", (key,)).fetchone()
     return int(row[0]), int(row[1])
+
+
+def put_at(database: sqlite3.Connection, job_id: str, priority: int, position: int) -> None:
+    """Place a job where it stood, or next to what stands there now; only while it waits."""
+    row = database.execute(
+        "SELECT key FROM jobs WHERE id = ? AND state = 'waiting' AND removal IS NULL", (job_id,)
+    ).fetchone()
+    if row is None:
+        return
+    where = (priority, position)
+    taken = database.execute(_AT, (priority, position, row[0])).fetchone()
+    if taken is not None:
+        where = places(database, int(taken[0]), 1)[0]
+    database.execute("UPDATE jobs SET priority = ?, position = ? WHERE key = ?", (*where, row[0]))
 
 
 def _spread(database: sqlite3.Connection, priority: int, here: int, count: int) -> None:

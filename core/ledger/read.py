@@ -65,6 +65,20 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class InLine:
+    """A waiting job and where it stands; by `rank`, then `position`, is the queue's order."""
+
+    rank: int
+    position: int
+    job: Job
+
+    @property
+    def priority(self) -> int:
+        """Higher begins sooner."""
+        return -self.rank
+
+
+@dataclass(frozen=True, slots=True)
 class PhaseMark:
     """Begin of a phase, on the machine's monotonic clock and in Unix seconds."""
 
@@ -150,11 +164,15 @@ class LedgerReader:
                 `server`, None where they have none.
             most: How many at most.
         """
+        return [place.job for place in self.places_in(lane, most)]
+
+    def places_in(self, lane: Iterable[tuple[str, str | None]], most: int) -> list[InLine]:
+        """Return the same with where they stand in the queue."""
         found: list[tuple[Any, ...]] = []
         for engine, server in lane:
             found += self._store.read(NEXT_IN_LANE, (engine, server, most))
         found.sort(key=lambda row: (-row[1], row[2]))
-        return [Job.from_json(json.loads(row[0])) for row in found[:most]]
+        return [InLine(-row[1], row[2], Job.from_json(json.loads(row[0]))) for row in found[:most]]
 
     def attempts(self, job_id: str) -> list[Attempt]:
         """Return all runs of a job, the first one first."""

@@ -199,6 +199,32 @@ def put_back(database: sqlite3.Connection, ids: Sequence[str], before: str | Non
     put(database, keys, anchor(database, before))
 
 
+def undo_move(database: sqlite3.Connection, payload: object) -> None:
+    """Take back a move, or a change of priorities."""
+    if isinstance(payload, dict):
+        for job_id, priority, position in payload["places"]:
+            order.put_at(database, job_id, priority, position)
+        return
+    assert isinstance(payload, list)
+    for ids, before in reversed(payload):
+        put_back(database, ids, before)
+
+
+def again(
+    database: sqlite3.Connection, keys: Sequence[int], anchor: int | None
+) -> list[tuple[int, int]]:
+    """Return where rows that wait again shall stand: before `anchor`, else each at the end
+    of its own priority.
+    """
+    if anchor is not None:
+        return order.places(database, anchor, len(keys))
+    found: dict[int, tuple[int, int]] = {}
+    for priority in {order.place(database, key)[0] for key in keys}:
+        mine = [key for key in keys if order.place(database, key)[0] == priority]
+        found |= zip(mine, order.places(database, None, len(mine), priority), strict=True)
+    return [found[key] for key in keys]
+
+
 def take_out(database: sqlite3.Connection, ids: Sequence[str]) -> None:
     """Remove those of `ids` that still wait and were never begun, as `Ledger.remove` does."""
     token = remember(database, "remove", None)

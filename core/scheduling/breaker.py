@@ -15,7 +15,7 @@ from math import isfinite
 from typing import Any
 
 from core.errors import Category, Problem, invalid
-from core.scheduling.moment import Now, span
+from core.scheduling.moment import Now, clock, span
 
 TELLING = frozenset({Category.WORKER_UNAVAILABLE, Category.TIMEOUT, Category.NETWORK_ERROR})
 """What says that the engine, not the job, is at fault. Too little memory is between the
@@ -165,6 +165,18 @@ class Breaker:
             f"{title} failed {found.failures} times in a row and gets no job; "
             f"it is tried again in {left}.{why}"
         )
+
+    def brief(self, now: Now) -> str:
+        """Say its state in a few words, for a row; "" while it is closed."""
+        found = self.at(now)
+        if found.state is State.CLOSED:
+            return ""
+        times = "1 failure" if found.failures == 1 else f"{found.failures} failures"
+        if found.state is State.HALF_OPEN:
+            doing = "trying one job" if found.probe else "the next job tries it"
+            return f"{doing}, after {times}"
+        left = found.left_seconds(now) or 0.0
+        return f"no jobs until {clock(now.at_unix + left)}, after {times}"
 
     def to_json(self, now: Now) -> dict[str, Any]:
         """Return plain values. The wait is written as what is left of it: clocks restart."""

@@ -21,6 +21,25 @@ def of_server(port: int) -> Callable[[ProcessReading], bool]:
     return lambda process: process.role is Role.COMFYUI and process.port == port
 
 
+def of_stats(
+    lane: Lane, total: int | None, free: int | None, held: int | None, unused: int | None
+) -> Lane:
+    """Return `lane` with what a server of another machine says of its card, bytes.
+
+    Args:
+        lane: The place.
+        total: All of it.
+        free: What is free.
+        held: What torch holds there; None when it is not told, and then nothing is taken
+            for known: what a server holds of its own it uses again.
+        unused: What of that is counted as free already.
+    """
+    if total is None or free is None or held is None:
+        return lane
+    ours = max(0, held - (unused or 0))
+    return replace(lane, total_bytes=total, free_bytes=free, ours_bytes=min(ours, total - free))
+
+
 def read(lane: Lane, device: DeviceReading, ours: Callable[[ProcessReading], bool]) -> Lane:
     """Return `lane` with what `device` says of its card; unknown stays None.
 

@@ -152,7 +152,7 @@ def test_memory_that_another_program_holds_is_waited_for(
     qtbot: Any, window: MainWindow, desk: ScheduleDesk
 ) -> None:
     controller = controller_of(window)
-    desk._cuda = True
+    desk.sight.cuda = True
     controller.reading.emit(reading(free=1.5, holder="LM Studio"))
     controller.add("test-pattern", SMALL)
     qtbot.wait(200)
@@ -167,7 +167,7 @@ def test_a_hot_card_is_let_cool_down_unless_that_is_off(
     qtbot: Any, window: MainWindow, desk: ScheduleDesk
 ) -> None:
     controller = controller_of(window)
-    desk._cuda = True
+    desk.sight.cuda = True
     controller.reading.emit(reading(celsius=91.0))
     controller.add("test-pattern", SMALL)
     qtbot.wait(200)

@@ -63,6 +63,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--port", type=int)
 parser.add_argument("--listen")
 parser.add_argument("--lowvram", action="store_true")
+parser.add_argument("--cuda-device")
 options = parser.parse_args()
 from core.engines.comfy.standin.script import Script
 from core.engines.comfy.standin.server import StandIn

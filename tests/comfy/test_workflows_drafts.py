@@ -41,8 +41,8 @@ def test_every_recipe_names_its_server_before_the_models(name: str) -> None:
     assert names[-1] == "latent_checkpoint"
     assert recipe.parameters[-1].default is False
     at = names.index(SERVER)
-    assert recipe.parameters[at].choices == tuple(SERVERS)
-    assert recipe.parameters[at].titles == tuple(SERVERS.values())
+    assert recipe.parameters[at].choices == (*SERVERS, "")
+    assert recipe.parameters[at].titles == (*SERVERS.values(), "Any that has what it needs")
     assert recipe.parameters[at].default == next(iter(SERVERS))
     assert {p.group for p in recipe.parameters[:at]}.isdisjoint({"models"})
     assert {p.group for p in recipe.parameters[at + 1 : -1]} <= {"models"}

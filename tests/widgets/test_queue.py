@@ -122,14 +122,17 @@ def test_keys_that_do_not_apply_ask_for_nothing(panel, qtbot, chosen, key, modif
     assert seen == []
 
 
+LEVELS = ("high", "normal", "low")
+
+
 @pytest.mark.parametrize(
     ("chosen", "expected"),
     [
         ([], {"pause"}),
         ([1], {"pause", "cancel", "duplicate", "open"}),
-        ([2], {"pause", "down", "edit", "duplicate", "remove", "open"}),
-        ([6], {"pause", "top", "up", "edit", "duplicate", "remove", "open"}),
-        ([3, 4], {"pause", "top", "up", "down", "remove"}),
+        ([2], {"pause", "down", "edit", "duplicate", "remove", "open", *LEVELS}),
+        ([6], {"pause", "top", "up", "edit", "duplicate", "remove", "open", *LEVELS}),
+        ([3, 4], {"pause", "top", "up", "down", "remove", *LEVELS}),
         ([7], {"pause", "retry", "duplicate", "remove", "open", "trace", "report"}),
         ([8], {"pause", "duplicate", "remove", "open", "reveal", "trace", "report"}),
         ([1, 9], {"pause", "cancel", "retry", "remove"}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import PurePosixPath
 
 from core import resources
@@ -59,6 +60,22 @@ class Known:
         if noted and noted.count("/") == 1:
             return Pack(noted.split("/")[1], f"https://github.com/{noted}", update=False)
         return Pack(noted, "", update=False) if noted else None
+
+
+def model_key(graph: Graph, filled: Mapping[tuple[str, str], object]) -> str:
+    """Return the same for graphs that need the same model files loaded; "" for none.
+
+    Args:
+        graph: Of the workflow.
+        filled: What a job puts into inputs, by node and input.
+    """
+    names = {
+        str(value)
+        for key, node in graph.items()
+        for name, given in node["inputs"].items()
+        if looks_like_file(value := filled.get((key, name), given))
+    }
+    return sha256("\0".join(sorted(names)).encode()).hexdigest()[:16] if names else ""
 
 
 def basename(name: str) -> str:

@@ -22,6 +22,8 @@ from core.jobs import Kind, Parameter, Recipe, Value
 ENGINE = "comfy"
 SERVER = "server"
 """Parameter that names the server a job runs on."""
+ANYWHERE = ""
+"""The value of that parameter which lets any server run the job that can."""
 GROUP = "ComfyUI"
 OWN_GROUP = "Your workflows"
 
@@ -194,13 +196,14 @@ def server_parameter(servers: Mapping[str, str]) -> Parameter:
         title if titles.count(title) == 1 else f"{title} ({base.partition('://')[2]})"
         for base, title in servers.items()
     ]
+    free = len(servers) > 1
     return Parameter(
         SERVER,
         Kind.CHOICE,
         "Run on",
         next(iter(servers)),
-        choices=tuple(servers),
-        titles=tuple(shown),
+        choices=(*servers, *([ANYWHERE] if free else [])),
+        titles=(*shown, *(["Any that has what it needs"] if free else [])),
         help="The ComfyUI server that runs it.",
         group="server",
     )
