@@ -69,6 +69,8 @@ class Keeper:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self._kept: dict[str, Any] = {}
+        self._newest: dict[str, Any] | None = None
+        self._writing = False
 
     @property
     def path(self) -> Path:
@@ -88,12 +90,26 @@ class Keeper:
         told |= {place: (one["state"], one["failures"]) for place, one in data["breakers"].items()}
         if told == self._kept:
             return
-        self._kept, path = told, self.path
+        self._kept, self._newest = told, data
+        self._write()
+
+    def _write(self) -> None:
+        """Write what is newest, one after the other: an older one must not come last."""
+        if self._writing or self._newest is None:
+            return
+        path, data = self.path, self._newest
+        self._writing, self._newest = True, None
 
         def write() -> Iterator[object]:
             from core.scheduling.kept import save
 
-            save(path, data)
-            yield None
+            try:
+                save(path, data)
+            finally:
+                yield None
 
-        self._controller.run_aside(write, "scheduling", lambda _: None)
+        self._controller.run_aside(write, "scheduling", self._written)
+
+    def _written(self, _: object) -> None:
+        self._writing = False
+        self._write()

@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 from app.server_watch import Watched
 from core.engines.comfy.health import Health, State
 from core.engines.comfy.http import Stats
+from core.engines.comfy.known import KnownServer
 from core.engines.comfy.reconcile import Foreign
+from core.errors import Category, Problem
 from core.units import memory
 from widgets.servers import ServerRow
 
@@ -131,3 +133,13 @@ def ordinal(number: int) -> str:
     """Return a place in words, such as "1st" or "11th"."""
     last = number % 10 if number % 100 not in (11, 12, 13) else 0
     return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(last, 'th') }"
+
+
+def no_folder(known: KnownServer) -> Problem:
+    """Return what is told where a server is to be started that cannot be."""
+    here = known.is_local
+    return Problem(
+        Category.WORKER_UNAVAILABLE,
+        f"Framedeck does not know how to start {known.name}.",
+        "Choose its folder under Edit." if here else "Restart it on its own machine.",
+    )

@@ -294,19 +294,10 @@ class ServersDesk(QObject):
         return watched is not None and bool(watched.known.folder)
 
     def _need_folder(self, watched: Watched) -> None:
-        if watched.known.folder:
-            return
-        name = watched.known.name
-        hint = "Choose its folder under Edit."
-        if not watched.known.is_local:
-            hint = "Restart it on its own machine."
-        raise ProblemError(
-            Problem(
-                Category.WORKER_UNAVAILABLE,
-                f"Framedeck does not know how to start {name}.",
-                hint,
-            )
-        )
+        from app.server_words import no_folder
+
+        if not watched.known.folder:
+            raise ProblemError(no_folder(watched.known))
 
     def _sure(self, watched: Watched, action: str) -> bool:
         queue = watched.health.queue
