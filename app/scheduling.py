@@ -15,6 +15,7 @@ from app.controller import Controller
 from app.engines import LOCAL
 from app.forecasts import Forecasts
 from app.freeing import FreedAt
+from app.queue_desk import QueueDesk
 from app.retrying import RetryDesk
 from app.window import MainWindow
 from core.events import Event, Failed, Finished, Stopped, WorkerStarted
@@ -45,6 +46,7 @@ class ScheduleDesk(QObject):
     Attributes:
         retries: Lets failed jobs try again.
         alarms: Tells what is not well.
+        queue: Says why jobs wait, and answers the queue dock.
         held: Words on what holds the queue now; "" when nothing does.
         unfit: Returns places that get no job until they were restarted, with why.
         changed: `held` is another.
@@ -64,6 +66,7 @@ class ScheduleDesk(QObject):
         self._start_at: float | None = None
         self.retries = RetryDesk(controller, window, self)
         self.alarms = AlarmDesk(controller, window, self)
+        self.queue = QueueDesk(controller, window, self)
         self.held = ""
         self.unfit: Callable[[], Mapping[str, str]] = dict
         self._aside: set[str] = set()
@@ -101,11 +104,13 @@ class ScheduleDesk(QObject):
         if not next_jobs:
             stops = self._window.menus.stop_after.isChecked() and self._controller.running_jobs
             self._say("stops after the running job" if stops else "")
+            self.queue.tell(self.retries.not_before)
             return []
         jobs = self._waiting()
         snapshot = self._snapshot(jobs.values())
         decided = self.scheduler.decide(snapshot, _now())
         self._tell(decided)
+        self.queue.tell(self.retries.not_before, decided, snapshot)
         self.alarms.look(self.scheduler, snapshot, _now())
         wanted = decided.next_look_seconds
         if wanted is not None:

@@ -52,6 +52,7 @@ class Settings:
         retries: How often a failed job is tried again by itself.
         watchdog: "act" stops a job that hangs, "tell" only says so.
         longest_minutes: A job that takes longer is stopped; 0 for no limit.
+        queue: How the queue dock is shown: what is folded, how it is sorted, the calendar.
         servers: ComfyUI servers, each as `core.engines.comfy.known.KnownServer` writes it.
     """
 
@@ -84,6 +85,7 @@ class Settings:
     reserve_gb: float = 0.0
     watchdog: str = "act"
     longest_minutes: int = 0
+    queue: dict[str, Any] = field(default_factory=dict)
 
 
 MOST_FREE_EVERY = 10_000

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QEvent, QPoint, Qt, Signal
+from PySide6.QtCore import QEvent, QPoint, Qt, QTimer, Signal
+from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QLabel, QMenu, QStackedLayout, QVBoxLayout, QWidget
 
 from core.events import Event
 from core.queue import Action, Group, JobRow, QueueSource, allowed
 from widgets import theme
 from widgets.overflow_bar import OverflowBar, Spec, action_of
+from widgets.queue_finding import Finding
 from widgets.queue_model import QueueModel
 from widgets.queue_view import QueueView
 
 if TYPE_CHECKING:
+    from core.scheduling.reasons import Reason
     from core.timing.nights import Night
 
 LOOKED_AT = 128
@@ -38,10 +41,20 @@ _SPECS = (
     Spec("reveal", "Show in folder", "folder", "", "Open the clip's folder", bar=False),
     Spec("trace", "Open trace", "", "Ctrl+T", "Show what the job did to memory", bar=False),
     Spec("report", "Save report…", "", "Ctrl+Shift+T", "Save that as one page", bar=False),
+    Spec("find", "Find…", "search", "Ctrl+F", "Look for jobs by words, state or place", bar=False),
     Spec("night", "Ready by…", "", "Ctrl+Shift+B", "When what waits is done", bar=False),
 )
-_ALWAYS = ("night",)
+_ALWAYS = ("find", "night")
 """What stands in the bar's menu at all times: it is about the whole queue."""
+_EMPTY = (
+    "Nothing queued yet",
+    "Write a prompt in Compose and press Add to queue (Ctrl+Return). "
+    "Jobs wait here, run one after the other, and stay after they finish.",
+)
+_NOT_FOUND = (
+    "No job is like that",
+    "Words are looked for in titles, prompts, recipes and ids. Esc in the search shows all again.",
+)
 
 
 class QueuePanel(QWidget):
@@ -74,11 +87,16 @@ class QueuePanel(QWidget):
         self.model = QueueModel(source, self)
         self.view = QueueView(self.model)
         within = Qt.ShortcutContext.WidgetWithChildrenShortcut
+        self.finding = Finding(self)
         self.actions_by_name = {s.name: action_of(s, "queue", self, within) for s in _SPECS}
-        always = [self.actions_by_name[name] for name in _ALWAYS]
+        always = self._always()
         self.bar = OverflowBar([self.actions_by_name[s.name] for s in _SPECS if s.bar], always)
         self.bar.setAccessibleName("Queue actions")
+        # From everywhere in the window: who looks for a job is seldom in the list already.
+        self.actions_by_name["find"].setShortcutContext(Qt.ShortcutContext.WindowShortcut)
         self._pages = QStackedLayout()
+        self._count_down = QTimer(self, interval=1000)
+        self._count_down.timeout.connect(self.model.say_waiting)
         self._lay_out()
         self._connect()
         self._dress()
@@ -96,6 +114,17 @@ class QueuePanel(QWidget):
         self.view.refresh(changed)
         self._show_page()
         self.on_selection_changed()
+        self.finding.refreshed()
+
+    def show_again(self) -> None:
+        """Show the same jobs in another way; what is selected stays."""
+        self.view.refresh()
+        self._show_page()
+        self.on_selection_changed()
+
+    def show_search(self, bar: QWidget) -> None:
+        """Make room for the search line."""
+        self._column.insertWidget(1, bar)
 
     def apply(self, event: Event) -> None:
         """Show the progress of the running job."""
@@ -112,6 +141,12 @@ class QueuePanel(QWidget):
     def set_night(self, night: Night | None, at_unix: float) -> None:
         """Say what each waiting job takes and when all are done, as found at `at_unix`."""
         self.model.set_night(night, at_unix)
+
+    def set_reasons(self, reasons: Mapping[str, Reason]) -> None:
+        """Say why jobs wait, by their ids; those left out only wait their turn."""
+        self.model.set_reasons(reasons)
+        counted = any(reason.until_unix is not None for reason in reasons.values())
+        (self._count_down.start if counted else self._count_down.stop)()
 
     def set_paused(self, paused: bool) -> None:
         """Show whether the queue is held."""
@@ -137,21 +172,20 @@ class QueuePanel(QWidget):
 
     def _lay_out(self) -> None:
         self._pages.addWidget(self.view)
-        self._pages.addWidget(self._empty_page())
-        column = QVBoxLayout(self)
+        self._pages.addWidget(self._page(*_EMPTY))
+        self._pages.addWidget(self._page(*_NOT_FOUND))
+        column = self._column = QVBoxLayout(self)
         column.setContentsMargins(10, 8, 10, 8)
         column.setSpacing(8)
         column.addWidget(self.bar)
         column.addLayout(self._pages, 1)
 
-    def _empty_page(self) -> QWidget:
+    @staticmethod
+    def _page(head: str, text: str) -> QWidget:
         page = QWidget()
-        title = QLabel("Nothing queued yet")
+        title = QLabel(head)
         title.setProperty("role", "title")
-        what_next = QLabel(
-            "Write a prompt in Compose and press Add to queue (Ctrl+Return). "
-            "Jobs wait here, run one after the other, and stay after they finish."
-        )
+        what_next = QLabel(text)
         what_next.setProperty("role", "muted")
         column = QVBoxLayout(page)
         column.setContentsMargins(8, 24, 8, 8)
@@ -161,6 +195,12 @@ class QueuePanel(QWidget):
             column.addWidget(label)
         column.addStretch(1)
         return page
+
+    def _always(self) -> list[QAction]:
+        """Return what is about the whole queue."""
+        menus = [menu.menuAction() for menu in (self.finding.sort_menu, self.finding.fold_menu)]
+        first, *rest = (self.actions_by_name[name] for name in _ALWAYS)
+        return [first, *menus, *rest]
 
     def _connect(self) -> None:
         self.view.selection_changed.connect(self.on_selection_changed)
@@ -183,6 +223,7 @@ class QueuePanel(QWidget):
             "reveal": self.on_reveal,
             "trace": self.on_trace,
             "report": self.on_report,
+            "find": self.finding.open,
             "night": self.night_requested.emit,
         }
         for name, handler in handlers.items():
@@ -198,7 +239,8 @@ class QueuePanel(QWidget):
         self.set_paused(self._paused)
 
     def _show_page(self) -> None:
-        self._pages.setCurrentIndex(0 if self.model.rowCount() else 1)
+        nothing = 2 if self.model.narrowed and self.model.total() else 1
+        self._pages.setCurrentIndex(0 if self.model.rowCount() else nothing)
 
     def changeEvent(self, event: QEvent) -> None:
         """Draw the icons in the colours of a new theme."""
@@ -232,7 +274,7 @@ class QueuePanel(QWidget):
         queue = self.model.rows_of(Group.WAITING)
         enabled = {
             "pause": True,
-            "top": bool(waiting) and waiting != list(queue[: len(waiting)]),
+            "top": bool(waiting) and not self.model.leads(waiting),
             "edit": single is not None and allowed(single.state, Action.EDIT),
             "cancel": bool(running),
             "retry": may_retry or len(ended) > LOOKED_AT,
@@ -340,11 +382,11 @@ class QueuePanel(QWidget):
             ("edit", "duplicate", "retry", "cancel"),
             ("top", "up", "down"),
             ("remove", "undo"),
-            _ALWAYS,
         )
         for names in groups:
             menu.addActions([self.actions_by_name[name] for name in names])
             menu.addSeparator()
+        menu.addActions(self._always())
         return menu
 
     def on_menu(self, spot: QPoint) -> None:

@@ -138,7 +138,7 @@ def test_keys_that_do_not_apply_ask_for_nothing(panel, qtbot, chosen, key, modif
 def test_actions_are_enabled_only_where_they_apply(panel, chosen, expected):
     if chosen:
         choose(panel, *chosen)
-    assert enabled(panel) == expected | {"night"}, "that one is about the whole queue"
+    assert enabled(panel) == expected | {"find", "night"}, "those are about the whole queue"
 
 
 def test_a_removal_can_be_undone_and_then_there_is_nothing_left_to_undo(panel, qtbot):
@@ -358,7 +358,7 @@ def test_every_action_is_reachable_at_every_width(qtbot, source, width):
     in_menu = {action.text() for action in bar.menu.actions() if not action.isSeparator()}
     names = {button.accessibleName() for button in inside} | in_menu
     expected = ["Pause", "Top", "Edit", "Cancel", "Retry", "Duplicate", "Remove", "Undo"]
-    assert names == {*expected, "Ready by…"}
+    assert names == {*expected, "Find…", "&Sort finished", "F&old", "Ready by…"}
     assert bar.more.isVisible(), "what is about the whole queue stands there at all widths"
     assert bar.more.isVisible() == bool(in_menu)
 

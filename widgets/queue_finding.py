@@ -1,0 +1,203 @@
+"""What of the queue is shown, and how: searched, sorted, folded. It is remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from PySide6.QtCore import QObject, Qt, QTimer, Signal
+from PySide6.QtGui import QAction, QActionGroup
+from PySide6.QtWidgets import QMenu
+
+from core.queue import Found, Group, Order, Wanted
+
+if TYPE_CHECKING:
+    from widgets.queue import QueuePanel
+    from widgets.queue_search import Places, SearchBar
+
+TYPED_MS, CHANGED_MS = 120, 300
+"""So long after the last key, or change of the queue, jobs are looked for."""
+_NAMES = {
+    Order.NEWEST: "&Newest first",
+    Order.OLDEST: "&Oldest first",
+    Order.LONGEST: "&Longest first",
+    Order.PEAK: "Highest &peak first",
+    Order.STATE: "By &state",
+}
+_FOLDED = {Group.RUNNING: "&Running", Group.WAITING: "Ne&xt", Group.FINISHED: "&Finished"}
+
+
+class Finding(QObject):
+    """Belongs to one `QueuePanel`; it asks, and is answered by `show_found`.
+
+    Attributes:
+        wanted: A `core.queue.Wanted` to look for.
+        changed: What is worth remembering is another; see `state`.
+        bar: The search line; None before it was asked for.
+    """
+
+    wanted = Signal(object)
+    changed = Signal()
+
+    def __init__(self, panel: QueuePanel) -> None:
+        super().__init__(panel)
+        self._panel = panel
+        self.bar: SearchBar | None = None
+        self._places: Places = ()
+        self._asked = Wanted()
+        self._timer = QTimer(self, singleShot=True)
+        self._timer.timeout.connect(self._ask)
+        self.sort_menu = QMenu("&Sort finished", panel)
+        self.fold_menu = QMenu("F&old", panel)
+        self._exclusive = QActionGroup(self)
+        self._orders = {order: self._order(order) for order in Order}
+        self._folds = {group: self._fold(group) for group in _FOLDED}
+        panel.view.fold_wanted.connect(self.fold)
+
+    # -- making ----------------------------------------------------------------
+
+    def _order(self, order: Order) -> QAction:
+        action = self.sort_menu.addAction(_NAMES[order])
+        action.setCheckable(True)
+        action.setChecked(order is Order.NEWEST)
+        action.triggered.connect(lambda _=False: self.sort(order))
+        self._exclusive.addAction(action)
+        return action
+
+    def _fold(self, group: Group) -> QAction:
+        action = self.fold_menu.addAction(_FOLDED[group])
+        action.setCheckable(True)
+        action.triggered.connect(lambda on: self.fold(group, on))
+        return action
+
+    # -- what is remembered ------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Return what is worth remembering, as plain values."""
+        model = self._panel.model
+        return {"sort": model.order.value, "folded": sorted(g.value for g in model.folded)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take what `state` returned once; what cannot be used is left out."""
+        folded = state.get("folded", ())
+        names = folded if isinstance(folded, list) else ()
+        self._set_folded(frozenset(group for group in Group if group.value in names))
+        order = next((one for one in Order if one.value == state.get("sort")), Order.NEWEST)
+        self._sort(order)
+
+    # -- requests --------------------------------------------------------------
+
+    def open(self) -> None:
+        """Show the search line and put the keyboard into it."""
+        if self.bar is None:
+            from widgets.queue_search import SearchBar
+
+            self.bar = SearchBar(self._panel)
+            self.bar.set_places(self._places)
+            self.bar.changed.connect(self._on_asked)
+            self.bar.closed.connect(self.close)
+            self.bar.left.connect(self._to_list)
+            self._panel.show_search(self.bar)
+            self.refreshed()
+            self._tell()
+        self.bar.show()
+        self.bar.line.setFocus(Qt.FocusReason.ShortcutFocusReason)
+        self.bar.line.selectAll()
+
+    def close(self) -> None:
+        """Show all jobs again."""
+        if self.bar is not None:
+            self.bar.clear()
+            self.bar.hide()
+            self._panel.view.setFocus(Qt.FocusReason.OtherFocusReason)
+
+    def set_places(self, places: Places) -> None:
+        """Say where jobs run, for the search to be narrowed to one of them."""
+        self._places = places
+        if self.bar is not None:
+            self.bar.set_places(places)
+
+    def sort(self, order: Order) -> None:
+        """Sort what is finished."""
+        if order is not self._panel.model.order:
+            self._sort(order)
+            self.changed.emit()
+
+    def _sort(self, order: Order) -> None:
+        model = self._panel.model
+        self._orders[order].setChecked(True)
+        if order is not model.order:
+            model.order = order
+            self._ask()
+            model.say_headers()
+
+    def fold(self, group: Group, on: bool) -> None:
+        """Hide the jobs of a group behind its header, or show them again."""
+        before = self._panel.model.folded
+        self._set_folded(before | {group} if on else before - {group})
+        if self._panel.model.folded != before:
+            self.changed.emit()
+
+    def _set_folded(self, folded: frozenset[Group]) -> None:
+        for group, action in self._folds.items():
+            action.setChecked(group in folded)
+        if folded != self._panel.model.folded:
+            self._panel.model.folded = folded
+            self._panel.refresh()
+            self._panel.model.say_headers()
+
+    def _to_list(self) -> None:
+        view = self._panel.view
+        view.setFocus(Qt.FocusReason.OtherFocusReason)
+        if view.selected_rows():
+            return
+        rows = range(self._panel.model.rowCount())
+        first = next((row for row in rows if not self._panel.model.is_header(row)), None)
+        if first is not None:
+            view.setCurrentIndex(self._panel.model.index(first))
+
+    # -- looking ---------------------------------------------------------------
+
+    def refreshed(self) -> None:
+        """Look again, for the queue is another one."""
+        if self._now() != Wanted() and not self._timer.isActive():
+            self._timer.start(CHANGED_MS)
+
+    def _on_asked(self) -> None:
+        if self._now().narrows:
+            self._timer.start(TYPED_MS)
+        else:
+            self._ask()
+
+    def _now(self) -> Wanted:
+        bar, model = self.bar, self._panel.model
+        if bar is None:
+            return Wanted(order=model.order)
+        aside = tuple(job_id for job_id, why in model.told.reasons.items() if why.decide)
+        return Wanted(bar.text(), bar.shows(), bar.places(), model.order, aside)
+
+    def _ask(self) -> None:
+        self._timer.stop()
+        self._asked = self._now()
+        if self._asked.narrows or self._asked.order is not Order.NEWEST:
+            self.wanted.emit(self._asked)
+        else:
+            self.show_found(self._asked, Found())
+
+    def show_found(self, wanted: Wanted, found: Found) -> None:
+        """Show what came of a look; of one that is not the last one asked for, nothing."""
+        if wanted != self._asked:
+            return
+        model = self._panel.model
+        if model.found != found:
+            model.found = found
+            self._panel.show_again()
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.bar is None:
+            return
+        model = self._panel.model
+        total = model.total()
+        jobs = "1 job" if total == 1 else f"{total:,} jobs"
+        self.bar.tell(f"{model.shown():,} of {jobs}" if model.narrowed else jobs)
