@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import shiboken6
 from PySide6.QtCore import QObject
 
+from app.asking import corrected
 from app.controller import Controller
 from app.engines import COMFY, LOCAL
+from app.undoing import jobs as jobs_words
 from app.window import MainWindow
 from core.errors import Problem, ProblemError
 from core.queue import Found, Wanted
 
 if TYPE_CHECKING:
+    from core.bulk import Edited
+    from core.jobs import Job
     from core.scheduling.decisions import Decided
     from core.scheduling.snapshot import Snapshot
+    from widgets.bulk_edit import BulkEditDialog
+    from widgets.queue_calendar import NightCalendar
+
+MOST_NIGHTS = 400
+"""So many stretches of quiet hours are looked at."""
 
 
 class QueueDesk(QObject):
@@ -33,10 +43,29 @@ class QueueDesk(QObject):
         finding.wanted.connect(self._look)
         finding.restore(window.settings.queue)
         finding.changed.connect(self._remember)
+        finding.calendar_drawn.connect(self._on_calendar)
         controller.places_changed.connect(self._on_places)
+        self._panel.bulk_edit_requested.connect(self.edit_many)
+        controller.undo_changed.connect(self._on_undo_changed)
+
+    def _on_undo_changed(self) -> None:
+        words = self._controller.undos.words
+        self._panel.set_undo_words(words)
+        self._window.menus.undo.setText(f"&Undo {words}".strip())
 
     def _remember(self) -> None:
         self._window.keep(queue={**self._window.settings.queue, **self._panel.finding.state()})
+
+    # -- the calendar ------------------------------------------------------------
+
+    def _on_calendar(self, calendar: NightCalendar) -> None:
+        """Shade the quiet hours on the calendar, and mark the morning."""
+        from widgets.night import MORNING
+        from widgets.time_words import next_time
+
+        first, last = calendar.span()
+        calendar.set_until(next_time(*MORNING, first) if first else None)
+        calendar.set_quiet(quiet_stretches(self._window.settings.quiet_hours, first, last))
 
     # -- searches --------------------------------------------------------------
 
@@ -103,3 +132,122 @@ class QueueDesk(QObject):
 
         now = Now(time.time(), time.monotonic())
         self._panel.set_reasons(reasons(now, not_before, decided, snapshot))
+
+    # -- many at once ------------------------------------------------------------
+
+    def edit_many(self, ids: Sequence[str]) -> None:
+        """Ask what to change of waiting jobs; it does not block."""
+        ledger, recipes = self._controller.ledger, dict(self._controller.recipes)
+        path = ledger.store.path
+
+        def work() -> Iterator[object]:
+            from core.bulk import shared
+            from core.ledger.read import LedgerReader
+            from core.ledger.store import join_store
+
+            store = join_store(path)
+            try:
+                rows = [LedgerReader(store).row(job_id) for job_id in ids]
+            finally:
+                store.close()
+            waiting = [row.job for row in rows if row is not None and row.state.value == "waiting"]
+            known = [job for job in waiting if job.recipe in recipes]
+            yield known, shared(known, recipes) if known else [], len(waiting) - len(known)
+
+        self._controller.run_aside(work, "edit", self._ask_changes)
+
+    def _ask_changes(self, item: object) -> None:
+        from widgets.bulk_edit import BulkEditDialog
+
+        assert isinstance(item, tuple)
+        jobs, shared, strange = item
+        if not jobs:
+            self._controller.told.emit("None of these jobs can be edited any more.")
+            return
+        note = ""
+        if strange:
+            note = f"{strange:,} more are left out: their recipes are not known now."
+        dialog = BulkEditDialog(shared, len(jobs), note, self._window)
+        dialog.wanted.connect(lambda values: self._preview(dialog, jobs, values))
+        dialog.accepted_edit.connect(self._write)
+        dialog.open()
+
+    def _preview(
+        self, dialog: BulkEditDialog, jobs: Sequence[Job], values: Mapping[str, object]
+    ) -> None:
+        """Look beside the window at what a change comes to."""
+        controller = self._controller
+        recipes, outputs, correct = dict(controller.recipes), controller.outputs, controller.correct
+        known = [job for job in jobs if job.recipe in recipes]
+
+        def work() -> Iterator[object]:
+            from core.bulk import apply
+
+            yield apply(
+                known, values, recipes, outputs,
+                lambda recipe, given: corrected(recipe, given, wanted=correct)[0],
+            )  # fmt: skip
+
+        def show(edited: object) -> None:
+            if shiboken6.isValid(dialog):
+                dialog.show_edited(values, edited)  # type: ignore[arg-type]
+
+        controller.run_aside(work, "edit", show)
+
+    def _write(self, edited: Edited) -> None:
+        """Write what was shown beside the window; jobs that began meanwhile are left out."""
+        controller, path = self._controller, self._controller.ledger.store.path
+
+        def work() -> Iterator[object]:
+            from core.ledger.edits import put
+            from core.ledger.store import join_store
+
+            store = join_store(path)
+            try:
+                yield put(store, edited.jobs)
+            except ProblemError as error:
+                yield error.problem
+            finally:
+                store.close()
+
+        def done(before: object) -> None:
+            if isinstance(before, Problem):
+                controller.problem.emit(before, "edit")
+                return
+            assert isinstance(before, list)
+            late = len(edited.jobs) - len(before)
+            if before:
+                controller.undos.edited(before)
+            controller.look_again()
+            if late:
+                controller.told.emit(f"{jobs_words(late)} began meanwhile and were not changed.")
+
+        controller.run_aside(work, "edit", done)
+
+
+def quiet_stretches(text: str, first: float, last: float) -> list[tuple[float, float]]:
+    """Return when it is quiet between two moments, in order; Unix seconds.
+
+    Args:
+        text: Such as "22:00-07:00"; "" for no quiet hours.
+        first: Begin of what is looked at.
+        last: Its end.
+    """
+    if not text:
+        return []
+    from datetime import time as time_of_day
+
+    from core.scheduling.moment import local
+    from core.scheduling.quiet import Quiet, next_change, quiet
+
+    start, end = text.split("-")
+    hours = (Quiet(time_of_day.fromisoformat(start), time_of_day.fromisoformat(end)),)
+    found: list[tuple[float, float]] = []
+    at = first
+    while at < last and len(found) < MOST_NIGHTS:
+        change = next_change(hours, at, None)
+        after = change if change is not None else last
+        if quiet(hours, local(at)):
+            found.append((at, after))
+        at = after
+    return found

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEvent, QPoint, Qt, QTimer, Signal
 from PySide6.QtGui import QAction
-from PySide6.QtWidgets import QLabel, QMenu, QStackedLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QMenu, QStackedLayout, QVBoxLayout, QWidget
 
 from core.events import Event
 from core.queue import Action, Group, JobRow, QueueSource, allowed
 from widgets import theme
 from widgets.overflow_bar import OverflowBar, Spec, action_of
+from widgets.parts import hint_page
 from widgets.queue_finding import Finding
 from widgets.queue_model import QueueModel
 from widgets.queue_view import QueueView
@@ -29,12 +30,12 @@ LOOKED_AT = 128
 _SPECS = (
     Spec("pause", "Pause", "pause", "", "Hold the waiting jobs; the running one goes on"),
     Spec("top", "Top", "top", "Ctrl+Home", "Make the selected jobs the next ones"),
-    Spec("edit", "Edit", "edit", "F2", "Change the waiting job"),
+    Spec("edit", "Edit", "edit", "F2", "Change the waiting job, or all that are selected"),
     Spec("cancel", "Cancel", "cancel", "", "Stop the running job"),
     Spec("retry", "Retry", "retry", "Ctrl+R", "Queue the failed, stopped or lost jobs again"),
     Spec("duplicate", "Duplicate", "duplicate", "Ctrl+D", "Make a new job like this one"),
     Spec("remove", "Remove", "trash", "Del", "Take the selected jobs off the list"),
-    Spec("undo", "Undo", "undo", "Ctrl+Z", "Bring back what was removed"),
+    Spec("undo", "Undo", "undo", "Ctrl+Z", "Take back what was done last"),
     Spec("open", "Open in stage", "play", "", "Show the job in the stage (Enter)", bar=False),
     Spec("up", "Move up", "", "Ctrl+Up", "Begin the selected jobs sooner", bar=False),
     Spec("down", "Move down", "", "Ctrl+Down", "Begin the selected jobs later", bar=False),
@@ -42,9 +43,10 @@ _SPECS = (
     Spec("trace", "Open trace", "", "Ctrl+T", "Show what the job did to memory", bar=False),
     Spec("report", "Save report…", "", "Ctrl+Shift+T", "Save that as one page", bar=False),
     Spec("find", "Find…", "search", "Ctrl+F", "Look for jobs by words, state or place", bar=False),
+    Spec("calendar", "Calendar of the night", "", "Ctrl+Shift+K", "When what runs", bar=False),
     Spec("night", "Ready by…", "", "Ctrl+Shift+B", "When what waits is done", bar=False),
 )
-_ALWAYS = ("find", "night")
+_ALWAYS = ("find", "calendar", "night")
 """What stands in the bar's menu at all times: it is about the whole queue."""
 _EMPTY = (
     "Nothing queued yet",
@@ -69,6 +71,7 @@ class QueuePanel(QWidget):
     top_requested = Signal(list)
     retry_requested = Signal(list)
     edit_requested = Signal(str)
+    bulk_edit_requested = Signal(list)
     duplicate_requested = Signal(str)
     open_requested = Signal(str)
     reveal_requested = Signal(str)
@@ -94,6 +97,7 @@ class QueuePanel(QWidget):
         self.bar.setAccessibleName("Queue actions")
         # From everywhere in the window: who looks for a job is seldom in the list already.
         self.actions_by_name["find"].setShortcutContext(Qt.ShortcutContext.WindowShortcut)
+        self.actions_by_name["calendar"].setCheckable(True)
         self._pages = QStackedLayout()
         self._count_down = QTimer(self, interval=1000)
         self._count_down.timeout.connect(self.model.say_waiting)
@@ -122,9 +126,9 @@ class QueuePanel(QWidget):
         self._show_page()
         self.on_selection_changed()
 
-    def show_search(self, bar: QWidget) -> None:
-        """Make room for the search line."""
-        self._column.insertWidget(1, bar)
+    def put(self, widget: QWidget) -> None:
+        """Make room for `widget` above the list."""
+        self._column.insertWidget(self._column.count() - 1, widget)
 
     def apply(self, event: Event) -> None:
         """Show the progress of the running job."""
@@ -141,6 +145,7 @@ class QueuePanel(QWidget):
     def set_night(self, night: Night | None, at_unix: float) -> None:
         """Say what each waiting job takes and when all are done, as found at `at_unix`."""
         self.model.set_night(night, at_unix)
+        self.finding.show_night()
 
     def set_reasons(self, reasons: Mapping[str, Reason]) -> None:
         """Say why jobs wait, by their ids; those left out only wait their turn."""
@@ -152,6 +157,7 @@ class QueuePanel(QWidget):
         """Show whether the queue is held."""
         self._paused = paused
         self.model.set_paused(paused)
+        self.finding.show_night()
         pause = self.actions_by_name["pause"]
         pause.setText("Resume" if paused else "Pause")
         pause.setIcon(self._icon("play" if paused else "pause"))
@@ -160,9 +166,16 @@ class QueuePanel(QWidget):
         pause.setStatusTip(tip)
 
     def set_undo_available(self, available: bool) -> None:
-        """Say whether there is a removal that can be undone."""
+        """Say whether there is anything that can be undone."""
         self._removals = max(self._removals, 1) if available else 0
         self.actions_by_name["undo"].setEnabled(available)
+
+    def set_undo_words(self, words: str) -> None:
+        """Say what Undo takes back, such as "moving 3 jobs"."""
+        undo = self.actions_by_name["undo"]
+        tip = f"Take back {words} (Ctrl+Z)" if words else "Nothing to take back"
+        undo.setToolTip(tip)
+        undo.setStatusTip(tip)
 
     def selected_ids(self) -> list[str]:
         """Return the ids of the selected jobs in queue order."""
@@ -172,29 +185,13 @@ class QueuePanel(QWidget):
 
     def _lay_out(self) -> None:
         self._pages.addWidget(self.view)
-        self._pages.addWidget(self._page(*_EMPTY))
-        self._pages.addWidget(self._page(*_NOT_FOUND))
+        self._pages.addWidget(hint_page(*_EMPTY))
+        self._pages.addWidget(hint_page(*_NOT_FOUND))
         column = self._column = QVBoxLayout(self)
         column.setContentsMargins(10, 8, 10, 8)
         column.setSpacing(8)
         column.addWidget(self.bar)
         column.addLayout(self._pages, 1)
-
-    @staticmethod
-    def _page(head: str, text: str) -> QWidget:
-        page = QWidget()
-        title = QLabel(head)
-        title.setProperty("role", "title")
-        what_next = QLabel(text)
-        what_next.setProperty("role", "muted")
-        column = QVBoxLayout(page)
-        column.setContentsMargins(8, 24, 8, 8)
-        for label in (title, what_next):
-            label.setAlignment(Qt.AlignmentFlag.AlignHCenter)
-            label.setWordWrap(True)
-            column.addWidget(label)
-        column.addStretch(1)
-        return page
 
     def _always(self) -> list[QAction]:
         """Return what is about the whole queue."""
@@ -224,6 +221,7 @@ class QueuePanel(QWidget):
             "trace": self.on_trace,
             "report": self.on_report,
             "find": self.finding.open,
+            "calendar": self.finding.on_calendar,
             "night": self.night_requested.emit,
         }
         for name, handler in handlers.items():
@@ -275,7 +273,7 @@ class QueuePanel(QWidget):
         enabled = {
             "pause": True,
             "top": bool(waiting) and not self.model.leads(waiting),
-            "edit": single is not None and allowed(single.state, Action.EDIT),
+            "edit": len(waiting) > 1 or (single is not None and allowed(single.state, Action.EDIT)),
             "cancel": bool(running),
             "retry": may_retry or len(ended) > LOOKED_AT,
             "duplicate": single is not None,
@@ -319,8 +317,12 @@ class QueuePanel(QWidget):
         self.move_requested.emit(ids, self.model.first_waiting_from(at, set(ids)))
 
     def on_edit(self) -> None:
-        """Ask to edit the selected waiting job."""
-        self._request_single(self.edit_requested)
+        """Ask to edit the selected waiting job, or all of those selected at once."""
+        waiting = self._in(Group.WAITING)
+        if len(waiting) > 1:
+            self.bulk_edit_requested.emit(self.model.ids_at(waiting))
+        else:
+            self._request_single(self.edit_requested)
 
     def on_duplicate(self) -> None:
         """Ask for a copy of the selected job to change."""
@@ -364,7 +366,7 @@ class QueuePanel(QWidget):
             self.remove_requested.emit(self.model.ids_at(rows))
 
     def on_undo(self) -> None:
-        """Ask to bring back what was removed last."""
+        """Ask to take back what was done last."""
         self._removals = max(0, self._removals - 1)
         self.actions_by_name["undo"].setEnabled(self._removals > 0)
         self.undo_requested.emit()
@@ -383,9 +385,16 @@ class QueuePanel(QWidget):
             ("top", "up", "down"),
             ("remove", "undo"),
         )
+        many = len(self._in(Group.WAITING))
         for names in groups:
             menu.addActions([self.actions_by_name[name] for name in names])
             menu.addSeparator()
+        if many > 1:
+            edit = self.actions_by_name["edit"]
+            menu.insertAction(edit, edit_many := QAction(f"Edit {many:,} jobs…\tF2", menu))
+            edit_many.setIcon(edit.icon())
+            edit_many.triggered.connect(self.on_edit)
+            menu.removeAction(edit)
         menu.addActions(self._always())
         return menu
 

@@ -1,4 +1,4 @@
-"""What of the queue is shown, and how: searched, sorted, folded. It is remembered."""
+"""What of the queue is shown, and how: searched, sorted, folded, drawn. It is remembered."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from core.queue import Found, Group, Order, Wanted
 
 if TYPE_CHECKING:
     from widgets.queue import QueuePanel
+    from widgets.queue_calendar import NightCalendar
     from widgets.queue_search import Places, SearchBar
 
 TYPED_MS, CHANGED_MS = 120, 300
@@ -33,16 +34,20 @@ class Finding(QObject):
     Attributes:
         wanted: A `core.queue.Wanted` to look for.
         changed: What is worth remembering is another; see `state`.
+        calendar_drawn: A `NightCalendar` that shows another night now, or is shown.
         bar: The search line; None before it was asked for.
+        calendar: The strip on which the night is drawn; None before it was asked for.
     """
 
     wanted = Signal(object)
     changed = Signal()
+    calendar_drawn = Signal(object)
 
     def __init__(self, panel: QueuePanel) -> None:
         super().__init__(panel)
         self._panel = panel
         self.bar: SearchBar | None = None
+        self.calendar: NightCalendar | None = None
         self._places: Places = ()
         self._asked = Wanted()
         self._timer = QTimer(self, singleShot=True)
@@ -75,7 +80,9 @@ class Finding(QObject):
     def state(self) -> dict[str, Any]:
         """Return what is worth remembering, as plain values."""
         model = self._panel.model
-        return {"sort": model.order.value, "folded": sorted(g.value for g in model.folded)}
+        calendar = self._panel.actions_by_name["calendar"].isChecked()
+        folded = sorted(group.value for group in model.folded)
+        return {"sort": model.order.value, "folded": folded, "calendar": calendar}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take what `state` returned once; what cannot be used is left out."""
@@ -84,6 +91,7 @@ class Finding(QObject):
         self._set_folded(frozenset(group for group in Group if group.value in names))
         order = next((one for one in Order if one.value == state.get("sort")), Order.NEWEST)
         self._sort(order)
+        self.show_calendar(state.get("calendar") is True)
 
     # -- requests --------------------------------------------------------------
 
@@ -97,7 +105,7 @@ class Finding(QObject):
             self.bar.changed.connect(self._on_asked)
             self.bar.closed.connect(self.close)
             self.bar.left.connect(self._to_list)
-            self._panel.show_search(self.bar)
+            self._panel.put(self.bar)
             self.refreshed()
             self._tell()
         self.bar.show()
@@ -201,3 +209,40 @@ class Finding(QObject):
         total = model.total()
         jobs = "1 job" if total == 1 else f"{total:,} jobs"
         self.bar.tell(f"{model.shown():,} of {jobs}" if model.narrowed else jobs)
+
+    # -- the calendar ----------------------------------------------------------
+
+    def on_calendar(self, on: bool) -> None:
+        """Show the calendar of the night, or hide it; that is remembered."""
+        self.show_calendar(on)
+        self.changed.emit()
+
+    def show_calendar(self, on: bool) -> None:
+        """Show or hide the strip on which the night is drawn."""
+        if on and self.calendar is None:
+            from widgets.queue_calendar import NightCalendar
+
+            self.calendar = NightCalendar(self._panel)
+            self.calendar.picked.connect(self._on_picked)
+            self._panel.put(self.calendar)
+        if self.calendar is not None:
+            self.calendar.setVisible(on)
+        self._panel.actions_by_name["calendar"].setChecked(on)
+        self.show_night()
+
+    def show_night(self) -> None:
+        """Draw what the model knows of the night, where the calendar is shown."""
+        if self.calendar is not None and not self.calendar.isHidden():
+            model = self._panel.model
+            night, at_unix = model.told.night or (None, 0.0)
+            self.calendar.show_night(night, at_unix, paused=model.paused)
+            self.calendar_drawn.emit(self.calendar)
+
+    def _on_picked(self, job_id: str) -> None:
+        """Select a waiting job, and bring it in sight."""
+        model, view = self._panel.model, self._panel.view
+        waiting = model.rows_of(Group.WAITING)
+        ids = model.ids_at(waiting)
+        if job_id in ids:
+            view.setCurrentIndex(model.index(waiting.start + ids.index(job_id)))
+            view.setFocus(Qt.FocusReason.MouseFocusReason)

@@ -58,7 +58,7 @@ class QueueModel(QAbstractListModel):
     def __init__(self, source: QueueSource, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._source = source
-        self._paused = False
+        self.paused = False
         self._pages: OrderedDict[int, dict[int, JobRow]] = OrderedDict()
         self.told = Told()
         self.folded: frozenset[Group] = frozenset()
@@ -178,8 +178,8 @@ class QueueModel(QAbstractListModel):
             return None
         total = self._lines.totals[group] if self.narrowed else None
         text = words.header(
-            group, self._lines.counts[group], paused=self._paused, of=total,
-            outlook=self.told.outlook(paused=self._paused), order=self.order,
+            group, self._lines.counts[group], paused=self.paused, of=total,
+            outlook=self.told.outlook(paused=self.paused), order=self.order,
         )  # fmt: skip
         spoken = role == Qt.ItemDataRole.AccessibleTextRole and group in self.folded
         return f"{text}, folded" if spoken else text
@@ -217,7 +217,7 @@ class QueueModel(QAbstractListModel):
 
     def set_paused(self, paused: bool) -> None:
         """Say in the header of the waiting jobs whether they are held."""
-        self._paused = paused
+        self.paused = paused
         self.say_headers()
 
     def apply(self, event: Event) -> None:

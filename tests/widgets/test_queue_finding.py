@@ -271,14 +271,14 @@ def test_what_is_folded_and_sorted_is_remembered(panel, source, qtbot):
     panel.finding.fold(Group.FINISHED, True)
     panel.finding.sort(Order.PEAK)
     state = panel.finding.state()
-    assert state == {"sort": "peak", "folded": ["finished"]}
+    assert state == {"sort": "peak", "folded": ["finished"], "calendar": False}
     other = QueuePanel(source)
     qtbot.addWidget(other)
     with qtbot.waitSignal(other.finding.wanted):
         other.finding.restore(state)
     assert other.finding.state() == state
     other.finding.restore({"sort": 7, "folded": "finished", "more": None})
-    assert other.finding.state() == {"sort": "newest", "folded": []}
+    assert other.finding.state() == {"sort": "newest", "folded": [], "calendar": False}
 
 
 # ---- why jobs wait -----------------------------------------------------------------------
