@@ -23,6 +23,7 @@ from widgets.make_field import field_for
 from widgets.parts import Button, ElidedLabel, FittingScroll, label
 
 LOOK_MS = 150
+_LONGEST = 24
 
 
 class Change:
@@ -65,11 +66,14 @@ def _now(shared: Shared) -> str:
     if shared.same:
         return ""
     parameter = shared.parameter
-    values = [
-        f"“{v}”" if parameter.kind is Kind.TEXT else parameter.shown(v) for v in shared.values
-    ]
+    worded = parameter.kind is Kind.TEXT
+    shown = [_short(str(value)) if worded else parameter.shown(value) for value in shared.values]
     more = f" and {shared.more:,} more" if shared.more else ""
-    return f"They differ: {', '.join(value[:40] for value in values)}{more}"
+    return f"They differ: {', '.join(shown)}{more}"
+
+
+def _short(text: str) -> str:
+    return f"“{text}”" if len(text) <= _LONGEST else f"“{text[:_LONGEST].rstrip()}…”"
 
 
 class BulkEditDialog(QDialog):
@@ -209,4 +213,5 @@ def _told(edited: Edited, count: int) -> str:
         return "All of them are like that already."
     are = "is" if edited.same == 1 else "are"
     same = f"; {edited.same:,} {are} like that already" if edited.same else ""
-    return f"{len(edited.jobs):,} of {count:,} jobs change{same}. Undo takes it back as one."
+    every = f"All {count:,}" if len(edited.jobs) == count else f"{len(edited.jobs):,} of {count:,}"
+    return f"{every} jobs change{same}. Undo takes it back as one."

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEvent, QPoint, Qt, QTimer, Signal
-from PySide6.QtGui import QAction
+from PySide6.QtGui import QAction, QResizeEvent
 from PySide6.QtWidgets import QMenu, QStackedLayout, QVBoxLayout, QWidget
 
 from core.events import Event
@@ -245,6 +245,11 @@ class QueuePanel(QWidget):
         super().changeEvent(event)
         if event.type() == QEvent.Type.StyleChange and hasattr(self, "_pages"):
             self._dress()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Leave more room for the list in a low dock."""
+        super().resizeEvent(event)
+        self.finding.resized()
 
     # -- what applies ------------------------------------------------------
 

@@ -28,12 +28,14 @@ from widgets.theme import Tokens, of
 if TYPE_CHECKING:
     from core.timing.nights import Entry, Night
 
-HEIGHT = 118
-LEAST_SECONDS = 15 * 60.0
+HEIGHT, LOW = 118, 76
+"""In a dock that is itself lower than `HIGH_DOCK` the strip is low."""
+HIGH_DOCK = 480
+LEAST_SECONDS = 5 * 60.0
 """A shorter queue is drawn on an axis of this length."""
 MORNING_WITHIN = 1.6
 """The line of the morning lengthens the axis by at most this factor; else it is left out."""
-_STEPS = (300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800)
+_STEPS = (60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800)
 _PAD, _TALLEST, _SMALL = 8, 12.0, 0.8
 
 Stretch = tuple[float, float]
@@ -61,6 +63,8 @@ class NightCalendar(QWidget):
         self._until: float | None = None
         self._quiet: Sequence[Stretch] = ()
         self._drawn: QPixmap | None = None
+        self._axis: Stretch | None = None
+        self._room: QRectF | None = None
 
     # -- what is shown -------------------------------------------------------
 
@@ -97,7 +101,7 @@ class NightCalendar(QWidget):
         )
 
     def _again(self) -> None:
-        self._drawn = None
+        self._drawn = self._axis = None
         self.setAccessibleDescription(self.text())
         self.update()
 
@@ -105,6 +109,11 @@ class NightCalendar(QWidget):
 
     def span(self) -> tuple[float, float]:
         """Return the first and the last moment of the axis, Unix seconds."""
+        if self._axis is None:
+            self._axis = self._measured()
+        return self._axis
+
+    def _measured(self) -> Stretch:
         late = max((one.late_seconds or one.end_seconds or 0.0 for one in self._entries), default=0)
         length = max(LEAST_SECONDS, late * 1.04)
         until = self._until
@@ -118,6 +127,12 @@ class NightCalendar(QWidget):
         return _PAD + (unix - first) / (last - first) * max(1.0, self.width() - 2.0 * _PAD)
 
     def _field(self) -> QRectF:
+        """Return where bars are drawn; asked for each of thousands of them."""
+        if self._room is None:
+            self._room = self._fitted()
+        return self._room
+
+    def _fitted(self) -> QRectF:
         line = QFontMetricsF(self._small()).height()
         return QRectF(_PAD, line + 4.0, self.width() - 2.0 * _PAD, self.height() - 2.0 * line - 10)
 
@@ -249,7 +264,8 @@ class NightCalendar(QWidget):
 
     def sizeHint(self) -> QSize:
         """Ask for a strip as wide as there is room."""
-        return QSize(300, HEIGHT)
+        dock = self.parentWidget()
+        return QSize(300, LOW if dock is not None and dock.height() < HIGH_DOCK else HEIGHT)
 
     def event(self, event: QEvent) -> bool:
         """Tell of the job under the pointer."""
@@ -268,12 +284,12 @@ class NightCalendar(QWidget):
         """Draw anew in another font or theme."""
         super().changeEvent(event)
         if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
-            self._drawn = None
+            self._drawn = self._room = None
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Draw anew in another size."""
         super().resizeEvent(event)
-        self._drawn = None
+        self._drawn = self._room = None
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Copy what was drawn when it was another night."""

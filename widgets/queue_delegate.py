@@ -290,20 +290,13 @@ class QueueDelegate(QStyledItemDelegate):
         row: JobRow,
         progress: words.Progress | None,
     ) -> None:
-        text, tone = words.chip(row, progress)
         painter.setFont(_small(option.font))
         metrics = painter.fontMetrics()
-        chip = QRect(area.topLeft(), QSize(metrics.horizontalAdvance(text) + 14, area.height()))
-        colour = QColor(colours.tone(tone))
-        edge = QColor(colour)
-        edge.setAlphaF(0.7)
-        painter.setPen(QPen(edge, 1))
-        painter.setBrush(Qt.BrushStyle.NoBrush)
-        round_ = chip.height() / 2
-        painter.drawRoundedRect(QRectF(chip).adjusted(0.5, 0.5, -0.5, -0.5), round_, round_)
-        painter.setPen(colour)
-        painter.drawText(chip, Qt.AlignmentFlag.AlignCenter, text)
-        rest = area.adjusted(chip.width() + 6, 0, 0, 0)
+        # Why it waits says that it waits, and needs the room.
+        waits = progress is not None and progress.waits and not progress.tone
+        rest = QRect(area)
+        if not waits:
+            rest.adjust(self._chip(painter, area, colours, *words.chip(row, progress)) + 6, 0, 0, 0)
         if rest.width() < metrics.horizontalAdvance("…") * 2:
             return
         if progress is not None and progress.doing:
@@ -325,6 +318,22 @@ class QueueDelegate(QStyledItemDelegate):
             told = f"· {told}"
         line = metrics.elidedText(told, mode, rest.width())
         painter.drawText(rest, Qt.AlignmentFlag.AlignVCenter, line)
+
+    @staticmethod
+    def _chip(painter: QPainter, area: QRect, colours: Tokens, text: str, tone: str) -> int:
+        """Draw the state's chip at the left; return its width."""
+        wide = painter.fontMetrics().horizontalAdvance(text) + 14
+        chip = QRect(area.topLeft(), QSize(wide, area.height()))
+        colour = QColor(colours.tone(tone))
+        edge = QColor(colour)
+        edge.setAlphaF(0.7)
+        painter.setPen(QPen(edge, 1))
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        round_ = chip.height() / 2
+        painter.drawRoundedRect(QRectF(chip).adjusted(0.5, 0.5, -0.5, -0.5), round_, round_)
+        painter.setPen(colour)
+        painter.drawText(chip, Qt.AlignmentFlag.AlignCenter, text)
+        return wide
 
     def _right(
         self,

@@ -210,6 +210,11 @@ class Finding(QObject):
         jobs = "1 job" if total == 1 else f"{total:,} jobs"
         self.bar.tell(f"{model.shown():,} of {jobs}" if model.narrowed else jobs)
 
+    def resized(self) -> None:
+        """Fit the calendar to another size of the dock."""
+        if self.calendar is not None:
+            self.calendar.updateGeometry()
+
     # -- the calendar ----------------------------------------------------------
 
     def on_calendar(self, on: bool) -> None:
