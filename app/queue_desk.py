@@ -64,7 +64,9 @@ class QueueDesk(QObject):
         from widgets.time_words import next_time
 
         first, last = calendar.span()
-        calendar.set_until(next_time(*MORNING, first) if first else None)
+        asked = self._panel.finding.until
+        morning = next_time(*MORNING, first) if first else None
+        calendar.set_until(asked if asked is not None and asked > first else morning)
         calendar.set_quiet(quiet_stretches(self._window.settings.quiet_hours, first, last))
 
     # -- searches --------------------------------------------------------------

@@ -203,6 +203,7 @@ class TimingDesk(QObject):
         if self._dialog is None:
             dialog = self._dialog = NightDialog(self._panels.queue.window())
             dialog.until_changed.connect(lambda _: self._ask())
+            dialog.until_changed.connect(self._panels.queue.finding.set_until)
             dialog.later_requested.connect(self._on_later)
             dialog.remove_requested.connect(self._panels.queue.remove_requested)
             dialog.finished.connect(self._on_closed)

@@ -36,6 +36,7 @@ class Finding(QObject):
         changed: What is worth remembering is another; see `state`.
         calendar_drawn: A `NightCalendar` that shows another night now, or is shown.
         bar: The search line; None before it was asked for.
+        until: By when a person wants all to be ready, Unix seconds; None: the morning.
         calendar: The strip on which the night is drawn; None before it was asked for.
     """
 
@@ -48,6 +49,7 @@ class Finding(QObject):
         self._panel = panel
         self.bar: SearchBar | None = None
         self.calendar: NightCalendar | None = None
+        self.until: float | None = None
         self._places: Places = ()
         self._asked = Wanted()
         self._timer = QTimer(self, singleShot=True)
@@ -242,6 +244,11 @@ class Finding(QObject):
             night, at_unix = model.told.night or (None, 0.0)
             self.calendar.show_night(night, at_unix, paused=model.paused)
             self.calendar_drawn.emit(self.calendar)
+
+    def set_until(self, until_unix: float) -> None:
+        """Mark by when a person wants all to be ready, until that is past."""
+        self.until = until_unix
+        self.show_night()
 
     def _on_picked(self, job_id: str) -> None:
         """Select a waiting job, and bring it in sight."""

@@ -10,6 +10,7 @@ from PySide6.QtGui import QColor, QImage
 
 from app.window import MainWindow
 from core.queue import Group, Show
+from core.timing.nights import Entry, Night
 from widgets.bulk_edit import BulkEditDialog
 
 SMALL = {"width": 64, "height": 64, "frames": 8, "steps": 2, "step_seconds": 0.0}
@@ -176,6 +177,28 @@ def test_quiet_hours_are_told_on_the_first_row_and_nowhere_else(
     assert panel.model.told.of(given[0]).waits.endswith(", quiet hours")
     window.controller.set_paused(True)
     assert panel.model.told.reasons == {}
+
+
+def test_the_calendar_marks_the_time_that_was_asked_for_and_quiet_hours(
+    paused: MainWindow, qtbot: Any
+) -> None:
+    finding = paused.panels.queue.finding
+    paused.keep(quiet_hours="22:00-07:00")
+    now = time.time()
+    length = 30 * 3600.0
+    entry = Entry("x", "X", 0, 0.0, length, length, length)
+    finding.show_calendar(True)
+    paused.panels.queue.set_night(Night((entry,), length, length), now)
+    calendar = finding.calendar
+    shades = calendar._quiet
+    assert 1 <= len(shades) <= 3
+    # A day and six hours hold one night whole, and it lasts nine hours but for a shifted clock.
+    assert any(8 <= (end - begin) / 3600 <= 10 for begin, end in shades)
+    assert time.localtime(calendar._until).tm_hour == 7
+    finding.set_until(now + 7200)
+    assert calendar._until == now + 7200
+    finding.set_until(now - 5)
+    assert time.localtime(calendar._until).tm_hour == 7
 
 
 def test_posters_are_read_beside_the_window(paused: MainWindow, qtbot: Any, tmp_path: Any) -> None:
