@@ -95,6 +95,7 @@ class QueuePanel(QWidget):
         always = self._always()
         self.bar = OverflowBar([self.actions_by_name[s.name] for s in _SPECS if s.bar], always)
         self.bar.setAccessibleName("Queue actions")
+        self.bar.menu.aboutToShow.connect(self.finding.make_menus)
         # From everywhere in the window: who looks for a job is seldom in the list already.
         self.actions_by_name["find"].setShortcutContext(Qt.ShortcutContext.WindowShortcut)
         self.actions_by_name["calendar"].setCheckable(True)
@@ -195,9 +196,8 @@ class QueuePanel(QWidget):
 
     def _always(self) -> list[QAction]:
         """Return what is about the whole queue."""
-        menus = [menu.menuAction() for menu in (self.finding.sort_menu, self.finding.fold_menu)]
         first, *rest = (self.actions_by_name[name] for name in _ALWAYS)
-        return [first, *menus, *rest]
+        return [first, self.finding.sort_action, self.finding.fold_action, *rest]
 
     def _connect(self) -> None:
         self.view.selection_changed.connect(self.on_selection_changed)
@@ -382,6 +382,7 @@ class QueuePanel(QWidget):
 
     def menu(self) -> QMenu:
         """Return the menu of the selected jobs."""
+        self.finding.make_menus()
         menu = QMenu(self)
         menu.setToolTipsVisible(True)
         groups = (

@@ -54,28 +54,35 @@ class Finding(QObject):
         self._asked = Wanted()
         self._timer = QTimer(self, singleShot=True)
         self._timer.timeout.connect(self._ask)
-        self.sort_menu = QMenu("&Sort finished", panel)
-        self.fold_menu = QMenu("F&old", panel)
-        self._exclusive = QActionGroup(self)
-        self._orders = {order: self._order(order) for order in Order}
-        self._folds = {group: self._fold(group) for group in _FOLDED}
+        self.sort_action, self.fold_action = (
+            QAction("&Sort finished", panel),
+            QAction("F&old", panel),
+        )
+        self._orders: dict[Order, QAction] = {}
+        self._folds: dict[Group, QAction] = {}
         panel.view.fold_wanted.connect(self.fold)
 
     # -- making ----------------------------------------------------------------
 
-    def _order(self, order: Order) -> QAction:
-        action = self.sort_menu.addAction(_NAMES[order])
-        action.setCheckable(True)
-        action.setChecked(order is Order.NEWEST)
-        action.triggered.connect(lambda _=False: self.sort(order))
-        self._exclusive.addAction(action)
-        return action
-
-    def _fold(self, group: Group) -> QAction:
-        action = self.fold_menu.addAction(_FOLDED[group])
-        action.setCheckable(True)
-        action.triggered.connect(lambda on: self.fold(group, on))
-        return action
+    def make_menus(self) -> None:
+        """Give both actions their menus; not before somebody wants to see them."""
+        if self._orders:
+            return
+        model, sort, fold = self._panel.model, QMenu(self._panel), QMenu(self._panel)
+        exclusive = QActionGroup(self)
+        for order, text in _NAMES.items():
+            action = self._orders[order] = exclusive.addAction(text)
+            action.triggered.connect(lambda _=False, order=order: self.sort(order))
+            action.setCheckable(True)
+            action.setChecked(order is model.order)
+            sort.addAction(action)
+        for group, text in _FOLDED.items():
+            action = self._folds[group] = fold.addAction(text)
+            action.triggered.connect(lambda on, group=group: self.fold(group, on))
+            action.setCheckable(True)
+            action.setChecked(group in model.folded)
+        self.sort_action.setMenu(sort)
+        self.fold_action.setMenu(fold)
 
     # -- what is remembered ------------------------------------------------------
 
@@ -135,7 +142,8 @@ class Finding(QObject):
 
     def _sort(self, order: Order) -> None:
         model = self._panel.model
-        self._orders[order].setChecked(True)
+        if self._orders:
+            self._orders[order].setChecked(True)
         if order is not model.order:
             model.order = order
             self._ask()

@@ -191,9 +191,11 @@ def test_a_row_dropped_below_the_last_one_found_stands_right_behind_it(panel, qt
 
 
 def test_finished_jobs_are_sorted_as_chosen_and_new_ones_come_first_meanwhile(panel, source, qtbot):
-    actions = {
-        action.text().replace("&", ""): action for action in panel.finding.sort_menu.actions()
-    }
+    menu = panel.menu()
+    sort = panel.finding.sort_action
+    assert sort in menu.actions()
+    actions = {action.text().replace("&", ""): action for action in sort.menu().actions()}
+    assert actions["Newest first"].isChecked()
     with qtbot.waitSignals([panel.finding.wanted, panel.finding.changed]):
         actions["Longest first"].trigger()
     wanted = Wanted(order=Order.LONGEST)
