@@ -16,6 +16,7 @@ from app.engines import Engines
 from app.freeing import FreedAt, Waits, free
 from app.lanes import Lanes
 from app.pump import Pump, Task
+from app.undoing import Undos, jobs
 from core.engines.base import Engine
 from core.errors import Problem, ProblemError, problem_from
 from core.gpu.sampler import Sampler
@@ -37,6 +38,7 @@ class Controller(QObject):
     """Holds the ledger and the engines, and what runs in their lanes.
 
     Attributes:
+        undos: What can be taken back.
         correct: Whether numbers that a model does not take are moved to the nearest it takes.
         queue_changed: Order, states or rows changed; views ask again.
         job_began: A Job started; its events follow.
@@ -87,7 +89,7 @@ class Controller(QObject):
         self.recipes = {recipe.id: recipe for recipe in recipes}
         self.outputs = outputs
         self.correct = False
-        self._undo: list[str] = []
+        self.undos = Undos(ledger, lambda: self.undo_changed.emit(bool(self.undos)))
         self._lanes = Lanes(ledger, self.engine, self.guard, self)
         self._connect_lanes()
         self._tasks: list[Task] = []
@@ -230,18 +232,21 @@ class Controller(QObject):
         """
         recipe = recipe_of(self.recipes, recipe_id)
         given, moved = corrected(recipe, given, wanted=self.correct)
-        jobs = copies_of(recipe, given, self.outputs, copies)
-        self.ledger.enqueue(jobs)
+        made = copies_of(recipe, given, self.outputs, copies)
+        token = self.ledger.enqueue(made)
+        self.undos.marked(token, f"adding {jobs(len(made))}", [job.id for job in made])
         self._tell(moved)
         self.queue_changed.emit()
         self._lanes.fill()
-        return jobs
+        return made
 
     def edit(self, job_id: str, recipe_id: str, given: Mapping[str, object]) -> None:
         """Replace what a waiting job asks for. Raises ProblemError as `add`."""
         recipe = recipe_of(self.recipes, recipe_id)
         given, moved = corrected(recipe, given, wanted=self.correct)
+        before = self.row(job_id).job
         self.ledger.edit(job_id, new_job(recipe, given, self.outputs))
+        self.undos.edited([before])
         self._tell(moved)
         self.queue_changed.emit()
 
@@ -273,27 +278,24 @@ class Controller(QObject):
         keep = {job.id for job in self._lanes.jobs}
         gone = [job_id for job_id in ids if job_id not in keep]
         if gone:
-            self._remember(self.ledger.remove(gone))
+            self.undos.marked(self.ledger.remove(gone), f"removing {jobs(len(gone))}")
         self.queue_changed.emit()
 
     def move(self, ids: Sequence[str], before: str | None) -> None:
         """Move waiting jobs before another one, or to the end."""
-        self._remember(self.ledger.move(list(ids), before))
+        self.undos.marked(self.ledger.move(list(ids), before), f"moving {jobs(len(ids))}", ids)
         self.queue_changed.emit()
 
     def move_to_top(self, ids: Sequence[str]) -> None:
         """Move waiting jobs to the head of the queue."""
-        self._remember(self.ledger.move_to_top(list(ids)))
+        self.undos.marked(self.ledger.move_to_top(list(ids)), f"moving {jobs(len(ids))}", ids)
         self.queue_changed.emit()
 
     def set_priority(self, ids: Sequence[str], priority: int) -> None:
         """Let waiting jobs begin before (1) or after (-1) those of normal priority (0)."""
-        self._remember(set_priority(self.ledger.store, ids, priority))
+        token = set_priority(self.ledger.store, ids, priority)
+        self.undos.marked(token, f"the priority of {jobs(len(ids))}", ids)
         self.queue_changed.emit()
-
-    def _remember(self, token: str) -> None:
-        self._undo = [*self._undo[-99:], token]
-        self.undo_changed.emit(True)
 
     def retry(self, ids: Sequence[str]) -> None:
         """Let ended jobs wait again."""
@@ -302,13 +304,13 @@ class Controller(QObject):
         self._lanes.fill()
 
     def undo(self) -> None:
-        """Take back the last removal, move or import."""
-        if self._undo:
-            token = self._undo.pop()
-            self.undo_changed.emit(bool(self._undo))
-            self.ledger.restore(token)
-            self.queue_changed.emit()
-            self._lanes.fill()
+        """Take back what was done last: a removal, a move, an edit, an addition."""
+        if self.undos:
+            try:
+                self._tell(self.undos.take_back())
+            finally:
+                self.queue_changed.emit()
+                self._lanes.fill()
 
     def added(self, token: str) -> None:
         """Take what was put into the queue beside the window: show it, run it, let it be undone.
@@ -317,7 +319,7 @@ class Controller(QObject):
             token: What `Ledger.enqueue` returned; "" for nothing to undo.
         """
         if token:
-            self._remember(token)
+            self.undos.marked(token, "the import")
         self.look_again()
 
     def look_again(self) -> None:

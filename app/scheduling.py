@@ -19,6 +19,7 @@ from app.noting import Keeper, Notes
 from app.ordering import OrderDesk
 from app.orphans import OrphanDesk
 from app.pausing import PauseDesk
+from app.queue_desk import QueueDesk
 from app.retrying import RetryDesk
 from app.sight import Sight
 from app.window import MainWindow
@@ -58,6 +59,7 @@ class ScheduleDesk(QObject):
         affinity: Knows which model is loaded where.
         failover: Knows where else a job may run.
         alarms: Tells what is not well.
+        queue: Says why jobs wait, and answers the queue dock.
         held: Words on what holds the queue now; "" when nothing does.
         changed: `held` is another.
     """
@@ -88,6 +90,7 @@ class ScheduleDesk(QObject):
         self.orphans = OrphanDesk(controller, window, self)
         self._servers: ServersDesk | None = None
         self._keeper = Keeper(controller)
+        self.queue = QueueDesk(controller, window, self)
         self.held = ""
         self._aside: dict[str, str] = {}
         self._look = QTimer(self, singleShot=True)
@@ -145,12 +148,14 @@ class ScheduleDesk(QObject):
         if not next_jobs and not self._may_spread():
             stops = self._window.menus.stop_after.isChecked() and self._controller.running_jobs
             self._say("stops after the running job" if stops else "")
+            self.queue.tell(self.retries.not_before)
             return []
         rows = self._waiting()
         jobs = {row.job.id: row.job for row in rows}
         snapshot = self._snapshot(rows)
         decided = self.scheduler.decide(snapshot, _now())
         self._tell(decided)
+        self.queue.tell(self.retries.not_before, decided, snapshot)
         for hold in decided.holds:
             if hold.kind == "depth":
                 title, most = self._controller.engine.title_at(hold.place), self.orders.most_depth

@@ -10,6 +10,7 @@ from PySide6.QtCore import QObject, QTimer
 
 from app.controller import Controller
 from app.panels import Panels
+from app.window import MainWindow
 from core.events import Event, Failed, Finished, Stopped
 from core.jobs import Job
 
@@ -26,6 +27,7 @@ AGAIN_MS = 15_000
 """While a job runs, what was found ages; it is found anew."""
 TICK_MS = 1000
 SAY_SECONDS = 0.1
+LONGER, DAY_SECONDS = 24.0, 86_400.0
 LEAST_SECONDS = 1.0
 """“At least” less than this says nothing: of what is to come hardly anything is known."""
 
@@ -171,6 +173,7 @@ class TimingDesk(QObject):
             return
         assert isinstance(item, tuple)
         found, at, asked_with = item
+        found = self._held_back(found, at)
         if self._past is asked_with:
             # Else a job ended meanwhile, and history is read anew.
             self._past = found.past
@@ -183,6 +186,22 @@ class TimingDesk(QObject):
                 self._say_left(job, running)
         self._show()
         self._ask()
+
+    def _held_back(self, found: Outlook, at: float) -> Outlook:
+        """Put off what quiet hours put off."""
+        window = self._panels.queue.window()
+        text = window.settings.quiet_hours if isinstance(window, MainWindow) else ""
+        if not text or found.night.late_seconds is None:
+            return found
+        from dataclasses import replace
+
+        from app.queue_desk import quiet_stretches
+        from core.timing.held import after_quiet
+
+        # A night that quiet hours cut in pieces lasts days; each day leaves some hours at most.
+        last = at + found.night.late_seconds * LONGER + DAY_SECONDS
+        quiet = [(one - at, end - at) for one, end in quiet_stretches(text, at, last)]
+        return replace(found, night=after_quiet(found.night, quiet))
 
     def _show(self) -> None:
         if self._found is None:
@@ -207,6 +226,7 @@ class TimingDesk(QObject):
         if self._dialog is None:
             dialog = self._dialog = NightDialog(self._panels.queue.window())
             dialog.until_changed.connect(lambda _: self._ask())
+            dialog.until_changed.connect(self._panels.queue.finding.set_until)
             dialog.later_requested.connect(self._on_later)
             dialog.remove_requested.connect(self._panels.queue.remove_requested)
             dialog.finished.connect(self._on_closed)

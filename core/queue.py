@@ -162,6 +162,65 @@ class JobRow:
     priority: int = 0
 
 
+class Order(StrEnum):
+    """How finished jobs are sorted. NEWEST is the ledger's own, with the lost ones first."""
+
+    NEWEST = "newest"
+    OLDEST = "oldest"
+    LONGEST = "longest"
+    PEAK = "peak"
+    STATE = "state"
+
+
+class Show(StrEnum):
+    """What a search can be narrowed to. DECIDE: what waits for a person to decide."""
+
+    RUNNING = "running"
+    NEXT = "next"
+    FINISHED = "finished"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    LOST = "lost"
+    DECIDE = "decide"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a person looks for, and how finished jobs are sorted.
+
+    Attributes:
+        text: Words that all stand in title, prompt, recipe or id; "" for any job.
+        shows: Any of these; none: all.
+        places: Engines and servers whose jobs are meant, as lanes name them; None: all.
+        order: Of finished jobs.
+        aside: Ids of waiting jobs that a person has to decide about.
+    """
+
+    text: str = ""
+    shows: frozenset[Show] = frozenset()
+    places: tuple[tuple[str, str | None], ...] | None = None
+    order: Order = Order.NEWEST
+    aside: tuple[str, ...] = ()
+
+    @property
+    def narrows(self) -> bool:
+        """Whether some jobs are left out."""
+        return bool(self.text.strip()) or bool(self.shows) or self.places is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a look for `Wanted` came to.
+
+    Attributes:
+        keys: Keys of the rows that are meant; None: all.
+        ended: Keys of all finished rows in the order wanted; None: the ledger's own.
+    """
+
+    keys: frozenset[int] | None = None
+    ended: tuple[int, ...] | None = None
+
+
 class QueueSource(Protocol):
     """What a view of the queue reads. It asks for few rows at a time."""
 

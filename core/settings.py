@@ -56,6 +56,7 @@ class Settings:
         fail_over: "always" lets jobs of a server that is away run on another one that can;
             "ask" offers it.
         most_waiting_there: With more jobs than this in a server's own queue nothing is sent.
+        queue: How the queue dock is shown: what is folded, how it is sorted, the calendar.
         servers: ComfyUI servers, each as `core.engines.comfy.known.KnownServer` writes it.
     """
 
@@ -91,6 +92,7 @@ class Settings:
     start_queue: str = "last"
     fail_over: str = "ask"
     most_waiting_there: int = 5
+    queue: dict[str, Any] = field(default_factory=dict)
 
 
 MOST_FREE_EVERY = 10_000

@@ -32,6 +32,18 @@ def label(text: str, role: str, *, wrap: bool = False) -> QLabel:
     return made
 
 
+def hint_page(head: str, text: str) -> QWidget:
+    """Return what stands in the place of a list that is empty: what it is, and what to do."""
+    page = QWidget()
+    column = QVBoxLayout(page)
+    column.setContentsMargins(8, 24, 8, 8)
+    for shown in (label(head, "title", wrap=True), label(text, "muted", wrap=True)):
+        shown.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+        column.addWidget(shown)
+    column.addStretch(1)
+    return page
+
+
 def set_tone(widget: QWidget, tone: str) -> None:
     """Give `widget` a tone ("success", "warning", "danger", "info" or "") and restyle it."""
     if widget.property("tone") != tone:

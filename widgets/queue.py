@@ -6,50 +6,36 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QEvent, QPoint, Qt, Signal
-from PySide6.QtWidgets import QLabel, QMenu, QStackedLayout, QVBoxLayout, QWidget
+from PySide6.QtCore import QEvent, QPoint, Qt, QTimer, Signal
+from PySide6.QtGui import QAction, QResizeEvent
+from PySide6.QtWidgets import QMenu, QStackedLayout, QVBoxLayout, QWidget
 
 from core.events import Event
 from core.queue import Action, Group, JobRow, QueueSource, allowed
 from widgets import theme
-from widgets.overflow_bar import OverflowBar, Spec, action_of
+from widgets.overflow_bar import OverflowBar, action_of
+from widgets.parts import hint_page
+from widgets.queue_actions import ALWAYS, FOUND, PRIORITIES, SPECS
+from widgets.queue_finding import Finding
 from widgets.queue_model import QueueModel
 from widgets.queue_view import QueueView
 
 if TYPE_CHECKING:
+    from core.scheduling.reasons import Reason
     from core.timing.nights import Night
 
 LOOKED_AT = 128
 """How many selected jobs are read to decide which actions apply; beyond, all that may."""
 
-
-_SPECS = (
-    Spec("pause", "Pause", "pause", "", "Hold the waiting jobs; the running one goes on"),
-    Spec("top", "Top", "top", "Ctrl+Home", "Make the selected jobs the next ones"),
-    Spec("edit", "Edit", "edit", "F2", "Change the waiting job"),
-    Spec("cancel", "Cancel", "cancel", "", "Stop the running job"),
-    Spec("retry", "Retry", "retry", "Ctrl+R", "Queue the failed, stopped or lost jobs again"),
-    Spec("duplicate", "Duplicate", "duplicate", "Ctrl+D", "Make a new job like this one"),
-    Spec("remove", "Remove", "trash", "Del", "Take the selected jobs off the list"),
-    Spec("undo", "Undo", "undo", "Ctrl+Z", "Bring back what was removed"),
-    Spec("open", "Open in stage", "play", "", "Show the job in the stage (Enter)", bar=False),
-    Spec("up", "Move up", "", "Ctrl+Up", "Begin the selected jobs sooner", bar=False),
-    Spec("down", "Move down", "", "Ctrl+Down", "Begin the selected jobs later", bar=False),
-    Spec("reveal", "Show in folder", "folder", "", "Open the clip's folder", bar=False),
-    Spec("trace", "Open trace", "", "Ctrl+T", "Show what the job did to memory", bar=False),
-    Spec("report", "Save report…", "", "Ctrl+Shift+T", "Save that as one page", bar=False),
-    Spec("anyway", "Start anyway", "", "Alt+S", "Begin it whatever is known of memory", bar=False),
-    Spec("take", "Take the clip", "", "Alt+T", "Fetch what its server finished", bar=False),
-    Spec("high", "High", "", "Alt+1", "Begin before all of normal priority", bar=False),
-    Spec("normal", "Normal", "", "Alt+2", "Begin in the usual order", bar=False),
-    Spec("low", "Low", "", "Alt+3", "Begin when nothing else waits", bar=False),
-    Spec("night", "Ready by…", "", "Ctrl+Shift+B", "When what waits is done", bar=False),
+_EMPTY = (
+    "Nothing queued yet",
+    "Write a prompt in Compose and press Add to queue (Ctrl+Return). "
+    "Jobs wait here, run one after the other, and stay after they finish.",
 )
-FOUND = "It was lost, and its server finished it all the same: take the clip or run it again."
-_PRIORITIES = {"high": 1, "normal": 0, "low": -1}
-"""The actions that change what begins sooner, as the ledger keeps it."""
-_ALWAYS = ("night",)
-"""What stands in the bar's menu at all times: it is about the whole queue."""
+_NOT_FOUND = (
+    "No job is like that",
+    "Words are looked for in titles, prompts, recipes and ids. Esc in the search shows all again.",
+)
 
 
 class QueuePanel(QWidget):
@@ -69,6 +55,7 @@ class QueuePanel(QWidget):
     """Ids of lost jobs whose clip was found finished."""
     retry_requested = Signal(list)
     edit_requested = Signal(str)
+    bulk_edit_requested = Signal(list)
     duplicate_requested = Signal(str)
     open_requested = Signal(str)
     reveal_requested = Signal(str)
@@ -89,11 +76,18 @@ class QueuePanel(QWidget):
         self.model = QueueModel(source, self)
         self.view = QueueView(self.model)
         within = Qt.ShortcutContext.WidgetWithChildrenShortcut
-        self.actions_by_name = {s.name: action_of(s, "queue", self, within) for s in _SPECS}
-        always = [self.actions_by_name[name] for name in _ALWAYS]
-        self.bar = OverflowBar([self.actions_by_name[s.name] for s in _SPECS if s.bar], always)
+        self.finding = Finding(self)
+        self.actions_by_name = {s.name: action_of(s, "queue", self, within) for s in SPECS}
+        always = self._always()
+        self.bar = OverflowBar([self.actions_by_name[s.name] for s in SPECS if s.bar], always)
         self.bar.setAccessibleName("Queue actions")
+        self.bar.menu.aboutToShow.connect(self.finding.make_menus)
+        # From everywhere in the window: who looks for a job is seldom in the list already.
+        self.actions_by_name["find"].setShortcutContext(Qt.ShortcutContext.WindowShortcut)
+        self.actions_by_name["calendar"].setCheckable(True)
         self._pages = QStackedLayout()
+        self._count_down = QTimer(self, interval=1000)
+        self._count_down.timeout.connect(self.model.say_waiting)
         self._lay_out()
         self._connect()
         self._dress()
@@ -111,6 +105,17 @@ class QueuePanel(QWidget):
         self.view.refresh(changed)
         self._show_page()
         self.on_selection_changed()
+        self.finding.refreshed()
+
+    def show_again(self) -> None:
+        """Show the same jobs in another way; what is selected stays."""
+        self.view.refresh()
+        self._show_page()
+        self.on_selection_changed()
+
+    def put(self, widget: QWidget) -> None:
+        """Make room for `widget` above the list."""
+        self._column.insertWidget(self._column.count() - 1, widget)
 
     def apply(self, event: Event) -> None:
         """Show the progress of the running job."""
@@ -127,15 +132,23 @@ class QueuePanel(QWidget):
     def set_night(self, night: Night | None, at_unix: float) -> None:
         """Say what each waiting job takes and when all are done, as found at `at_unix`."""
         self.model.set_night(night, at_unix)
+        self.finding.show_night()
+
+    def set_reasons(self, reasons: Mapping[str, Reason]) -> None:
+        """Say why jobs wait, by their ids; those left out only wait their turn."""
+        self.model.set_reasons(reasons)
+        counted = any(reason.until_unix is not None for reason in reasons.values())
+        (self._count_down.start if counted else self._count_down.stop)()
 
     def set_paused(self, paused: bool) -> None:
         """Show whether the queue is held."""
         self._paused = paused
         self.model.set_paused(paused)
+        self.finding.show_night()
         pause = self.actions_by_name["pause"]
         pause.setText("Resume" if paused else "Pause")
         pause.setIcon(self._icon("play" if paused else "pause"))
-        tip = "Go on with the waiting jobs" if paused else _SPECS[0].tip
+        tip = "Go on with the waiting jobs" if paused else SPECS[0].tip
         pause.setToolTip(tip)
         pause.setStatusTip(tip)
 
@@ -148,9 +161,16 @@ class QueuePanel(QWidget):
         self.on_selection_changed()
 
     def set_undo_available(self, available: bool) -> None:
-        """Say whether there is a removal that can be undone."""
+        """Say whether there is anything that can be undone."""
         self._removals = max(self._removals, 1) if available else 0
         self.actions_by_name["undo"].setEnabled(available)
+
+    def set_undo_words(self, words: str) -> None:
+        """Say what Undo takes back, such as "moving 3 jobs"."""
+        undo = self.actions_by_name["undo"]
+        tip = f"Take back {words} (Ctrl+Z)" if words else "Nothing to take back"
+        undo.setToolTip(tip)
+        undo.setStatusTip(tip)
 
     def selected_ids(self) -> list[str]:
         """Return the ids of the selected jobs in queue order."""
@@ -160,30 +180,18 @@ class QueuePanel(QWidget):
 
     def _lay_out(self) -> None:
         self._pages.addWidget(self.view)
-        self._pages.addWidget(self._empty_page())
-        column = QVBoxLayout(self)
+        self._pages.addWidget(hint_page(*_EMPTY))
+        self._pages.addWidget(hint_page(*_NOT_FOUND))
+        column = self._column = QVBoxLayout(self)
         column.setContentsMargins(10, 8, 10, 8)
         column.setSpacing(8)
         column.addWidget(self.bar)
         column.addLayout(self._pages, 1)
 
-    def _empty_page(self) -> QWidget:
-        page = QWidget()
-        title = QLabel("Nothing queued yet")
-        title.setProperty("role", "title")
-        what_next = QLabel(
-            "Write a prompt in Compose and press Add to queue (Ctrl+Return). "
-            "Jobs wait here, run one after the other, and stay after they finish."
-        )
-        what_next.setProperty("role", "muted")
-        column = QVBoxLayout(page)
-        column.setContentsMargins(8, 24, 8, 8)
-        for label in (title, what_next):
-            label.setAlignment(Qt.AlignmentFlag.AlignHCenter)
-            label.setWordWrap(True)
-            column.addWidget(label)
-        column.addStretch(1)
-        return page
+    def _always(self) -> list[QAction]:
+        """Return what is about the whole queue."""
+        first, *rest = (self.actions_by_name[name] for name in ALWAYS)
+        return [first, self.finding.sort_action, self.finding.fold_action, *rest]
 
     def _connect(self) -> None:
         self.view.selection_changed.connect(self.on_selection_changed)
@@ -208,11 +216,13 @@ class QueuePanel(QWidget):
             "report": self.on_report,
             "anyway": lambda: self._choose("anyway", self.anyway_requested),
             "take": lambda: self._choose("take", self.take_requested),
+            "find": self.finding.open,
+            "calendar": self.finding.on_calendar,
             "night": self.night_requested.emit,
         }
         for name, handler in handlers.items():
             self.actions_by_name[name].triggered.connect(handler)
-        for name, level in _PRIORITIES.items():
+        for name, level in PRIORITIES.items():
             action = self.actions_by_name[name]
             action.triggered.connect(lambda _=False, level=level: self.on_priority(level))
 
@@ -220,19 +230,25 @@ class QueuePanel(QWidget):
         return theme.icon(name, theme.of(self))
 
     def _dress(self) -> None:
-        for spec in _SPECS:
+        for spec in SPECS:
             if spec.icon:
                 self.actions_by_name[spec.name].setIcon(self._icon(spec.icon))
         self.set_paused(self._paused)
 
     def _show_page(self) -> None:
-        self._pages.setCurrentIndex(0 if self.model.rowCount() else 1)
+        nothing = 2 if self.model.narrowed and self.model.total() else 1
+        self._pages.setCurrentIndex(0 if self.model.rowCount() else nothing)
 
     def changeEvent(self, event: QEvent) -> None:
         """Draw the icons in the colours of a new theme."""
         super().changeEvent(event)
         if event.type() == QEvent.Type.StyleChange and hasattr(self, "_pages"):
             self._dress()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Leave more room for the list in a low dock."""
+        super().resizeEvent(event)
+        self.finding.resized()
 
     # -- what applies ------------------------------------------------------
 
@@ -260,8 +276,8 @@ class QueuePanel(QWidget):
         queue = self.model.rows_of(Group.WAITING)
         enabled = {
             "pause": True,
-            "top": bool(waiting) and waiting != list(queue[: len(waiting)]),
-            "edit": single is not None and allowed(single.state, Action.EDIT),
+            "top": bool(waiting) and not self.model.leads(waiting),
+            "edit": len(waiting) > 1 or (single is not None and allowed(single.state, Action.EDIT)),
             "cancel": bool(running),
             "retry": may_retry or len(ended) > LOOKED_AT,
             "duplicate": single is not None,
@@ -276,7 +292,7 @@ class QueuePanel(QWidget):
         }
         chosen = self.selected_ids()[:LOOKED_AT] if any(self._choices.values()) else []
         enabled |= {name: not ids.isdisjoint(chosen) for name, ids in self._choices.items()}
-        enabled |= dict.fromkeys(_PRIORITIES, bool(waiting))
+        enabled |= dict.fromkeys(PRIORITIES, bool(waiting))
         for name, value in enabled.items():
             self.actions_by_name[name].setEnabled(value)
 
@@ -317,8 +333,12 @@ class QueuePanel(QWidget):
         self.move_requested.emit(ids, self.model.first_waiting_from(at, set(ids)))
 
     def on_edit(self) -> None:
-        """Ask to edit the selected waiting job."""
-        self._request_single(self.edit_requested)
+        """Ask to edit the selected waiting job, or all of those selected at once."""
+        waiting = self._in(Group.WAITING)
+        if len(waiting) > 1:
+            self.bulk_edit_requested.emit(self.model.ids_at(waiting))
+        else:
+            self._request_single(self.edit_requested)
 
     def on_duplicate(self) -> None:
         """Ask for a copy of the selected job to change."""
@@ -362,7 +382,7 @@ class QueuePanel(QWidget):
             self.remove_requested.emit(self.model.ids_at(rows))
 
     def on_undo(self) -> None:
-        """Ask to bring back what was removed last."""
+        """Ask to take back what was done last."""
         self._removals = max(0, self._removals - 1)
         self.actions_by_name["undo"].setEnabled(self._removals > 0)
         self.undo_requested.emit()
@@ -373,6 +393,7 @@ class QueuePanel(QWidget):
 
     def menu(self) -> QMenu:
         """Return the menu of the selected jobs."""
+        self.finding.make_menus()
         menu = QMenu(self)
         menu.setToolTipsVisible(True)
         groups = (
@@ -380,15 +401,22 @@ class QueuePanel(QWidget):
             ("edit", "duplicate", "retry", "anyway", "take", "cancel"),
             ("top", "up", "down"),
             ("remove", "undo"),
-            _ALWAYS,
         )
+        many = len(self._in(Group.WAITING))
         for names in groups:
             menu.addActions([self.actions_by_name[name] for name in names])
             if "up" in names:
                 levels = menu.addMenu("Priority")
                 levels.setToolTipsVisible(True)
-                levels.addActions([self.actions_by_name[name] for name in _PRIORITIES])
+                levels.addActions([self.actions_by_name[name] for name in PRIORITIES])
             menu.addSeparator()
+        if many > 1:
+            edit = self.actions_by_name["edit"]
+            menu.insertAction(edit, edit_many := QAction(f"Edit {many:,} jobs…\tF2", menu))
+            edit_many.setIcon(edit.icon())
+            edit_many.triggered.connect(self.on_edit)
+            menu.removeAction(edit)
+        menu.addActions(self._always())
         return menu
 
     def on_menu(self, spot: QPoint) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
 from zlib import crc32
 
 from PySide6.QtCore import QModelIndex, QPointF, QRect, QRectF, QSize, Qt, QTimer, Signal
@@ -10,6 +11,7 @@ from PySide6.QtGui import (
     QColor,
     QFont,
     QFontMetrics,
+    QImage,
     QImageReader,
     QLinearGradient,
     QPainter,
@@ -36,8 +38,27 @@ SMALL = 0.85
 """Size of the second line and of headers, as a part of the title's."""
 
 
+READ_AT_ONCE = 16
+
+Aside = Callable[[Callable[[], Iterator[object]], str, Callable[[object], None]], None]
+"""Runs a source, under a name, beside the window; each item is received in this thread."""
+
+
+def in_place(
+    source: Callable[[], Iterator[object]], name: str, receive: Callable[[object], None]
+) -> None:
+    """Run a source here and now, where nothing runs it aside."""
+    del name
+    for item in source():
+        receive(item)
+
+
 class Pictures(QWidget):
-    """Posters at the size of a row, read one by one when the window is idle."""
+    """Posters at the size of a row, read beside the window, those in sight first.
+
+    Attributes:
+        aside: Runs what reads the disk.
+    """
 
     arrived = Signal()
     """Another poster can be painted."""
@@ -45,6 +66,8 @@ class Pictures(QWidget):
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
         self.hide()
+        self.aside: Aside = in_place
+        self._reading = False
         self._kept: OrderedDict[tuple[str, int], QPixmap | None] = OrderedDict()
         self._wanted: deque[tuple[str, int]] = deque(maxlen=64)
         self._timer = QTimer(self, interval=0, singleShot=True)
@@ -62,31 +85,51 @@ class Pictures(QWidget):
         return None
 
     def on_idle(self) -> None:
-        """Read the poster that was asked for last: it is the one in sight."""
-        if not self._wanted:
+        """Have those read that were asked for last: they are in sight."""
+        if not self._wanted or self._reading:
             return
-        key = self._wanted.pop()
-        self._kept[key] = self._read(key[0])
+        self._reading = True
+        keys = [self._wanted.pop() for _ in range(min(READ_AT_ONCE, len(self._wanted)))]
+        ratio = self.devicePixelRatioF()
+
+        def read() -> Iterator[object]:
+            try:
+                for key in keys:
+                    yield key, _poster(key[0], ratio)
+            finally:
+                yield None
+
+        self.aside(read, "posters", self._take)
+
+    def _take(self, item: object) -> None:
+        if not isinstance(item, tuple):
+            self._reading = False
+            self.arrived.emit()
+            if self._wanted:
+                self._timer.start()
+            return
+        key, image = item
+        pixmap = None
+        if image is not None:
+            pixmap = QPixmap.fromImage(image)
+        self._kept[key] = pixmap
         if len(self._kept) > PICTURES_KEPT:
             self._kept.popitem(last=False)
-        if self._wanted:
-            self._timer.start()
-        self.arrived.emit()
 
-    def _read(self, path: str) -> QPixmap | None:
-        # Scaling while decoding is several times cheaper than afterwards.
-        ratio = self.devicePixelRatioF()
-        reader = QImageReader(path)
-        full = reader.size()
-        if full.isValid():
-            aim = PICTURE * ratio
-            reader.setScaledSize(full.scaled(aim, Qt.AspectRatioMode.KeepAspectRatioByExpanding))
-        image = reader.read()
-        if image.isNull():
-            return None
-        pixmap = QPixmap.fromImage(image)
-        pixmap.setDevicePixelRatio(ratio)
-        return pixmap
+
+def _poster(path: str, ratio: float) -> QImage | None:
+    """Read a poster at the size of a row; None when it cannot be read. Touches the disk."""
+    # Scaling while decoding is several times cheaper than afterwards.
+    reader = QImageReader(path)
+    full = reader.size()
+    if full.isValid():
+        aim = PICTURE * ratio
+        reader.setScaledSize(full.scaled(aim, Qt.AspectRatioMode.KeepAspectRatioByExpanding))
+    image = reader.read()
+    if image.isNull():
+        return None
+    image.setDevicePixelRatio(ratio)
+    return image
 
 
 class QueueDelegate(QStyledItemDelegate):
@@ -119,7 +162,8 @@ class QueueDelegate(QStyledItemDelegate):
         painter.save()
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         if row is None:
-            self._header(painter, option, colours, str(index.data() or ""))
+            folded = bool(index.data(Role.FOLDED))
+            self._header(painter, option, colours, str(index.data() or ""), folded=folded)
         else:
             self._job(painter, option, colours, row, index.data(Role.PROGRESS))
         painter.restore()
@@ -139,11 +183,28 @@ class QueueDelegate(QStyledItemDelegate):
         return QFontMetrics(_small(self._parent.font())).height() + 2
 
     def _header(
-        self, painter: QPainter, option: QStyleOptionViewItem, colours: Tokens, text: str
+        self,
+        painter: QPainter,
+        option: QStyleOptionViewItem,
+        colours: Tokens,
+        text: str,
+        *,
+        folded: bool,
     ) -> None:
-        painter.setFont(_small(option.font))
-        painter.setPen(QColor(colours.muted))
+        if option.state & QStyle.StateFlag.State_HasFocus:
+            painter.setPen(QPen(QColor(colours.focus), 2))
+            painter.drawRoundedRect(QRectF(option.rect).adjusted(1, 1, -1, -1), 5, 5)
+        over = bool(option.state & QStyle.StateFlag.State_MouseOver)
+        colour = QColor(colours.text if over else colours.muted)
         area = option.rect.adjusted(PAD, 4, -PAD, 0)
+        x, y = area.left() + 4.0, area.center().y() + 0.5
+        arrow = [(-2, -4), (2.5, 0), (-2, 4)] if folded else [(-4, -2), (0, 2.5), (4, -2)]
+        painter.setPen(QPen(colour, 1.4))
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.drawPolyline(QPolygonF([QPointF(x + dx, y + dy) for dx, dy in arrow]))
+        painter.setFont(_small(option.font))
+        painter.setPen(colour)
+        area.setLeft(area.left() + 15)
         fitting = painter.fontMetrics().elidedText(text, Qt.TextElideMode.ElideRight, area.width())
         painter.drawText(area, Qt.AlignmentFlag.AlignVCenter, fitting)
 
@@ -229,20 +290,13 @@ class QueueDelegate(QStyledItemDelegate):
         row: JobRow,
         progress: words.Progress | None,
     ) -> None:
-        text, tone = words.chip(row, progress)
         painter.setFont(_small(option.font))
         metrics = painter.fontMetrics()
-        chip = QRect(area.topLeft(), QSize(metrics.horizontalAdvance(text) + 14, area.height()))
-        colour = QColor(colours.tone(tone))
-        edge = QColor(colour)
-        edge.setAlphaF(0.7)
-        painter.setPen(QPen(edge, 1))
-        painter.setBrush(Qt.BrushStyle.NoBrush)
-        round_ = chip.height() / 2
-        painter.drawRoundedRect(QRectF(chip).adjusted(0.5, 0.5, -0.5, -0.5), round_, round_)
-        painter.setPen(colour)
-        painter.drawText(chip, Qt.AlignmentFlag.AlignCenter, text)
-        rest = area.adjusted(chip.width() + 6, 0, 0, 0)
+        # Why it waits says that it waits, and needs the room.
+        waits = progress is not None and progress.waits and not progress.tone
+        rest = QRect(area)
+        if not waits:
+            rest.adjust(self._chip(painter, area, colours, *words.chip(row, progress)) + 6, 0, 0, 0)
         if rest.width() < metrics.horizontalAdvance("…") * 2:
             return
         if progress is not None and progress.doing:
@@ -257,11 +311,29 @@ class QueueDelegate(QStyledItemDelegate):
         # The offer to retry stands at the end and must stay in sight.
         lost = row.state is JobState.LOST
         mode = Qt.TextElideMode.ElideMiddle if lost else Qt.TextElideMode.ElideRight
-        told = words.line(row)
+        told = words.line(row, progress)
+        if progress is not None and progress.waits and progress.tone:
+            painter.setPen(QColor(colours.tone(progress.tone)))
         if progress is not None and progress.doing:
             told = f"· {told}"
         line = metrics.elidedText(told, mode, rest.width())
         painter.drawText(rest, Qt.AlignmentFlag.AlignVCenter, line)
+
+    @staticmethod
+    def _chip(painter: QPainter, area: QRect, colours: Tokens, text: str, tone: str) -> int:
+        """Draw the state's chip at the left; return its width."""
+        wide = painter.fontMetrics().horizontalAdvance(text) + 14
+        chip = QRect(area.topLeft(), QSize(wide, area.height()))
+        colour = QColor(colours.tone(tone))
+        edge = QColor(colour)
+        edge.setAlphaF(0.7)
+        painter.setPen(QPen(edge, 1))
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        round_ = chip.height() / 2
+        painter.drawRoundedRect(QRectF(chip).adjusted(0.5, 0.5, -0.5, -0.5), round_, round_)
+        painter.setPen(colour)
+        painter.drawText(chip, Qt.AlignmentFlag.AlignCenter, text)
+        return wide
 
     def _right(
         self,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -20,12 +19,14 @@ from PySide6.QtCore import (
 )
 
 from core.events import Event
-from core.queue import Group, JobRow, QueueSource
+from core.queue import Found, Group, JobRow, Order, QueueSource
 from widgets import queue_words as words
-from widgets import time_words
+from widgets.queue_lines import Flat, Lines, ends, lines_of
+from widgets.queue_told import Told
 
 if TYPE_CHECKING:
-    from core.timing.nights import Entry, Night
+    from core.scheduling.reasons import Reason
+    from core.timing.nights import Night
 
 MIME = "application/x-framedeck-jobs"
 """A JSON list of the ids of waiting jobs that are being dragged."""
@@ -33,7 +34,6 @@ MIME = "application/x-framedeck-jobs"
 PAGE = 128
 PAGES_KEPT = 16
 
-Flat = list[int | Group]
 Index = QModelIndex | QPersistentModelIndex
 _ROOT = QModelIndex()
 
@@ -45,6 +45,8 @@ class Role(IntEnum):
     """A `JobRow`, or None for a section header."""
     PROGRESS = Qt.ItemDataRole.UserRole + 2
     """A `Progress`: of a running job, or of a waiting one what it takes; else None."""
+    FOLDED = Qt.ItemDataRole.UserRole + 3
+    """Of a header: whether its jobs are hidden; None for a job."""
 
 
 class QueueModel(QAbstractListModel):
@@ -56,45 +58,67 @@ class QueueModel(QAbstractListModel):
     def __init__(self, source: QueueSource, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._source = source
-        self._paused = False
+        self.paused = False
         self._pages: OrderedDict[int, dict[int, JobRow]] = OrderedDict()
-        self._progress: dict[str, words.Progress] = {}
-        self._doing: dict[str, tuple[str, str, str]] = {}
-        self._marks: dict[str, tuple[str, str, str]] = {}
-        self._left: dict[str, tuple[float | None, bool]] = {}
-        self._night: tuple[Night, float] | None = None
-        self._ahead: dict[str, Entry] = {}
-        self._running: dict[str, int] = {}
-        self._flat: Flat = []
-        self._rows: dict[Group, range] = {}
-        self._take(*self._read())
+        self.told = Told()
+        self.folded: frozenset[Group] = frozenset()
+        self.found = Found()
+        self.order = Order.NEWEST
+        self._running: dict[str, int | None] = {}
+        self._lines = Lines()
+        self._take(self._read())
 
     # -- what stands where -------------------------------------------------
 
     def rowCount(self, parent: Index = _ROOT) -> int:
         """Return the number of jobs and headers together."""
-        return 0 if parent.isValid() else len(self._flat)
+        return 0 if parent.isValid() else len(self._lines.flat)
 
     def rows_of(self, group: Group) -> range:
         """Return the rows at which the jobs of `group` stand."""
-        return self._rows[group]
+        return self._lines.rows[group]
 
     def waiting(self) -> int:
-        """Return how many jobs wait."""
-        return len(self._rows[Group.WAITING])
+        """Return how many jobs wait, those that are not shown too."""
+        return self._lines.totals[Group.WAITING]
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether a search leaves some jobs out."""
+        return self.found.keys is not None
+
+    def shown(self) -> int:
+        """Return how many jobs a search left, folded ones too."""
+        return sum(self._lines.counts.values())
+
+    def total(self) -> int:
+        """Return how many jobs there are in all."""
+        return sum(self._lines.totals.values())
 
     def header_rows(self) -> list[int]:
         """Return the rows that are section headers."""
-        headed = (Group.WAITING, Group.FINISHED)
-        return [self._rows[group].start - 1 for group in headed if self._rows[group]]
+        return list(self._lines.heads)
+
+    def group_at(self, row: int) -> Group | None:
+        """Return the group whose header or job stands at `row`."""
+        if 0 <= row < len(self._lines.flat):
+            key = self._lines.flat[row]
+            if isinstance(key, Group):
+                return key
+        return next((group for group, rows in self._lines.rows.items() if row in rows), None)
+
+    def header_of(self, group: Group) -> int | None:
+        """Return the row of a group's header; None when it has none."""
+        heads = (row for row in self._lines.heads if self._lines.flat[row] is group)
+        return next(heads, None)
 
     def is_header(self, row: int) -> bool:
         """Say whether `row` is a section header."""
-        return isinstance(self._flat[row], Group)
+        return isinstance(self._lines.flat[row], Group)
 
     def key_at(self, row: int) -> int | None:
         """Return the source's key of the job at `row`; None for a header."""
-        key = self._flat[row] if 0 <= row < len(self._flat) else None
+        key = self._lines.flat[row] if 0 <= row < len(self._lines.flat) else None
         return None if key is None or isinstance(key, Group) else key
 
     def keys_at(self, rows: Iterable[int]) -> list[int]:
@@ -104,7 +128,7 @@ class QueueModel(QAbstractListModel):
     def rows_with(self, keys: Sequence[int]) -> list[int]:
         """Return where the jobs of `keys` stand now, those that are gone left out."""
         wanted = set(keys)
-        return [row for row, key in enumerate(self._flat) if key in wanted] if wanted else []
+        return [row for row, key in enumerate(self._lines.flat) if key in wanted] if wanted else []
 
     def ids_at(self, rows: Iterable[int]) -> list[str]:
         """Return the job ids at `rows`, headers left out."""
@@ -139,57 +163,53 @@ class QueueModel(QAbstractListModel):
         """Return title, tooltip, spoken text, `JobRow` or `Progress` of one row."""
         if not index.isValid():
             return None
-        key = self._flat[index.row()]
+        key = self._lines.flat[index.row()]
         if isinstance(key, Group):
-            told = self._outlook()
-            text = words.header(key, len(self._rows[key]), paused=self._paused, outlook=told)
-            return text if role in _SAID else None
+            return self._of_header(key, role)
         if role not in _ANSWERED:
             return None
         row = self.job_row(index.row())
         return None if row is None else self._answer(row, role)
 
+    def _of_header(self, group: Group, role: int) -> object:
+        if role == Role.FOLDED:
+            return group in self.folded
+        if role not in _SAID:
+            return None
+        total = self._lines.totals[group] if self.narrowed else None
+        text = words.header(
+            group, self._lines.counts[group], paused=self.paused, of=total,
+            outlook=self.told.outlook(paused=self.paused), order=self.order,
+        )  # fmt: skip
+        spoken = role == Qt.ItemDataRole.AccessibleTextRole and group in self.folded
+        return f"{text}, folded" if spoken else text
+
     def _answer(self, row: JobRow, role: int) -> object:
+        told = self.told.of(row.job.id)
         match role:
             case Role.JOB:
                 return row
             case Role.PROGRESS:
-                return self._told(row.job.id)
+                return told
             case Qt.ItemDataRole.DisplayRole:
                 return row.job.title
             case Qt.ItemDataRole.ToolTipRole:
-                return words.tooltip(row, self._told(row.job.id), self._times(row.job.id))
+                return words.tooltip(row, told, self.told.times(row.job.id))
             case _:
-                return words.spoken(row, self._told(row.job.id))
-
-    def _told(self, job_id: str) -> words.Progress | None:
-        ahead = self._ahead.get(job_id)
-        told = self._progress.get(job_id)
-        if ahead is not None:
-            told = words.Progress("", seconds_left=ahead.takes_seconds)
-        if job_id not in self._marks:
-            return told
-        word, tone, reason = self._marks[job_id]
-        return replace(told or words.Progress(""), doing=word, tone=tone, reason=reason)
-
-    def _times(self, job_id: str) -> str:
-        ahead = self._ahead.get(job_id)
-        if ahead is None or self._night is None:
-            return ""
-        return time_words.entry_tip(ahead, self._night[1])
-
-    def _outlook(self) -> str:
-        return "" if self._night is None else time_words.outlook(*self._night, paused=self._paused)
+                return words.spoken(row, told)
 
     def flags(self, index: Index) -> Qt.ItemFlag:
         """Jobs can be selected, waiting ones dragged; drops go between rows."""
         if not index.isValid():
             return Qt.ItemFlag.ItemIsDropEnabled
         if self.is_header(index.row()):
-            return Qt.ItemFlag.ItemNeverHasChildren
+            # Keys pass over a header, unless it stands for the jobs behind it.
+            folded = self._lines.flat[index.row()] in self.folded
+            lone = Qt.ItemFlag.ItemNeverHasChildren
+            return lone | Qt.ItemFlag.ItemIsEnabled if folded else lone
         flags = Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable
         flags |= Qt.ItemFlag.ItemNeverHasChildren
-        if index.row() in self._rows[Group.WAITING]:
+        if index.row() in self._lines.rows[Group.WAITING]:
             flags |= Qt.ItemFlag.ItemIsDragEnabled
         return flags
 
@@ -197,62 +217,54 @@ class QueueModel(QAbstractListModel):
 
     def set_paused(self, paused: bool) -> None:
         """Say in the header of the waiting jobs whether they are held."""
-        self._paused = paused
-        self._say_headers()
+        self.paused = paused
+        self.say_headers()
 
     def apply(self, event: Event) -> None:
         """Show the progress of a running job; anything else is left alone."""
-        row = self._running.get(event.job_id)
         progress = words.progress_after(event)
-        if row is None or progress is None:
-            return
-        self._set_progress(event.job_id, row, progress)
+        if event.job_id in self._running and progress is not None:
+            self._set_progress(event.job_id, progress)
 
     def set_doing(self, job_id: str, word: str, tone: str, reason: str) -> None:
         """Say how a running job goes, with a word; "" takes it back."""
-        row = self._running.get(job_id)
-        if word:
-            self._doing[job_id] = word, tone, reason
-        else:
-            self._doing.pop(job_id, None)
-        if row is not None:
-            now = self._progress.get(job_id) or words.Progress("")
-            self._set_progress(job_id, row, now)
+        self.told.set_doing(job_id, word, tone, reason)
+        if job_id in self._running:
+            self._set_progress(job_id)
 
     def set_marks(self, marks: dict[str, tuple[str, str, str]]) -> None:
         """Say of jobs that do not run what is with them: a word, its tone, and why."""
-        if marks != self._marks:
-            self._marks = dict(marks)
-            self._say(0, len(self._flat) - 1)
+        if self.told.set_marks(marks):
+            self._say(0, self.rowCount() - 1)
 
     def set_left(self, job_id: str, seconds: float | None, *, at_least: bool = False) -> None:
         """Say how long a running job still takes; None when nothing is known."""
-        row = self._running.get(job_id)
-        if row is not None and self._left.get(job_id) != (seconds, at_least):
-            self._left = {k: v for k, v in self._left.items() if k in self._running}
-            self._left[job_id] = seconds, at_least
-            self._set_progress(job_id, row, self._progress.get(job_id) or words.Progress(""))
+        new = job_id in self._running and self.told.set_left(job_id, seconds, at_least=at_least)
+        if new:
+            self._set_progress(job_id)
 
     def set_night(self, night: Night | None, at_unix: float) -> None:
         """Say what each waiting job takes, and when all are done; None takes it back."""
-        self._night = None if night is None else (night, at_unix)
-        self._ahead = {} if night is None else {entry.job_id: entry for entry in night.entries}
-        self._say_headers()
-        waiting = self._rows[Group.WAITING]
-        self._say(waiting.start, waiting.stop - 1)
+        self.told.set_night(night, at_unix)
+        self.say_headers()
+        self.say_waiting()
 
-    def _set_progress(self, job_id: str, row: int, progress: words.Progress) -> None:
-        word, tone, reason = self._doing.get(job_id, ("", "", ""))
-        progress = replace(progress, doing=word, tone=tone, reason=reason)
-        if job_id in self._left:
-            # Better than what the event says, which knows of its own phase alone.
-            left, at_least = self._left[job_id]
-            progress = replace(progress, seconds_left=left, at_least=at_least)
-        if self._progress.get(job_id) == progress:
-            return
-        self._progress[job_id] = progress
-        spot = self.index(row)
-        self.dataChanged.emit(spot, spot, [Role.PROGRESS, Qt.ItemDataRole.AccessibleTextRole])
+    def set_reasons(self, reasons: Mapping[str, Reason]) -> None:
+        """Say why jobs wait, by their ids; those left out only wait their turn."""
+        if self.told.reasons != reasons:
+            self.told.reasons = dict(reasons)
+            self.say_waiting()
+
+    def say_waiting(self) -> None:
+        """Let what is told of waiting jobs be drawn again."""
+        rows = self._lines.rows[Group.WAITING]
+        self._say(rows.start, rows.stop - 1)
+
+    def _set_progress(self, job_id: str, progress: words.Progress | None = None) -> None:
+        row = self._running[job_id]
+        if self.told.set_progress(job_id, progress) and row is not None:
+            spot = self.index(row)
+            self.dataChanged.emit(spot, spot, [Role.PROGRESS, Qt.ItemDataRole.AccessibleTextRole])
 
     def refresh(self, changed: Iterable[str] | None = None) -> None:
         """Read the order again, and the rows that are looked at.
@@ -261,42 +273,47 @@ class QueueModel(QAbstractListModel):
             changed: Ids of the jobs that changed, when only they did and none
                 moved; None when anything may have changed.
         """
-        flat, rows = self._read()
-        if flat == self._flat:
+        lines = self._read()
+        flat = lines.flat
+        if flat == self._lines.flat:
+            counts, self._lines = self._lines.counts, lines
+            if counts != lines.counts:
+                self.say_headers()
             self._reread(None if changed is None else set(changed))
             return
-        start, end = _ends(self._flat, flat)
-        old, new = self._flat[start : len(self._flat) - end], flat[start : len(flat) - end]
+        before = self._lines.flat
+        start, end = ends(before, flat)
+        old, new = before[start : len(before) - end], flat[start : len(flat) - end]
         if not old:
             self.beginInsertRows(_ROOT, start, start + len(new) - 1)
-            self._take(flat, rows)
+            self._take(lines)
             self.endInsertRows()
         elif not new:
             self.beginRemoveRows(_ROOT, start, start + len(old) - 1)
-            self._take(flat, rows)
+            self._take(lines)
             self.endRemoveRows()
         elif len(old) == len(new) and set(old) == set(new):
-            self._reorder(flat, rows, new, start)
+            self._reorder(lines, new, start)
         else:
             self.beginResetModel()
-            self._take(flat, rows)
+            self._take(lines)
             self.endResetModel()
-        self._say_headers()
+        self.say_headers()
         self._say(0, len(flat) - 1)
 
-    def _reorder(self, flat: Flat, rows: dict[Group, range], moved: Flat, start: int) -> None:
+    def _reorder(self, lines: Lines, moved: Flat, start: int) -> None:
         self.layoutAboutToBeChanged.emit()
         place = {key: start + number for number, key in enumerate(moved)}
         before = self.persistentIndexList()
-        after = [self.index(place.get(self._flat[at.row()], at.row())) for at in before]
-        self._take(flat, rows)
+        after = [self.index(place.get(self._lines.flat[at.row()], at.row())) for at in before]
+        self._take(lines)
         self.changePersistentIndexList(before, after)
         self.layoutChanged.emit()
 
     def _reread(self, changed: set[str] | None) -> None:
         if changed is None:
             self._pages.clear()
-            self._say(0, len(self._flat) - 1)
+            self._say(0, len(self._lines.flat) - 1)
             return
         for number, page in list(self._pages.items()):
             stale = {key for key, row in page.items() if row.job.id in changed}
@@ -310,32 +327,24 @@ class QueueModel(QAbstractListModel):
         if 0 <= first <= last:
             self.dataChanged.emit(self.index(first), self.index(last))
 
-    def _say_headers(self) -> None:
+    def say_headers(self) -> None:
+        """Let the headers be drawn again."""
         for row in self.header_rows():
             self._say(row, row)
 
-    def _read(self) -> tuple[Flat, dict[Group, range]]:
-        flat: Flat = []
-        rows: dict[Group, range] = {}
-        for group in Group:
-            keys = self._source.ids(group)
-            # What runs needs no heading: it looks different and is few.
-            if len(keys) and group is not Group.RUNNING:
-                flat.append(group)
-            rows[group] = range(len(flat), len(flat) + len(keys))
-            flat.extend(keys)
-        return flat, rows
+    def _read(self) -> Lines:
+        return lines_of(self._source, self.folded, self.found)
 
-    def _take(self, flat: Flat, rows: dict[Group, range]) -> None:
-        self._flat, self._rows = flat, rows
+    def _take(self, lines: Lines) -> None:
+        self._lines = lines
         # Here and not sooner: views still look at rows while a change is announced.
         self._pages.clear()
-        running = rows[Group.RUNNING]
-        self._running = dict(zip(self.ids_at(running), running, strict=False))
-        for job_id in self._running:
-            self._ahead.pop(job_id, None)
-        kept = self._progress.keys() & self._running.keys()
-        self._progress = {job_id: self._progress[job_id] for job_id in kept}
+        ids = self._source.job_ids(lines.running) if lines.running else []
+        shown = dict(zip(self.keys_at(rows := lines.rows[Group.RUNNING]), rows, strict=True))
+        self._running = {
+            job_id: shown.get(key) for key, job_id in zip(lines.running, ids, strict=False)
+        }
+        self.told.keep(self._running)
 
     # -- drag and drop -----------------------------------------------------
 
@@ -349,7 +358,7 @@ class QueueModel(QAbstractListModel):
 
     def mimeData(self, indexes: Sequence[QModelIndex]) -> QMimeData:
         """Pack the ids of the waiting jobs among `indexes`, in queue order."""
-        waiting = self._rows[Group.WAITING]
+        waiting = self._lines.rows[Group.WAITING]
         rows = sorted(index.row() for index in indexes if index.row() in waiting)
         data = QMimeData()
         data.setData(MIME, json.dumps(self.ids_at(rows)).encode())
@@ -360,7 +369,7 @@ class QueueModel(QAbstractListModel):
     ) -> bool:
         """Allow dropping our jobs among the waiting ones and at their end."""
         del column
-        waiting = self._rows[Group.WAITING]
+        waiting = self._lines.rows[Group.WAITING]
         place = _place(row, parent)
         fits = place < 0 or waiting.start <= place <= waiting.stop
         ours = data.hasFormat(MIME) and action == Qt.DropAction.MoveAction
@@ -378,14 +387,32 @@ class QueueModel(QAbstractListModel):
         self.move_wanted.emit(ids, before)
         return True
 
-    def first_waiting_from(self, row: int, leaving: set[str]) -> str | None:
-        """Return the first waiting job at or after `row` that is not in `leaving`."""
-        waiting = self._rows[Group.WAITING]
+    def first_waiting_from(self, row: int, leaving: Collection[str]) -> str | None:
+        """Return the waiting job that others are to stand before; None for the end.
+
+        Args:
+            row: The first job at or after it that is shown.
+            leaving: Ids of those that are moved, which are passed over.
+        """
+        waiting = self._lines.rows[Group.WAITING]
         for start in range(max(row, waiting.start), waiting.stop, PAGE):
             for job_id in self.ids_at(range(start, min(start + PAGE, waiting.stop))):
                 if job_id not in leaving:
                     return job_id
+        if not self.narrowed or not waiting:
+            return None
+        # Behind the last one that is shown, and not behind all that a search hides.
+        every, last = self._lines.waiting, self.key_at(waiting.stop - 1)
+        behind = every[every.index(last) + 1 :] if last in every else ()
+        for start in range(0, len(behind), PAGE):
+            for job_id in self._source.job_ids(behind[start : start + PAGE]):
+                if job_id not in leaving:
+                    return job_id
         return None
+
+    def leads(self, rows: Sequence[int]) -> bool:
+        """Say whether the jobs at `rows` are the next ones already, searched or not."""
+        return list(self._lines.waiting[: len(rows)]) == self.keys_at(rows)
 
 
 _SAID = (
@@ -407,19 +434,3 @@ _ANSWERED = frozenset(
 def _place(row: int, parent: Index) -> int:
     # Upon a row means before it; beyond all rows (-1) means the end.
     return parent.row() if parent.isValid() else row
-
-
-def _ends(old: Flat, new: Flat) -> tuple[int, int]:
-    """Return how many entries the two lists share at their start and at their end."""
-    most = min(len(old), len(new))
-    start = _shared(old, new, most)
-    return start, _shared(old[::-1], new[::-1], most - start)
-
-
-def _shared(old: Flat, new: Flat, most: int) -> int:
-    at = 0
-    while at < most and old[at : at + PAGE] == new[at : at + PAGE] and at + PAGE <= most:
-        at += PAGE
-    while at < most and old[at] == new[at]:
-        at += 1
-    return at

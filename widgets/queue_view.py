@@ -18,6 +18,7 @@ from PySide6.QtGui import QDropEvent, QKeyEvent, QMouseEvent
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from core.jobs import JobState
+from core.queue import Group
 from widgets.queue_delegate import QueueDelegate, index_job
 from widgets.queue_model import QueueModel
 
@@ -33,6 +34,8 @@ class QueueView(QTableView):
     retried = Signal()
     """The offer to retry the current job was clicked."""
     selection_changed = Signal()
+    fold_wanted = Signal(object, bool)
+    """A `Group`, and whether its jobs shall be hidden."""
 
     def __init__(self, model: QueueModel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -40,6 +43,7 @@ class QueueView(QTableView):
         self.setAccessibleName("Queue")
         self.setAccessibleDescription("Jobs: running, waiting in order, finished")
         self._pressed: QModelIndex | None = None
+        self._pressed_head: Group | None = None
         self._heads: list[int] = []
         self.delegate = QueueDelegate(self)
         self.delegate.pictures.arrived.connect(self.viewport().update)
@@ -166,7 +170,9 @@ class QueueView(QTableView):
         return next((self._queue.index(row) for row in found), QModelIndex())
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Open the current job on Enter."""
+        """Open the current job on Enter; fold and unfold its group with Left and Right."""
+        if self._fold_by_key(Qt.Key(event.key())):
+            return
         if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and not event.modifiers() & (
             Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.AltModifier
         ):
@@ -174,13 +180,46 @@ class QueueView(QTableView):
             return
         super().keyPressEvent(event)
 
+    def _fold_by_key(self, key: Qt.Key) -> bool:
+        """Fold or unfold the group of the current row; say whether the key did that."""
+        row, model = self.currentIndex().row(), self._queue
+        group = model.group_at(row)
+        if group is None:
+            return False
+        folded = group in model.folded
+        opens = (Qt.Key.Key_Right, Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space)
+        if folded and key in opens:
+            self.fold_wanted.emit(group, False)
+            rows = model.rows_of(group)
+            self.setCurrentIndex(model.index(rows.start) if rows else QModelIndex())
+            return True
+        if not folded and key == Qt.Key.Key_Left and model.header_of(group) is not None:
+            self.fold_wanted.emit(group, True)
+            head = model.header_of(group)
+            self.setCurrentIndex(QModelIndex() if head is None else model.index(head))
+            return True
+        return folded and key == Qt.Key.Key_Left
+
+    def _head_at(self, spot: QPoint) -> Group | None:
+        row = self.indexAt(spot).row()
+        return self._queue.group_at(row) if row >= 0 and self._queue.is_header(row) else None
+
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        """Remember whether the press was upon a row's own button."""
+        """Remember whether the press was upon a row's own button, or upon a header."""
+        left = event.button() == Qt.MouseButton.LeftButton
+        self._pressed_head = self._head_at(event.position().toPoint()) if left else None
+        if self._pressed_head is not None:
+            return
         super().mousePressEvent(event)
         self._pressed = self._button_at(event.position().toPoint())
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        """Act when a row's own button was pressed and let go."""
+        """Act when a row's own button, or a header, was pressed and let go."""
+        head, self._pressed_head = self._pressed_head, None
+        if head is not None:
+            if self._head_at(event.position().toPoint()) is head:
+                self.fold_wanted.emit(head, head not in self._queue.folded)
+            return
         super().mouseReleaseEvent(event)
         spot, self._pressed = self._pressed, None
         if event.button() != Qt.MouseButton.LeftButton or spot is None:
@@ -191,7 +230,10 @@ class QueueView(QTableView):
             (self.retried if lost else self.opened).emit()
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
-        """Open the job under the pointer."""
+        """Open the job under the pointer; upon a header it is a second click."""
+        self._pressed_head = self._head_at(event.position().toPoint())
+        if self._pressed_head is not None:
+            return
         super().mouseDoubleClickEvent(event)
         spot = event.position().toPoint()
         left = event.button() == Qt.MouseButton.LeftButton

@@ -8,7 +8,7 @@ from html import escape
 
 from core.events import Event, PhaseStarted, Progressed, Sampled, WorkerStarted
 from core.jobs import Job, JobState, Phase
-from core.queue import Group, JobRow
+from core.queue import Group, JobRow, Order
 from core.units import memory
 from widgets.time_words import UNKNOWN, duration
 
@@ -25,6 +25,14 @@ _TONES = {
     JobState.FAILED: "danger",
     JobState.LOST: "warning",
 }
+ORDERED = {
+    Order.NEWEST: "",
+    Order.OLDEST: "oldest first",
+    Order.LONGEST: "longest first",
+    Order.PEAK: "highest peak first",
+    Order.STATE: "by state",
+}
+"""How finished jobs are sorted, for the line over them."""
 LOST = "was running when Framedeck ended · Retry?"
 
 
@@ -40,6 +48,7 @@ class Progress:
         doing: A word on how it goes, such as "slow"; "" when nothing is known.
         tone: Of that word.
         reason: Why that is thought.
+        waits: Why a waiting job waits; "" when it only waits its turn.
     """
 
     text: str
@@ -49,6 +58,7 @@ class Progress:
     tone: str = ""
     reason: str = ""
     at_least: bool = False
+    waits: str = ""
 
 
 def progress_after(event: Event) -> Progress | None:
@@ -66,11 +76,31 @@ def progress_after(event: Event) -> Progress | None:
             return None
 
 
-def header(group: Group, count: int, *, paused: bool, outlook: str = "") -> str:
-    """Return the line over a section; `outlook` says when what waits is done."""
+def header(
+    group: Group,
+    count: int,
+    *,
+    paused: bool,
+    outlook: str = "",
+    of: int | None = None,
+    order: Order = Order.NEWEST,
+) -> str:
+    """Return the line over a section.
+
+    Args:
+        group: Which.
+        count: How many jobs it shows.
+        paused: Whether the queue is held.
+        outlook: When what waits is done.
+        of: How many there are in all, where a search hides some; else None.
+        order: Of finished jobs.
+    """
+    many = f"{count:,}" if of is None else f"{count:,} of {of:,}"
     if group is Group.WAITING:
-        return _joined(f"Next · {count:,} waiting", "paused" if paused else "", outlook)
-    return f"{'Running' if group is Group.RUNNING else 'Finished'} · {count:,}"
+        return _joined(f"Next · {many} waiting", "paused" if paused else "", outlook)
+    if group is Group.RUNNING:
+        return f"Running · {many}"
+    return _joined(f"Finished · {many}", ORDERED[order])
 
 
 def chip(row: JobRow, progress: Progress | None) -> tuple[str, str]:
@@ -81,8 +111,8 @@ def chip(row: JobRow, progress: Progress | None) -> tuple[str, str]:
     return text, _TONES.get(row.state, "muted")
 
 
-def line(row: JobRow) -> str:
-    """Return what stands behind the chip."""
+def line(row: JobRow, progress: Progress | None = None) -> str:
+    """Return what stands behind the chip; of a job that waits for something, for what."""
     if row.state is JobState.LOST:
         return LOST
     if row.state is JobState.FAILED and row.problem is not None:
@@ -94,7 +124,8 @@ def line(row: JobRow) -> str:
     if row.state is not JobState.WAITING:
         return what(row.job)
     again = f"attempt {row.attempt + 1}" if row.attempt else ""
-    return _joined(priority(row), again, what(row.job))
+    waits = progress.waits if progress is not None else ""
+    return _joined(priority(row), again, waits or what(row.job))
 
 
 def priority(row: JobRow) -> str:
@@ -140,6 +171,8 @@ def tooltip(row: JobRow, progress: Progress | None = None, times: str = "") -> s
     facts = [what(job), times]
     if progress is not None and progress.doing:
         facts.append(f"{progress.doing.capitalize()}: {progress.reason}")
+    if progress is not None and progress.waits and row.state is JobState.WAITING:
+        facts.insert(0, progress.waits[0].upper() + progress.waits[1:])
     if "seed" in job.params:
         facts.append(f"Seed {job.params['seed']}")
     if row.problem is not None:
@@ -163,7 +196,8 @@ def spoken(row: JobRow, progress: Progress | None) -> str:
         if row.state is JobState.WAITING:
             left = f"takes about {duration(progress.seconds_left)}"
     word = progress.doing if progress is not None else ""
-    return ", ".join(part for part in (row.job.title, doing, word, line(row), left) if part)
+    parts = (row.job.title, doing, word, line(row, progress), left)
+    return ", ".join(part for part in parts if part)
 
 
 def _joined(*parts: str) -> str:

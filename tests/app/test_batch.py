@@ -80,10 +80,10 @@ def test_a_dropped_table_is_shown_then_queued_and_undone_as_one(
     qtbot.waitUntil(lambda: len(waiting(paused)) == 39, timeout=10_000)
     expected = [f"kite {n}" for n in range(40) if n not in (3, 9)]
     assert waiting(paused) == ["before", *expected]
-    qtbot.waitUntil(lambda: paused.menus.undo.isEnabled(), timeout=5_000)
+    qtbot.waitUntil(lambda: paused.menus.undo.text() == "&Undo the import", timeout=5_000)
     paused.menus.undo.trigger()
     assert waiting(paused) == ["before"]
-    assert not paused.menus.undo.isEnabled()
+    assert paused.menus.undo.text() == "&Undo adding 1 job", "the one before; the import is over"
 
 
 def test_other_values_come_from_the_form_unless_unticked(

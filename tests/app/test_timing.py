@@ -66,7 +66,7 @@ def test_without_history_nothing_is_made_up(
 ) -> None:
     controller.set_paused(True)
     controller.add("test-pattern", FAST, 2)
-    qtbot.waitUntil(lambda: window.panels.queue.model._night is not None, timeout=10_000)
+    qtbot.waitUntil(lambda: window.panels.queue.model.told.night is not None, timeout=10_000)
     assert right(window, Group.WAITING) == "–"
     assert header(window) == "Next · 2 waiting · paused"
 
@@ -101,7 +101,7 @@ def test_the_running_job_says_what_is_left_of_all_of_it(
     job_id = controller.running.id
 
     def seen() -> bool:
-        left = model._left.get(job_id)
+        left = model.told.left.get(job_id)
         if left is not None and left[0] is not None:
             said.append(left[0])
         return len(said) > 20 and "left" in window.panels.stage.transport.status.text()
@@ -111,7 +111,7 @@ def test_the_running_job_says_what_is_left_of_all_of_it(
     assert " % · " in words
     assert words.endswith(" left")
     assert right(window, Group.RUNNING).lstrip("> ") == time_words.duration(
-        model._left[job_id][0] or 0.0
+        model.told.left[job_id][0] or 0.0
     )
     assert all(seconds >= 0 for seconds in said)
     controller.cancel([job_id])

@@ -179,7 +179,7 @@ def test_the_word_goes_with_the_job(window: MainWindow, tmp_path: Path) -> None:
     case.end()
     window.panels.queue.refresh()
     case.go(6.0)
-    assert window.panels.queue.model._doing == {}
+    assert window.panels.queue.model.told.doing == {}
     assert case.desk.judgement(case.job.id) is None
 
 

@@ -132,7 +132,7 @@ LEVELS = ("high", "normal", "low")
         ([1], {"pause", "cancel", "duplicate", "open"}),
         ([2], {"pause", "down", "edit", "duplicate", "remove", "open", *LEVELS}),
         ([6], {"pause", "top", "up", "edit", "duplicate", "remove", "open", *LEVELS}),
-        ([3, 4], {"pause", "top", "up", "down", "remove", *LEVELS}),
+        ([3, 4], {"pause", "top", "up", "down", "edit", "remove", *LEVELS}),
         ([7], {"pause", "retry", "duplicate", "remove", "open", "trace", "report"}),
         ([8], {"pause", "duplicate", "remove", "open", "reveal", "trace", "report"}),
         ([1, 9], {"pause", "cancel", "retry", "remove"}),
@@ -141,7 +141,9 @@ LEVELS = ("high", "normal", "low")
 def test_actions_are_enabled_only_where_they_apply(panel, chosen, expected):
     if chosen:
         choose(panel, *chosen)
-    assert enabled(panel) == expected | {"night"}, "that one is about the whole queue"
+    assert enabled(panel) == expected | {"find", "calendar", "night"}, (
+        "those are about the whole queue"
+    )
 
 
 def test_a_removal_can_be_undone_and_then_there_is_nothing_left_to_undo(panel, qtbot):
@@ -361,13 +363,21 @@ def test_every_action_is_reachable_at_every_width(qtbot, source, width):
     in_menu = {action.text() for action in bar.menu.actions() if not action.isSeparator()}
     names = {button.accessibleName() for button in inside} | in_menu
     expected = ["Pause", "Top", "Edit", "Cancel", "Retry", "Duplicate", "Remove", "Undo"]
-    assert names == {*expected, "Ready by…"}
+    assert names == {
+        *expected,
+        "Find…",
+        "&Sort finished",
+        "F&old",
+        "Calendar of the night",
+        "Ready by…",
+    }
     assert bar.more.isVisible(), "what is about the whole queue stands there at all widths"
     assert bar.more.isVisible() == bool(in_menu)
 
 
 def test_tooltips_name_the_keys(panel):
-    assert panel.actions_by_name["edit"].toolTip() == "Change the waiting job (F2)"
+    tip = panel.actions_by_name["edit"].toolTip()
+    assert tip == "Change the waiting job, or all that are selected (F2)"
     assert "Ctrl+D" in panel.bar.buttons[5].toolTip()
 
 
