@@ -56,6 +56,8 @@ class Settings:
         fail_over: "always" lets jobs of a server that is away run on another one that can;
             "ask" offers it.
         most_waiting_there: With more jobs than this in a server's own queue nothing is sent.
+        may_shorten: Whether a job that ran out of memory may get fewer frames.
+        may_shrink: Whether it may get a smaller picture.
         servers: ComfyUI servers, each as `core.engines.comfy.known.KnownServer` writes it.
     """
 
@@ -91,6 +93,8 @@ class Settings:
     start_queue: str = "last"
     fail_over: str = "ask"
     most_waiting_there: int = 5
+    may_shorten: bool = False
+    may_shrink: bool = False
 
 
 MOST_FREE_EVERY = 10_000

@@ -10,10 +10,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import folders, preview, schedulers, starter
+from core.engines.local import decoding, folders, kept, preview, schedulers, starter
 from core.engines.local.quiet import hush
 from core.engines.local.unknown import unknown_words
-from core.errors import Category, Problem, ProblemError
+from core.errors import ProblemError
 from core.events import Noted, Progressed
 from core.jobs import Kind, Parameter, Phase, Recipe
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 ID = "animatediff"
 CONTEXT_FRAMES = 16
 """Frames that motion modules are usually trained for; longer clips use sliding windows."""
+OFFLOADS = ("none", "model", "sequential")
 
 
 def recipes(models: Path) -> tuple[Recipe, ...]:
@@ -152,6 +153,43 @@ def parameters(
             help="The same seed and settings give the same clip; empty is random.",
             group="method",
         ),
+        *memory_parameters(),
+    )
+
+
+def memory_parameters() -> tuple[Parameter, ...]:
+    """Return the knobs that trade time for memory; as they come, they change nothing."""
+    return (
+        Parameter(
+            "decode_chunk",
+            Kind.INTEGER,
+            "Decode at once",
+            1,
+            1,
+            32,
+            unit="frames",
+            help="More frames at once take more memory; on a processor one is fastest.",
+            group="memory",
+        ),
+        Parameter(
+            "offload",
+            Kind.CHOICE,
+            "Offload",
+            "none",
+            choices=OFFLOADS,
+            titles=("Off", "By parts", "By layers"),
+            help="What is not at work waits in main memory: less of the card, and slower. "
+            "On a processor it does nothing.",
+            group="memory",
+        ),
+        Parameter(
+            "tiling",
+            Kind.SWITCH,
+            "Tiled decode",
+            False,
+            help="Frames are decoded piece by piece: far less memory, colours a trace different.",
+            group="memory",
+        ),
     )
 
 
@@ -164,10 +202,14 @@ class Model:
     scheduler_config: Mapping[str, Any]
     tokens: int
     window: int
+    aside: bool = False
+    """Only the autoencoder is on the card."""
 
 
-def generate(context: Context) -> Iterator[npt.NDArray[np.uint8]]:
+def generate(context: Context) -> Iterator[npt.NDArray[np.uint8] | None]:
     """Make the clip of `context.job`, yielding RGB frames of shape (h, w, 3).
+
+    None where the frames begin anew; see `core.engines.local.families`.
 
     Raises:
         ProblemError: The model cannot be loaded, or gave numbers that are no
@@ -179,8 +221,17 @@ def generate(context: Context) -> Iterator[npt.NDArray[np.uint8]]:
     model = _model(context)
     _note_cut_words(context, model)
     _note_unknown_words(context, model)
-    context.phase(Phase.SAMPLE)
-    latents = _sample(context, model)
+    _note_offload(context)
+    key = _key(context)
+    latents = context.kept.read(context.job.id, key)
+    if latents is None:
+        context.phase(Phase.SAMPLE)
+        latents = _sample(context, model)
+        context.kept.write(context.job.id, key, latents)
+    else:
+        text = "The latents of the last try are still there: nothing is sampled again."
+        context.report(Noted(job_id=context.job.id, text=text))
+        latents = latents.to(context.device)
     context.phase(Phase.DECODE)
     yield from _decode(context, model, latents)
 
@@ -192,8 +243,35 @@ def _model(context: Context) -> Model:
     folder = Path(context.job.model)
     found = folders.check(folder)
     dtype = "float16" if context.device.startswith("cuda") else "float32"
-    key = f"{ID}|{folder}|{dtype}|{context.device}"
-    return context.warm(key, lambda: _load(context, found, dtype))
+    offload = _offload(context)
+    key = f"{ID}|{folder}|{dtype}|{context.device}|{offload}"
+    model = context.warm(key, lambda: _load(context, found, dtype, offload))
+    if model.aside:
+        model.pipe.to(context.device)
+        model.aside = False
+    return model
+
+
+def _offload(context: Context) -> str:
+    """Return what of the model waits in main memory; without a GPU nothing else does."""
+    wanted = str(context.job.params.get("offload", "none"))
+    return wanted if context.device.startswith("cuda") else "none"
+
+
+def _note_offload(context: Context) -> None:
+    """Tell where offload makes no sense."""
+    if context.job.params.get("offload", "none") != _offload(context):
+        text = "Offload does nothing here: without an NVIDIA GPU it is all in main memory anyway."
+        context.report(Noted(job_id=context.job.id, text=text))
+
+
+def _key(context: Context) -> str:
+    """Return what the latents of this job are known by."""
+    import diffusers
+    import torch
+
+    versions = torch.__version__, diffusers.__version__
+    return kept.key_of(context.job.params, Path(context.job.model), ID, context.device, *versions)
 
 
 def _teller(context: Context) -> Callable[[int, int, str], None]:
@@ -206,7 +284,9 @@ def _teller(context: Context) -> Callable[[int, int, str], None]:
     return told
 
 
-def _load(context: Context, found: folders.ModelFolder, dtype_name: str) -> Model:
+def _load(
+    context: Context, found: folders.ModelFolder, dtype_name: str, offload: str = "none"
+) -> Model:
     """Load part by part, so that a cancel is heard between two parts."""
     import diffusers
     import torch
@@ -235,13 +315,25 @@ def _load(context: Context, found: folders.ModelFolder, dtype_name: str) -> Mode
     config = diffusers.DDIMScheduler.load_config(found.path / "scheduler", local_files_only=True)
     parts["scheduler"] = diffusers.DDIMScheduler.from_config(config)
     told(len(parts), total, "pipeline")
-    pipe = diffusers.AnimateDiffPipeline(**parts).to(context.device)
+    pipe = diffusers.AnimateDiffPipeline(**parts)
+    # Colours are found where the decode runs; whatever is offloaded goes back afterwards.
+    (pipe if offload == "none" else pipe.vae).to(context.device)
     pipe.unet.eval()
     pipe.set_progress_bar_config(disable=True)
     colours = preview.for_model(found.path, pipe.vae)
+    if offload != "none":
+        pipe.vae.to("cpu")
+        _offload_to(pipe, context.device, offload)
     told(total, total, "done")
     window = starter.FRAMES if found.path == starter.folder() else CONTEXT_FRAMES
     return Model(pipe, colours, dict(config), int(pipe.tokenizer.model_max_length), window)
+
+
+def _offload_to(pipe: Any, device: str, offload: str) -> None:
+    if offload == "model":
+        pipe.enable_model_cpu_offload(device=device)
+    else:
+        pipe.enable_sequential_cpu_offload(device=device)
 
 
 def _note_cut_words(context: Context, model: Model) -> None:
@@ -356,30 +448,35 @@ def set_windows(pipe: Any, frames: int, window: int = CONTEXT_FRAMES) -> None:
 # ---- decoding ----------------------------------------------------------------
 
 
-def _decode(context: Context, model: Model, latents: Any) -> Iterator[npt.NDArray[np.uint8]]:
-    """Decode frame by frame: one frame needs little memory and can be shown."""
-    import torch
+def _decode(context: Context, model: Model, latents: Any) -> Iterator[npt.NDArray[np.uint8] | None]:
+    """Decode as asked, and lighter where memory runs out."""
+    pipe, params = model.pipe, context.job.params
+    on_card, offload = context.device.startswith("cuda"), _offload(context)
 
-    vae = model.pipe.vae
-    scaled = latents[0].transpose(0, 1) / vae.config.scaling_factor
-    total = len(scaled)
-    for number, one in enumerate(scaled.split(1)):
-        with torch.no_grad():
-            picture = vae.decode(one.to(vae.dtype)).sample[0].float()
-            if not bool(torch.isfinite(picture).all()):
-                raise _not_a_number(number)
-            bytes_ = picture.permute(1, 2, 0).mul(127.5).add(128).clamp(0, 255).to(torch.uint8)
-            frame: npt.NDArray[np.uint8] = bytes_.contiguous().cpu().numpy()
-        context.publish(frame[None], first=number, total=total, preview=False)
-        yield frame
+    def step_aside() -> None:
+        model.aside = True
+        for part in (pipe.unet, pipe.text_encoder):
+            part.to("cpu")
 
-
-def _not_a_number(frame: int) -> ProblemError:
-    return ProblemError(
-        Problem(
-            Category.BAD_OUTPUT,
-            f"The model produced NaN instead of a picture in frame {frame + 1}.",
-            "Retry with another scheduler, more steps or less guidance; if it stays, "
-            "the model's files do not fit each other.",
-        )
+    bench = decoding.Bench(
+        pipe.vae,
+        step_aside if on_card and offload == "none" else None,
+        # Layer by layer the weights lie nowhere as a whole.
+        functools.partial(decoding.on_cpu, pipe.vae)
+        if on_card and offload != "sequential"
+        else None,
     )
+    way = decoding.first_way(
+        bench,
+        latents,
+        chunk=int(params.get("decode_chunk", 1)),
+        tiling=params.get("tiling", False) is True,
+    )
+    if params.get("tiling") is True and not way.tile:
+        text = "The picture is too small to be decoded in tiles; it is decoded whole."
+        context.report(Noted(job_id=context.job.id, text=text))
+    try:
+        yield from decoding.decode(context, bench, latents, way)
+    finally:
+        if on_card and offload != "none":
+            pipe.maybe_free_model_hooks()
