@@ -57,6 +57,7 @@ class LighterDesk(QObject):
         self._begin_with: dict[str, list[str]] = {}
         self._ways: dict[str, tuple[object, tuple[tuple[Step, ...], ...]]] = {}
         self._form: tuple[str, Mapping[str, Value]] | None = None
+        self._shown: tuple[str, tuple[Step, ...]] | None = None
         controller.reading.connect(self._on_reading)
         controller.event.connect(self._on_event)
         controller.job_began.connect(self._on_began)
@@ -216,6 +217,9 @@ class LighterDesk(QObject):
         """Offer what helped such a clip before, as long as the form asks for one without it."""
         notice = self._window.panels.notice
         found = self._offered()
+        if found == self._shown:
+            return  # Else it would come up again with every key, also where a person closed it.
+        self._shown = found
         if found is None:
             notice.clear(OFFER)
             return
@@ -254,7 +258,6 @@ class LighterDesk(QObject):
         for step in steps:
             for name, value in step.changes.items():
                 compose.set_value(name, value)
-        self._window.panels.notice.clear(OFFER)
 
     # -- the file ---------------------------------------------------------------------
 
