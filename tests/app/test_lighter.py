@@ -195,9 +195,13 @@ def test_what_worked_is_remembered_and_offered_with_one_click(
         "Such a clip ran out of memory as asked; decode in tiles worked 3 of 3 times."
     )
     assert compose.value("tiling") is False
-    for one in [one.key for one in notice._notices if one.key != "lighter"]:
-        notice.clear(one)
-    qtbot.waitUntil(lambda: "Use it" in shown(window))
+
+    def on_top() -> bool:
+        for one in [one.key for one in notice._notices if one.key != "lighter"]:
+            notice.clear(one)
+        return "Use it" in shown(window)
+
+    qtbot.waitUntil(on_top)
     shown(window)["Use it"].click()
     assert compose.value("tiling") is True
     assert not notice.holds("lighter")

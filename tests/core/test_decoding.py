@@ -165,8 +165,8 @@ def test_tiles_give_nearly_the_same_pictures(bench: Bench, decoder: Any) -> None
     difference = np.abs(clip.astype(int) - tiled)
     assert difference.max() > 0, "tiles were not at work"
     # A tile's groups are normed over less of the picture, most of all in so small a model.
-    assert difference.mean() < 4.0
-    assert np.percentile(difference, 99) < 30
+    assert difference.mean() < 6.0
+    assert np.percentile(difference, 99) < 40
     for axis in (1, 2):
         # No tile's edge shows: the step over it is no larger than those of the whole frame.
         others = tuple(one for one in range(4) if one != axis)

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import decoding, folders, kept, preview, schedulers, starter
+from core.engines.local import folders, offload, preview, schedulers, starter
 from core.engines.local.quiet import hush
 from core.engines.local.unknown import unknown_words
 from core.errors import ProblemError
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 ID = "animatediff"
 CONTEXT_FRAMES = 16
 """Frames that motion modules are usually trained for; longer clips use sliding windows."""
-OFFLOADS = ("none", "model", "sequential")
 
 
 def recipes(models: Path) -> tuple[Recipe, ...]:
@@ -153,43 +152,7 @@ def parameters(
             help="The same seed and settings give the same clip; empty is random.",
             group="method",
         ),
-        *memory_parameters(),
-    )
-
-
-def memory_parameters() -> tuple[Parameter, ...]:
-    """Return the knobs that trade time for memory; as they come, they change nothing."""
-    return (
-        Parameter(
-            "decode_chunk",
-            Kind.INTEGER,
-            "Decode at once",
-            1,
-            1,
-            32,
-            unit="frames",
-            help="More frames at once take more memory; on a processor one is fastest.",
-            group="memory",
-        ),
-        Parameter(
-            "offload",
-            Kind.CHOICE,
-            "Offload",
-            "none",
-            choices=OFFLOADS,
-            titles=("Off", "By parts", "By layers"),
-            help="What is not at work waits in main memory: less of the card, and slower. "
-            "On a processor it does nothing.",
-            group="memory",
-        ),
-        Parameter(
-            "tiling",
-            Kind.SWITCH,
-            "Tiled decode",
-            False,
-            help="Frames are decoded piece by piece: far less memory, colours a trace different.",
-            group="memory",
-        ),
+        *offload.parameters(),
     )
 
 
@@ -221,7 +184,7 @@ def generate(context: Context) -> Iterator[npt.NDArray[np.uint8] | None]:
     model = _model(context)
     _note_cut_words(context, model)
     _note_unknown_words(context, model)
-    _note_offload(context)
+    offload.note(context)
     key = _key(context)
     latents = context.kept.read(context.job.id, key)
     if latents is None:
@@ -243,32 +206,21 @@ def _model(context: Context) -> Model:
     folder = Path(context.job.model)
     found = folders.check(folder)
     dtype = "float16" if context.device.startswith("cuda") else "float32"
-    offload = _offload(context)
-    key = f"{ID}|{folder}|{dtype}|{context.device}|{offload}"
-    model = context.warm(key, lambda: _load(context, found, dtype, offload))
+    waits = offload.of(context)
+    key = f"{ID}|{folder}|{dtype}|{context.device}|{waits}"
+    model = context.warm(key, lambda: _load(context, found, dtype, waits))
     if model.aside:
         model.pipe.to(context.device)
         model.aside = False
     return model
 
 
-def _offload(context: Context) -> str:
-    """Return what of the model waits in main memory; without a GPU nothing else does."""
-    wanted = str(context.job.params.get("offload", "none"))
-    return wanted if context.device.startswith("cuda") else "none"
-
-
-def _note_offload(context: Context) -> None:
-    """Tell where offload makes no sense."""
-    if context.job.params.get("offload", "none") != _offload(context):
-        text = "Offload does nothing here: without an NVIDIA GPU it is all in main memory anyway."
-        context.report(Noted(job_id=context.job.id, text=text))
-
-
 def _key(context: Context) -> str:
     """Return what the latents of this job are known by."""
     import diffusers
     import torch
+
+    from core.engines.local import kept
 
     versions = torch.__version__, diffusers.__version__
     return kept.key_of(context.job.params, Path(context.job.model), ID, context.device, *versions)
@@ -285,7 +237,7 @@ def _teller(context: Context) -> Callable[[int, int, str], None]:
 
 
 def _load(
-    context: Context, found: folders.ModelFolder, dtype_name: str, offload: str = "none"
+    context: Context, found: folders.ModelFolder, dtype_name: str, waits: str = offload.NONE
 ) -> Model:
     """Load part by part, so that a cancel is heard between two parts."""
     import diffusers
@@ -316,24 +268,19 @@ def _load(
     parts["scheduler"] = diffusers.DDIMScheduler.from_config(config)
     told(len(parts), total, "pipeline")
     pipe = diffusers.AnimateDiffPipeline(**parts)
-    # Colours are found where the decode runs; whatever is offloaded goes back afterwards.
-    (pipe if offload == "none" else pipe.vae).to(context.device)
     pipe.unet.eval()
     pipe.set_progress_bar_config(disable=True)
-    colours = preview.for_model(found.path, pipe.vae)
-    if offload != "none":
+    if waits == offload.NONE:
+        offload.place(pipe, context.device, waits)
+        colours = preview.for_model(found.path, pipe.vae)
+    else:
+        # Colours are found where the decode runs; it goes back before hooks move it.
+        colours = preview.for_model(found.path, pipe.vae.to(context.device))
         pipe.vae.to("cpu")
-        _offload_to(pipe, context.device, offload)
+        offload.place(pipe, context.device, waits)
     told(total, total, "done")
     window = starter.FRAMES if found.path == starter.folder() else CONTEXT_FRAMES
     return Model(pipe, colours, dict(config), int(pipe.tokenizer.model_max_length), window)
-
-
-def _offload_to(pipe: Any, device: str, offload: str) -> None:
-    if offload == "model":
-        pipe.enable_model_cpu_offload(device=device)
-    else:
-        pipe.enable_sequential_cpu_offload(device=device)
 
 
 def _note_cut_words(context: Context, model: Model) -> None:
@@ -450,33 +397,23 @@ def set_windows(pipe: Any, frames: int, window: int = CONTEXT_FRAMES) -> None:
 
 def _decode(context: Context, model: Model, latents: Any) -> Iterator[npt.NDArray[np.uint8] | None]:
     """Decode as asked, and lighter where memory runs out."""
+    from core.engines.local import decoding
+
     pipe, params = model.pipe, context.job.params
-    on_card, offload = context.device.startswith("cuda"), _offload(context)
 
     def step_aside() -> None:
         model.aside = True
         for part in (pipe.unet, pipe.text_encoder):
             part.to("cpu")
 
-    bench = decoding.Bench(
-        pipe.vae,
-        step_aside if on_card and offload == "none" else None,
-        # Layer by layer the weights lie nowhere as a whole.
-        functools.partial(decoding.on_cpu, pipe.vae)
-        if on_card and offload != "sequential"
-        else None,
-    )
-    way = decoding.first_way(
-        bench,
-        latents,
-        chunk=int(params.get("decode_chunk", 1)),
-        tiling=params.get("tiling", False) is True,
-    )
-    if params.get("tiling") is True and not way.tile:
+    bench = offload.bench(context, pipe, step_aside)
+    chunk, tiling = int(params.get("decode_chunk", 1)), params.get("tiling") is True
+    way = decoding.first_way(bench, latents, chunk=chunk, tiling=tiling)
+    if tiling and not way.tile:
         text = "The picture is too small to be decoded in tiles; it is decoded whole."
         context.report(Noted(job_id=context.job.id, text=text))
     try:
         yield from decoding.decode(context, bench, latents, way)
     finally:
-        if on_card and offload != "none":
+        if offload.of(context) != offload.NONE:
             pipe.maybe_free_model_hooks()
