@@ -19,6 +19,7 @@ from core.events import Event, Failed, Finished, Noted, Stopped, WorkerStarted
 from core.gpu.readings import Reading
 from core.jobs import Job, Recipe, Value
 from core.morning.marks import Mark, note_of
+from core.units import GIGABYTE, MEGABYTE
 
 if TYPE_CHECKING:
     from core.scheduling.ladder import Floor, Step
@@ -54,6 +55,7 @@ class LighterDesk(QObject):
         self._unread: list[Callable[[], None]] = []
         self._saving = self._dirty = self._cuda = False
         self._cards: dict[str, str] = {}
+        self._free: dict[str, int] = {}
         self._begin_with: dict[str, list[str]] = {}
         self._ways: dict[str, tuple[object, tuple[tuple[Step, ...], ...]]] = {}
         self._form: tuple[str, Mapping[str, Value]] | None = None
@@ -117,7 +119,7 @@ class LighterDesk(QObject):
     def lighter(self, job: Job) -> tuple[Lighter, ...]:
         """Return what a waiting job may be turned into where memory is short."""
         _, need = self._need_for(job)
-        if need is None:
+        if need is None or not self._short(job, need.high_bytes):
             return ()
         from core.scheduling.snapshot import Lighter
         from core.statistics.forecast import Band
@@ -131,6 +133,15 @@ class LighterDesk(QObject):
                 band = Band(less.low_bytes, less.median_bytes, less.high_bytes)
                 found.append(Lighter(steps[-1].rung.value, band, _words(steps)))
         return tuple(found)
+
+    def _short(self, job: Job, need_bytes: float) -> bool:
+        """Say whether it is worth looking: what lighter ways take has to be learnt first."""
+        settings, engine = self._window.settings, self._controller.engine
+        free = self._free.get(engine.lane_at(engine.place_of(job)))
+        if free is None:
+            return False
+        least = settings.min_free_mb * MEGABYTE
+        return free < max(least, need_bytes + settings.reserve_gb * GIGABYTE)
 
     def lightened(self, job: Job, taken: Lighter | None) -> Job:
         """Return a waiting job as it begins, on a rung where one was taken."""
@@ -177,6 +188,9 @@ class LighterDesk(QObject):
     def _on_reading(self, reading: Reading) -> None:
         if len(self._cards) != len(reading.devices):
             self._cards = {f"gpu {one.index}": one.name for one in reading.devices}
+        for one in reading.devices:
+            if one.total_bytes is not None and one.used_bytes is not None:
+                self._free[f"gpu {one.index}"] = one.total_bytes - one.used_bytes
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, WorkerStarted) and event.pid is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +20,21 @@ from app.lighter import LighterDesk
 from app.scheduling import ScheduleDesk
 from app.window import MainWindow
 from core.errors import Category, Problem
-from core.events import Failed, Finished, Noted, Output, WorkerStarted
+from core.events import (
+    Event,
+    Failed,
+    Finished,
+    Noted,
+    Output,
+    Progressed,
+    Sampled,
+    WorkerStarted,
+)
 from core.gpu.advice import Need
 from core.gpu.readings import DeviceReading, ProcessReading, Reading, Role, SystemReading
-from core.jobs import Job, JobState
+from core.jobs import Job, JobState, Phase
 from core.morning.marks import Mark, note_of, read_note
+from core.scheduling import retries
 from core.scheduling.moment import Now
 
 GB = 2**30
@@ -353,6 +365,26 @@ def test_a_job_that_fits_only_lighter_begins_so_and_its_record_says_it(
     controller.ledger.end(job.id, Failed(job_id=job.id, problem=OUT, seconds=1.0))
 
 
+def test_while_there_is_room_no_lighter_way_is_looked_for(
+    window: MainWindow, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk, asked = window.findChild(LighterDesk), []
+    assert desk is not None
+
+    def need_for(job: Job) -> tuple[bool, Need | None]:
+        asked.append(job.params.get("tiling"))
+        return True, Need("starter", 4.0 * GB, 4.0 * GB, 4.0 * GB, Role.WORKER)
+
+    monkeypatch.setattr(desk, "_need_for", need_for)
+    job = controller.add("starter", SMALL)[0]
+    for now in (None, reading(20.0)):
+        if now is not None:
+            controller.reading.emit(now)
+        asked.clear()
+        assert desk.lighter(job) == ()
+        assert asked == [False]
+
+
 # -- latents ----------------------------------------------------------------------------------
 
 
@@ -372,3 +404,35 @@ def test_latents_go_with_their_job(qtbot: Any, window: MainWindow, controller: C
     desk.look()
     wanted = {f"{jobs[2].id}.{'a' * 32}.safetensors", "notes.txt"}
     qtbot.waitUntil(lambda: {path.name for path in folder.iterdir()} == wanted)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kill -9 is POSIX")
+def test_an_engine_that_dies_in_the_decode_goes_on_there_by_itself(
+    qtbot: Any, window: MainWindow, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole way: ledger, retry, worker, latents; no step is sampled twice."""
+    rules = retries.RetryRules
+    quick = lambda **given: rules(first_seconds=0.2, **given)  # noqa: E731
+    monkeypatch.setattr(retries, "RetryRules", quick)
+    events: list[Event] = []
+    controller.event.connect(events.append)
+    large = {**SMALL, "width": 96, "height": 96, "frames": 32, "steps": 2}
+    job = controller.add("starter", {**large, "guidance_scale": 1})[0]
+    controller.set_paused(False)
+
+    def decoding(event: Event) -> bool:
+        return isinstance(event, Progressed) and event.phase is Phase.DECODE
+
+    with qtbot.waitSignal(controller.event, timeout=60_000, check_params_cb=decoding):
+        pass
+    assert controller.engine.pid is not None
+    os.kill(controller.engine.pid, signal.SIGKILL)
+    done = lambda: controller.ledger.counts()[JobState.DONE] == 1  # noqa: E731
+    qtbot.waitUntil(done, timeout=60_000)
+    row = controller.ledger.row(job.id)
+    assert row is not None
+    assert row.attempt == 2
+    assert sum(isinstance(event, Sampled) for event in events) == 2, "sampling steps repeated = 0"
+    phases = [mark.phase for mark in controller.ledger.phases(job.id, 2)]
+    assert phases[:2] == [Phase.LOAD, Phase.DECODE]
+    assert not list((window.settings_path.parent / "latents").iterdir())

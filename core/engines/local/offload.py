@@ -22,12 +22,11 @@ def parameters() -> tuple[Parameter, ...]:
         Parameter(
             "decode_chunk",
             Kind.INTEGER,
-            "Decode at once",
+            "Frames at once",
             1,
             1,
             32,
-            unit="frames",
-            help="More frames at once take more memory; on a processor one is fastest.",
+            help="Decoded together: more take more memory, and on a processor more time.",
             group="memory",
         ),
         Parameter(
