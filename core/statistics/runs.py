@@ -18,6 +18,12 @@ _PLAIN: Mapping[str, Value] = MappingProxyType(
 """Settings that say the same as none, which older runs have."""
 
 
+RAN_OUT = "Memory ran out while decoding"
+WENT_ON = "The latents of the last try are still there"
+UNLIKE = (RAN_OUT, WENT_ON)
+"""How a note begins of a run that did less than its job asks for: nothing is learnt from it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What a run is asked for, as far as memory and time depend on it.

@@ -36,6 +36,7 @@ from core.jobs import Job, JobState, Phase
 from core.morning.marks import Mark, note_of, read_note
 from core.scheduling import retries
 from core.scheduling.moment import Now
+from core.statistics.runs import RAN_OUT, WENT_ON, asked_of
 
 GB = 2**30
 OUT = Problem(Category.INSUFFICIENT_VRAM, "CUDA out of memory.", "Make it smaller.")
@@ -240,6 +241,40 @@ def test_what_a_worker_did_by_itself_is_remembered_too(
     assert [dict(step.changes) for step in found.steps] == [{"decode_chunk": 2}]
 
 
+def test_forecasts_learn_nothing_from_runs_that_did_less_than_was_asked(
+    controller: Controller, window: MainWindow
+) -> None:
+    schedule = window.findChild(ScheduleDesk)
+    assert schedule is not None
+    known = schedule._forecasts._history
+    for text in (RAN_OUT, WENT_ON, "Such words say nothing", None):
+        job = controller.add("starter", SMALL)[0]
+        controller.ledger.begin(job.id)
+        if text is not None:
+            controller.ledger.record(job.id, Noted(job_id=job.id, text=f"{text} …"))
+        output = Output(job.output, "", "", 64, 64, 8, 8.0, 1, 0.1, 0.1)
+        ending = Finished(
+            job_id=job.id, output=output, seed=7, seconds=1.0, peak_rss_bytes=1,
+            peak_vram_bytes=None,
+        )  # fmt: skip
+        controller.ledger.end(job.id, ending)
+        controller.job_ended.emit(job, ending)
+    assert len(known()) == 2
+    schedule._forecasts._runs = None
+    assert len(known()) == 2, "nor when they are read later"
+
+
+def test_settings_of_before_the_new_ones_are_the_same_run() -> None:
+    old = asked_of("r", "animatediff", "m", {"width": 64, "height": 64, "frames": 8})
+    given = {"width": 64, "height": 64, "frames": 8, "tiling": False, "decode_chunk": 1}
+    new = asked_of("r", "animatediff", "m", {**given, "offload": "none"})
+    tiled = asked_of("r", "animatediff", "m", {**given, "offload": "none", "tiling": True})
+    assert old is not None
+    assert new is not None
+    assert tiled is not None
+    assert old.signature == new.signature != tiled.signature
+
+
 def test_it_is_kept_by_the_name_of_the_card(
     qtbot: Any, window: MainWindow, controller: Controller, desk: LighterDesk
 ) -> None:
@@ -414,6 +449,7 @@ def test_an_engine_that_dies_in_the_decode_goes_on_there_by_itself(
     rules = retries.RetryRules
     quick = lambda **given: rules(first_seconds=0.2, **given)  # noqa: E731
     monkeypatch.setattr(retries, "RetryRules", quick)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # Two crawl where others work as well.
     events: list[Event] = []
     controller.event.connect(events.append)
     large = {**SMALL, "width": 96, "height": 96, "frames": 32, "steps": 2}

@@ -454,3 +454,49 @@ def test_the_workers_decode_dies_and_runs_out_and_no_step_is_repeated(
     told = json.loads((tmp_path / "2" / name).with_suffix(".json").read_text())
     assert told["lighter"] == [FREED, TILED]
     assert not list(tmp_path.rglob("*.part"))
+
+
+# -- on a card ------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("offload", ["none", "model", "sequential"])
+def test_on_a_card_every_offload_decodes_alike_and_memory_that_runs_out_is_got_over(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offload: str
+) -> None:
+    import torch
+    from diffusers import AutoencoderKL
+
+    if not torch.cuda.is_available():
+        pytest.skip("no card")
+    warm, ring, events = Warm(), Ring.create(), []
+    job = new_job(recipe, {**SMALL, "offload": offload}, tmp_path)
+    real, calls, broken = AutoencoderKL.decode, 0, False
+
+    def decode(self: Any, *args: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if broken and calls in (1, 2, 3):
+            raise torch.OutOfMemoryError(OOM)
+        return real(self, *args, **options)
+
+    def clip() -> np.ndarray:
+        context = Context(
+            job, ring=ring, report=events.append, warm=warm, device=lambda: "cuda:0",
+            kept=Kept(tmp_path / "latents"),
+        )  # fmt: skip
+        return np.stack(decoding.whole(animatediff.generate(context)))
+
+    try:
+        plain = clip()
+        monkeypatch.setattr(AutoencoderKL, "decode", decode)
+        broken, calls = True, 0
+        lighter = clip()
+        broken = False
+        again = clip()
+    finally:
+        warm.drop()
+        ring.close()
+    assert np.abs(plain.astype(int) - lighter).mean() < 6.0
+    assert np.abs(plain.astype(int) - again).max() <= 2, "the model is on the card again"
+    assert sum(isinstance(event, Sampled) for event in events) == 3, "sampled once"

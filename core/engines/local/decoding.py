@@ -15,6 +15,7 @@ from core.engines.local.warm import give_back
 from core.errors import Category, Problem, ProblemError
 from core.events import Noted
 from core.morning.marks import Mark, note_of
+from core.statistics.runs import RAN_OUT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -170,7 +171,7 @@ def on_cpu(vae: Any) -> Any:
 
 def _tell(context: Context, number: int, words: str) -> None:
     job_id = context.job.id
-    text = f"Memory ran out while decoding frame {number + 1}; nothing is sampled again."
+    text = f"{RAN_OUT} frame {number + 1}; nothing is sampled again."
     context.report(Noted(job_id=job_id, text=text))
     context.report(Noted(job_id=job_id, text=note_of(Mark.RUNG, words)))
     context.facts.setdefault("lighter", []).append(words)

@@ -16,6 +16,7 @@ from core.engines.local.unknown import unknown_words
 from core.errors import ProblemError
 from core.events import Noted, Progressed
 from core.jobs import Kind, Parameter, Phase, Recipe
+from core.statistics.runs import WENT_ON
 
 if TYPE_CHECKING:
     import numpy as np
@@ -192,7 +193,7 @@ def generate(context: Context) -> Iterator[npt.NDArray[np.uint8] | None]:
         latents = _sample(context, model)
         context.kept.write(context.job.id, key, latents)
     else:
-        text = "The latents of the last try are still there: nothing is sampled again."
+        text = f"{WENT_ON}: nothing is sampled again."
         context.report(Noted(job_id=context.job.id, text=text))
         latents = latents.to(context.device)
     context.phase(Phase.DECODE)
