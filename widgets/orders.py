@@ -80,7 +80,7 @@ class OrdersDialog(QDialog):
         self.longest = number_field(minutes, (1, 10_080), " min", "Longest time of a job")
         self.shorten = QCheckBox("Fe&wer frames")
         self.shorten.setChecked(settings.may_shorten)
-        self.shrink = QCheckBox("A s&maller picture")
+        self.shrink = QCheckBox("A smal&ler picture")
         self.shrink.setChecked(settings.may_shrink)
         for box in (self.shorten, self.shrink):
             box.setToolTip(
