@@ -169,3 +169,20 @@ def test_ways_get_ever_lighter_with_what_helped_first() -> None:
     assert [len(steps) for steps in found] == list(range(1, len(found) + 1))
     assert found[-1][-1].changes == {"frames": 16}
     assert ways({"prompt": "a"}, PARAMETERS[:1], floor) == []
+
+
+def test_a_workflows_own_knobs_are_turned_within_their_steps() -> None:
+    """Named as the form of a graph names them; what it lacks, a server's decode does itself."""
+    knobs = (
+        Parameter("tile_size", WHOLE, "Tile size", 512, 64, 4096, 32),
+        Parameter("frames", WHOLE, "Frames", 81, 1, 1000, 4, offset=1),
+        Parameter("width", WHOLE, "Width", 832, 16, 2048, 16),
+        Parameter("height", WHOLE, "Height", 480, 16, 2048, 16),
+    )
+    asked = {one.name: one.default for one in knobs if one.default is not None}
+    floor = floor_for(asked, may_shorten=True, may_shrink=False)
+    told = [dict(steps[-1].changes) for steps in ways(asked, knobs, floor)]
+    assert told == [
+        {"tile_size": 256}, {"tile_size": 128}, {"tile_size": 64},
+        {"frames": 61}, {"frames": 45}, {"frames": 41},
+    ]  # fmt: skip
