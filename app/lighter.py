@@ -111,8 +111,10 @@ class LighterDesk(QObject):
 
     def took(self, job: Job, steps: Sequence[Step]) -> None:
         """Write into the record of a job that failed what it takes before it begins again."""
+        from core.ledger.mentions import note_last
+
         for step in steps:
-            self._controller.ledger.note(job.id, note_of(Mark.RUNG, step.words))
+            note_last(self._controller.ledger.store, job.id, note_of(Mark.RUNG, step.words))
 
     # -- jobs that wait -------------------------------------------------------------
 

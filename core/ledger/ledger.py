@@ -187,17 +187,6 @@ class Ledger(LedgerReader):
             steps.note(database, key, event, unix)
         return True
 
-    def note(self, job_id: str, text: str) -> None:
-        """Add a note to the last attempt of a job, ended or not; to none there is nothing to add.
-
-        Durable with the next step of any job.
-        """
-        sql = """SELECT a.key FROM jobs j JOIN attempts a ON a.job = j.key
-            AND a.number = j.attempt WHERE j.id = ?"""
-        for (key,) in self._store.read(sql, (job_id,)):
-            with self._store.write(durable=False) as database:
-                steps.note(database, key, Noted(job_id=job_id, text=text), time.time())
-
     def end(self, job_id: str, ending: Ending) -> None:
         """Write down how the running attempt ended, with its clip. Durable.
 

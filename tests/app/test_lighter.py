@@ -331,7 +331,7 @@ def test_two_gigabytes_free_takes_the_five_actions_in_order_each_recorded(
 ) -> None:
     schedule = window.findChild(ScheduleDesk)
     assert schedule is not None
-    schedule._cuda = True
+    schedule.sight.cuda = True
     freed: list[str] = []
     job = controller.add("test-pattern", PATTERN)[0]
     controller.reading.emit(reading(2.0))
@@ -371,7 +371,7 @@ def test_a_job_that_fits_only_lighter_begins_so_and_its_record_says_it(
     schedule, desk = window.findChild(ScheduleDesk), window.findChild(LighterDesk)
     assert schedule is not None
     assert desk is not None
-    schedule._cuda = True
+    schedule.sight.cuda = True
     began: list[Job] = []
 
     def need_for(job: Job) -> tuple[bool, Need | None]:
