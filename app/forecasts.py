@@ -23,7 +23,7 @@ from core.statistics import formula as formulas
 from core.statistics.facts import with_facts
 from core.statistics.forecast import Forecast, Model, Verdict
 from core.statistics.formula import Family, Formula
-from core.statistics.runs import Asked, Run, asked_of, run_of
+from core.statistics.runs import UNLIKE, Asked, Run, asked_of, run_of
 from widgets.forecast import Gauge
 
 FIRST_ROWS = 100
@@ -123,7 +123,7 @@ class Forecasts(QObject):
     def _learn_from(self, job: Job) -> None:
         row = self._controller.ledger.row(job.id)
         run = run_of(row) if row is not None else None
-        if run is None or row is None:
+        if run is None or row is None or self._controller.ledger.noted([job.id], UNLIKE):
             return
         if job.engine != LOCAL and self._room(Role.COMFYUI)[1] is not None:
             # What it took of the card is known when all of it is recorded.
@@ -185,7 +185,9 @@ class Forecasts(QObject):
         if self._runs is None:
             rows = self._controller.ended_rows(FIRST_ROWS)
             self._files = {r.job.id: r.output.recipe for r in rows if r.output is not None}
-            self._runs = [run for row in rows if (run := run_of(row)) is not None]
+            unlike = self._controller.ledger.noted([row.job.id for row in rows], UNLIKE)
+            runs = [run for row in rows if (run := run_of(row)) is not None]
+            self._runs = [run for run in runs if run.job_id not in unlike]
         return self._runs
 
     def _take_runs(self, runs: list[Run], new: list[Run]) -> None:

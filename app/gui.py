@@ -135,6 +135,7 @@ class Program(QObject):
             interpreter=settings.interpreter or sys.executable,
             log=places.worker_log,
             grace_seconds=settings.grace_seconds,
+            latents=places.latents,
         )
         outputs = Path(settings.outputs) if settings.outputs else places.outputs
         own, self._problems = own_recipes(map(Path, settings.model_folders))

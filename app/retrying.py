@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject
 
 from app.controller import Controller
 from app.engines import COMFY
+from app.latents import LatentsDesk
+from app.lighter import LighterDesk, Need
 from app.window import MainWindow
 from core.errors import Category, Problem
-from core.jobs import Job, new_job
+from core.jobs import Job
 
 if TYPE_CHECKING:
     from core.scheduling.retries import Verdict
@@ -27,13 +30,19 @@ class RetryDesk(QObject):
     Args:
         controller: Whose queue it is.
         window: Holds the settings and the notices.
+        need_for: Returns what a job takes, as `Forecasts.need_for`.
 
     Attributes:
         not_before: When jobs that failed may begin again, by their ids; Unix seconds.
+        rungs: Makes jobs lighter, and knows which are.
     """
 
-    def __init__(self, controller: Controller, window: MainWindow, parent: QObject) -> None:
+    def __init__(
+        self, controller: Controller, window: MainWindow, need_for: Need, parent: QObject
+    ) -> None:
         super().__init__(parent)
+        self.rungs = LighterDesk(controller, window, need_for, self)
+        self._latents = LatentsDesk(controller, window.settings_path.parent / "latents", self)
         self._controller, self._window = controller, window
         self._notice = window.panels.notice
         self.not_before: dict[str, float] = {}
@@ -63,16 +72,15 @@ class RetryDesk(QObject):
         row = self._controller.ledger.row(job.id)
         if row is None or row.state.value != "failed":
             return  # A person was faster.
-        verdict = self._verdict(job, row.attempt, problem)
+        verdict = self._verdict(job, place, row.attempt, problem)
         if not verdict.retry:
             return
         from core.scheduling.ladder import Rung
 
         if any(step.rung is Rung.FREE for step in verdict.steps):
             self._controller.free(place)
-        changed = verdict.apply(job.params)
         self.not_before[job.id] = time.time() + verdict.wait_seconds
-        self._controller.guard(lambda: self._again(job, changed))
+        self._controller.guard(lambda: self._again(job, place, verdict))
         self._notice.show_text(
             f"“{job.title}” failed: {problem.message} {verdict.words}",
             (("Do not", partial(self._not_again, job.id)),),
@@ -80,25 +88,31 @@ class RetryDesk(QObject):
             f"again {job.id}",
         )
 
-    def _verdict(self, job: Job, attempts: int, problem: Problem) -> Verdict:
+    def _verdict(self, job: Job, place: str, attempts: int, problem: Problem) -> Verdict:
         from core.failures.recovery import recovery
-        from core.scheduling.retries import Ladder, RetryRules, after_failure
+        from core.scheduling.retries import RetryRules, after_failure
 
-        recipe = self._controller.recipes.get(job.recipe)
-        ladder = Ladder(job.params, recipe.parameters) if recipe is not None else None
+        ladder = None
+        if problem.category is Category.INSUFFICIENT_VRAM:
+            ladder = self.rungs.ladder(job, place)
         found = recovery(problem)
         return after_failure(
             job.id, problem, attempts - 1, RetryRules(budget=self._window.settings.retries),
             ladder=ladder, retryable=None if found.retryable else False,
         )  # fmt: skip
 
-    def _again(self, job: Job, params: dict[str, Any]) -> None:
+    def _again(self, job: Job, place: str, verdict: Verdict) -> None:
         controller = self._controller
-        controller.retry([job.id])
-        recipe = controller.recipes.get(job.recipe)
-        if params != dict(job.params) and recipe is not None:
-            controller.ledger.edit(job.id, new_job(recipe, params, controller.outputs))
-            controller.queue_changed.emit()
+        ladder = self.rungs.ladder(job, place) if verdict.steps else None
+        self.rungs.took(job, verdict.steps)
+        controller.ledger.retry([job.id])
+        if ladder is not None:
+            # What it changed by itself while it ran is known to be needed.
+            params = verdict.apply(ladder.params)
+            if params != dict(job.params):
+                controller.ledger.edit(job.id, replace(job, params=params))
+        controller.queue_changed.emit()
+        controller.go_on()
 
     def _not_again(self, job_id: str) -> None:
         self._notice.clear(f"again {job_id}")

@@ -76,7 +76,7 @@ class ScheduleDesk(QObject):
         self._closing = False
         self._answered: set[str] = set()
         """Servers that answered since the program began."""
-        self.retries = RetryDesk(controller, window, self)
+        self.retries = RetryDesk(controller, window, forecasts.need_for, self)
         self.alarms = AlarmDesk(controller, window, self)
         self.pauses = PauseDesk(controller, window, self)
         self.affinity = AffinityDesk(controller, self)
@@ -186,7 +186,7 @@ class ScheduleDesk(QObject):
             job = placed
         elif start.words and start.lighter is None:
             self.notes.next(job.id, start.words)
-        return job
+        return self.retries.rungs.lightened(job, start.lighter)
 
     def _rank(self, job: Job, places: list[str]) -> list[str]:
         """Order servers: where a job fits, where its model is loaded, where more is free."""
@@ -256,6 +256,7 @@ class ScheduleDesk(QObject):
         return Waiting(
             job.id, job.title, places, model, row.priority,
             need=band,
+            lighter=self.retries.rungs.lighter(job) if band else (),
             load_seconds=self.affinity.load_seconds(job),
             not_before_unix=later,
             anyway=job.id in self._anyway,

@@ -36,6 +36,16 @@ class Places:
         return self.data / "models"
 
     @property
+    def latents(self) -> Path:
+        """Latents of jobs that are not finished."""
+        return self.data / "latents"
+
+    @property
+    def worked(self) -> Path:
+        """What helped where memory ran out."""
+        return self.data / "worked.json"
+
+    @property
     def workflows(self) -> Path:
         """ComfyUI workflows that the user added."""
         return self.data / "workflows"

@@ -57,6 +57,8 @@ class Settings:
             "ask" offers it.
         most_waiting_there: With more jobs than this in a server's own queue nothing is sent.
         queue: How the queue dock is shown: what is folded, how it is sorted, the calendar.
+        may_shorten: Whether a job that ran out of memory may get fewer frames.
+        may_shrink: Whether it may get a smaller picture.
         servers: ComfyUI servers, each as `core.engines.comfy.known.KnownServer` writes it.
     """
 
@@ -93,6 +95,8 @@ class Settings:
     fail_over: str = "ask"
     most_waiting_there: int = 5
     queue: dict[str, Any] = field(default_factory=dict)
+    may_shorten: bool = False
+    may_shrink: bool = False
 
 
 MOST_FREE_EVERY = 10_000

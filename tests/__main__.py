@@ -27,6 +27,7 @@ BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
             "tests/core/test_starter.py",
             "tests/core/test_starter_training.py",
             "tests/core/test_animatediff.py",
+            "tests/core/test_decoding.py",
             "tests/core/test_judge.py",
             "tests/core/test_scheduling_nights.py",
             "tests/core/test_timing_nights.py",

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget
 from core.jobs import Kind, Recipe
 from widgets.examples import examples_box
 from widgets.fields import Field, FieldRow, carried
+from widgets.fold import FOLDED, Fold
 from widgets.make_field import field_for
 from widgets.parts import Button
 from widgets.picture_field import PictureField
@@ -34,6 +35,8 @@ class Form(QWidget):
         self.fields: dict[str, Field] = {}
         self._recipe: Recipe | None = None
         self._use_example = use_example
+        self._folds: dict[str, Fold] = {}
+        """By the name of the first parameter in them."""
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
         self._body = QWidget()
@@ -54,6 +57,7 @@ class Form(QWidget):
             if name in values:
                 field.set_raw(values[name])
                 field.firm = firm
+        self._look_into_folds()
 
     def adopt(self, recipe: Recipe) -> None:
         """Take another edition of the same recipe; what is typed, cursors and undo stay."""
@@ -77,6 +81,7 @@ class Form(QWidget):
                 choice = after.kind is Kind.CHOICE and not old.firm
                 field.firm = old.firm
                 field.set_raw(carried(typed, old.parameter, after) if choice else typed)
+        self._look_into_folds()
         old_body.hide()
         old_body.deleteLater()
         if focus in fields:
@@ -85,11 +90,16 @@ class Form(QWidget):
     def tab_order(self) -> list[QWidget]:
         """Return what takes the keyboard, in order."""
         order: list[QWidget] = []
-        for field in self.fields.values():
+        for name, field in self.fields.items():
+            order.extend([self._folds[name].button] if name in self._folds else ())
             order.extend(field.stops())
             if field.parameter.name == "prompt":
                 order.extend(self._examples.findChildren(Button) if self._examples else ())
         return order
+
+    def _look_into_folds(self) -> None:
+        for fold in self._folds.values():
+            fold.look()
 
     def _made(self, field: Field) -> Field:
         name = field.parameter.name
@@ -111,11 +121,16 @@ class Form(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(8)
         self._examples: QWidget | None = None
-        for _, group in groupby(self._recipe.parameters, key=lambda p: p.group or p.name):
+        self._folds = {}
+        for name, group in groupby(self._recipe.parameters, key=lambda p: p.group or p.name):
             fields = [self.fields[p.name] for p in group]
             if len(fields) == 1:
                 fields[0].column.addWidget(fields[0].complaint)
-            column.addWidget(fields[0] if len(fields) == 1 else FieldRow(fields))
+            row = fields[0] if len(fields) == 1 else FieldRow(fields)
+            if name in FOLDED:
+                fold = self._folds[fields[0].parameter.name] = Fold(FOLDED[name], fields, row)
+                row = fold
+            column.addWidget(row)
             if self._recipe.examples and fields[0].parameter.name == "prompt":
                 self._examples = examples_box(self._recipe.examples, self._use_example)
                 column.addWidget(self._examples)

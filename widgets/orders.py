@@ -39,6 +39,8 @@ class Chosen(Protocol):
     most_waiting_there: int
     fail_over: str
     start_queue: str
+    may_shorten: bool
+    may_shrink: bool
 
 
 class OrdersDialog(QDialog):
@@ -76,6 +78,15 @@ class OrdersDialog(QDialog):
         self.limit.setChecked(settings.longest_minutes > 0)
         minutes = settings.longest_minutes or USUAL_MINUTES
         self.longest = number_field(minutes, (1, 10_080), " min", "Longest time of a job")
+        self.shorten = QCheckBox("Fe&wer frames")
+        self.shorten.setChecked(settings.may_shorten)
+        self.shrink = QCheckBox("A smal&ler picture")
+        self.shrink.setChecked(settings.may_shrink)
+        for box in (self.shorten, self.shrink):
+            box.setToolTip(
+                "Never less than half of what was asked for, and only after everything that "
+                "leaves the clip as it is."
+            )
         for field in (self.hot, self.free, self.retries, self.longest):
             field.setDecimals(0)
         for box, fields in (
@@ -129,6 +140,7 @@ class OrdersDialog(QDialog):
         form.addRow("Most &jobs in a server's queue", self.depth)
         form.addRow("Jobs of a server that is &away", self.away)
         form.addRow("&Queue at the program's start", self.begin)
+        form.addRow("Out of memory, it may get", _row(self.shorten, self.shrink))
         form.setLabelAlignment(Qt.AlignmentFlag.AlignVCenter)
         kinds = QDialogButtonBox.StandardButton
         buttons = QDialogButtonBox(kinds.Ok | kinds.Cancel)
@@ -164,6 +176,8 @@ class OrdersDialog(QDialog):
             "most_waiting_there": round(self.depth.value()),
             "fail_over": self.away.currentData(),
             "start_queue": self.begin.currentData(),
+            "may_shorten": self.shorten.isChecked(),
+            "may_shrink": self.shrink.isChecked(),
         }
         wrong = self.check(found)
         if wrong:

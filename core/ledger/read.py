@@ -208,6 +208,16 @@ class LedgerReader:
         """Return what the engine noted in one attempt."""
         return [text for text, _, _ in self._events(job_id, attempt, "note")]
 
+    def noted(self, ids: Collection[str], beginnings: Collection[str]) -> set[str]:
+        """Return those of `ids` with a note in their last attempt that begins so."""
+        sql = f"""SELECT DISTINCT j.id FROM jobs j JOIN attempts a
+                ON a.job = j.key AND a.number = j.attempt
+            JOIN events e ON e.attempt = a.key AND e.kind = 'note'
+            JOIN json_each(?) b ON substr(e.text, 1, length(b.value)) = b.value
+            WHERE j.id {_IN}"""  # noqa: S608
+        found = self._store.read(sql, (json.dumps(list(beginnings)), json.dumps(list(ids))))
+        return {job_id for (job_id,) in found}
+
     def _events(self, job_id: str, attempt: int, kind: str) -> list[tuple[Any, ...]]:
         sql = """SELECT text, at_seconds, at_unix FROM events WHERE kind = ? AND attempt = (
             SELECT key FROM attempts WHERE number = ? AND job = (SELECT key FROM jobs WHERE id = ?)

@@ -8,6 +8,7 @@ nothing goes below the floor.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -141,6 +142,50 @@ class Step:
             Rung(data["rung"]), dict(changes), data.get("by_engine") is True,
             str(data.get("words", "")),
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A rung that a job took, as its record tells.
+
+    Attributes:
+        step: The rung.
+        before: What was there before, of the parameters that it changed.
+    """
+
+    step: Step
+    before: Mapping[str, Value] = field(default_factory=dict)
+
+
+_CHANGED = re.compile(r"(\w+) (\S+) → ([^\s,)]+)")
+
+
+def read_words(words: str, parameters: Sequence[Parameter]) -> Taken | None:
+    """Return the rung that `Step.words` told; None for words of anything else.
+
+    Args:
+        words: From the record of a job.
+        parameters: The recipe's; a change of any other one is left out.
+    """
+    row = next((row for row in LADDER if row.words == plain(words)), None)
+    if row is None:
+        return None
+    known = {parameter.name: parameter for parameter in parameters}
+    before: dict[str, Value] = {}
+    after: dict[str, Value] = {}
+    for name, old, new in _CHANGED.findall(words[len(row.words) :]):
+        if name not in known or name in NEVER or name not in row.names:
+            continue
+        try:
+            before[name], after[name] = known[name].parse(old), known[name].parse(new)
+        except ProblemError:
+            before.pop(name, None)
+    return Taken(Step(row.rung, after, words=words), before)
+
+
+def plain(words: str) -> str:
+    """Return the words of a rung without what it changes in brackets."""
+    return words.partition(" (")[0]
 
 
 def next_rung(

@@ -82,6 +82,10 @@ class Worked:
         while len(self._records) > MOST_KEPT:
             del self._records[next(iter(self._records))]
 
+    def known(self, gpu: str, recipe: str) -> Record | None:
+        """Return what was learnt of a card and recipe, None for nothing."""
+        return self._records.get((gpu, recipe))
+
     def offer(self, gpu: str, recipe: str, pixel_frames: int) -> Record | None:
         """Return what to offer for a clip of this size; None when nothing is known to help."""
         found = self._records.get((gpu, recipe))

@@ -12,6 +12,16 @@ from core.queue import JobRow
 SIZES = ("width", "height", "frames", "steps")
 _NOT_SETTINGS = frozenset({*SIZES, "prompt", "negative_prompt", "seed", "fps"})
 """Parameters that no signature holds: sizes are features, the rest costs nothing."""
+_PLAIN: Mapping[str, Value] = MappingProxyType(
+    {"tiling": False, "decode_chunk": 1, "offload": "none"}
+)
+"""Settings that say the same as none, which older runs have."""
+
+
+RAN_OUT = "Memory ran out while decoding"
+WENT_ON = "The latents of the last try are still there"
+UNLIKE = (RAN_OUT, WENT_ON)
+"""How a note begins of a run that did less than its job asks for: nothing is learnt from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +97,11 @@ def asked_of(
     sizes = [_whole(values.get(name, 1)) for name in SIZES]
     if not values.get("width") or not values.get("height") or None in sizes:
         return None
-    options = {name: value for name, value in values.items() if name not in _NOT_SETTINGS}
+    options = {
+        name: value
+        for name, value in values.items()
+        if name not in _NOT_SETTINGS and (name not in _PLAIN or value != _PLAIN[name])
+    }
     width, height, frames, steps = (size or 1 for size in sizes)
     return Asked(recipe, family, model, width, height, frames, steps, instance, options)
 

@@ -27,7 +27,10 @@ from tests.app.comfy_samples import SERVERS, desk, offered, parameter, scan
 @pytest.fixture
 def window(qtbot: Any, tmp_path: Path) -> Iterator[MainWindow]:
     places = Places.find(tmp_path).make()
-    engine = LocalEngine(interpreter=sys.executable, log=places.worker_log, grace_seconds=2.0)
+    engine = LocalEngine(
+        interpreter=sys.executable, log=places.worker_log, grace_seconds=2.0,
+        latents=places.latents,
+    )  # fmt: skip
     controller = Controller(
         Ledger.open(places.ledger), engine, recipes(places.models), places.outputs
     )

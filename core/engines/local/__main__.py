@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--ring", required=True, help="where frames go, as the parent says")
     parser.add_argument("--lifeline", type=int, help="descriptor that ends this process")
     parser.add_argument("--extra-family", action="append", default=[], type=Path, help="a file")
+    parser.add_argument("--latents", type=Path, help="folder that keeps latents between tries")
     options = parser.parse_args()
 
     from core.engines.local import lifeline
@@ -40,7 +41,7 @@ def main() -> None:
     from core.frames import Ring
 
     ring = Ring.attach(["--ring", options.ring])
-    Worker(lines_in, lines_out, ring, options.extra_family).serve()
+    Worker(lines_in, lines_out, ring, options.extra_family, options.latents).serve()
 
 
 if __name__ == "__main__":

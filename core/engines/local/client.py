@@ -32,6 +32,7 @@ class LocalEngine:
         grace_seconds: How long a cancelled job may take to stop by itself.
         environment: Variables of the worker; this process' own by default.
         extra_families: Files of further families, for tests.
+        latents: Folder that keeps latents between tries; None keeps none.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class LocalEngine:
         grace_seconds: float = 5.0,
         environment: Mapping[str, str] | None = None,
         extra_families: Sequence[Path] = (),
+        latents: Path | None = None,
     ) -> None:
         self._interpreter = interpreter
         self._log = WorkerLog(log)
         self._grace_seconds = grace_seconds
         self._environment = environment
         self._extra_families = tuple(extra_families)
+        self._latents = latents
         self._lock = threading.RLock()
         self._child: Child | None = None
         self._ring: Ring | None = None
@@ -309,6 +312,8 @@ class LocalEngine:
         command += lifeline.arguments()
         for path in self._extra_families:
             command += ["--extra-family", str(path)]
+        if self._latents is not None:
+            command += ["--latents", str(self._latents)]
         try:
             with self._log.open() as log:
                 mark = self._log.size()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from core.engines.local.kept import Kept
 from core.engines.local.pixels import write_bgrx
 from core.engines.local.warm import Warm
 from core.events import Event, FramesPublished, PhaseStarted, Report, Sampled
@@ -31,12 +32,23 @@ class Context:
     Attributes:
         job: What to make.
         started_seconds: Monotonic time at which the run began.
+        kept: Latents of earlier tries.
+        facts: What of this run is kept beside the clip, as plain values.
     """
 
     def __init__(
-        self, job: Job, *, ring: Ring, report: Report, warm: Warm, device: Callable[[], str]
+        self,
+        job: Job,
+        *,
+        ring: Ring,
+        report: Report,
+        warm: Warm,
+        device: Callable[[], str],
+        kept: Kept | None = None,
     ) -> None:
         self.job = job
+        self.kept = kept or Kept()
+        self.facts: dict[str, Any] = {}
         self.started_seconds = monotonic()
         self._ring = ring
         self._report = report

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from core import judge
 from core.engines.local import starter
 from core.engines.local.context import Context
+from core.engines.local.decoding import whole
 from core.engines.local.families import animatediff
 from core.engines.local.machine import device
 from core.engines.local.warm import Warm
@@ -116,7 +117,7 @@ class Maker:
         if not prompt:
             job = dataclasses.replace(job, params={**job.params, "prompt": ""})
         context = Context(job=job, ring=self._ring, report=_silent, warm=self._warm, device=device)
-        return np.stack(list(animatediff.generate(context)))
+        return np.stack(whole(animatediff.generate(context)))
 
     def close(self) -> None:
         """Let go of the model."""

@@ -59,6 +59,7 @@ def run_job(
             peak_rss_bytes=watch.peak_rss_bytes(),
             peak_vram_bytes=machine.peak_vram_bytes(),
         )
+        context.kept.forget(job.id)
     except Cancelled:
         ending = Stopped(job_id=job.id, seconds=monotonic() - context.started_seconds)
     except BaseException as error:  # noqa: BLE001 - a job's failure never ends the worker
@@ -70,6 +71,8 @@ def run_job(
         error.__traceback__ = None
         if problem.category is Category.INSUFFICIENT_VRAM:
             warm.drop()
+        if problem.category is Category.BAD_OUTPUT:
+            context.kept.forget(job.id)  # The same latents would give the same frames.
     return ending
 
 
@@ -79,27 +82,33 @@ def _make(context: Context, family: Family) -> Output:
     check_writable(job.output)
     frames = family.generate(context)
     try:
-        with ClipWriter(job, _VerifyReport(context)) as writer:
-            _encode(context, frames, writer)
-            context.phase(Phase.ENCODE)
-            output = writer.finish(machine.facts())
-            if writer.doubt:
-                context.report(Noted(job_id=job.id, text=writer.doubt))
-            return output
+        while True:
+            with ClipWriter(job, _VerifyReport(context)) as writer:
+                if not _encode(context, frames, writer):
+                    continue
+                context.phase(Phase.ENCODE)
+                output = writer.finish({**machine.facts(), **context.facts})
+                if writer.doubt:
+                    context.report(Noted(job_id=job.id, text=writer.doubt))
+                return output
     finally:
         close = getattr(frames, "close", None)
         if close is not None:
             close()
 
 
-def _encode(context: Context, frames: Iterator[np.ndarray], writer: ClipWriter) -> None:
+def _encode(context: Context, frames: Iterator[np.ndarray | None], writer: ClipWriter) -> bool:
+    """Add frames up to the last one; False where they begin anew, in another file."""
     total = int(context.job.params["frames"])
     for done, frame in enumerate(frames, 1):
+        if frame is None:
+            return False
         _check(frame, context)
         writer.add(frame)
         context.report(
             Progressed(job_id=context.job.id, phase=Phase.DECODE, done=done, total=total)
         )
+    return True
 
 
 def _check(frame: np.ndarray, context: Context) -> None:

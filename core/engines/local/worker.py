@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from core.engines.local import families, machine
 from core.engines.local.context import Cancelled, Context
+from core.engines.local.kept import Kept
 from core.engines.local.pipe import LineWriter
 from core.engines.local.runner import run_job
 from core.engines.local.warm import Warm, give_back
@@ -74,12 +75,18 @@ class Worker:
     """Runs the jobs that arrive on one descriptor and tells of them on another."""
 
     def __init__(
-        self, lines_in: int, lines_out: int, ring: Ring, extra_families: Sequence[Path] = ()
+        self,
+        lines_in: int,
+        lines_out: int,
+        ring: Ring,
+        extra_families: Sequence[Path] = (),
+        latents: Path | None = None,
     ) -> None:
         self._lines_in = lines_in
         self._out = LineWriter(lines_out)
         self._ring = ring
         self._warm = Warm()
+        self._kept = Kept(latents)
         self._orders = Orders()
         self._extra = {path.stem: path for path in extra_families}
 
@@ -106,8 +113,9 @@ class Worker:
         )
         self._send(started)
         context = Context(
-            job, ring=self._ring, report=report, warm=self._warm, device=machine.device
-        )
+            job, ring=self._ring, report=report, warm=self._warm, device=machine.device,
+            kept=self._kept,
+        )  # fmt: skip
         ending = run_job(context, lambda: self._load(job.family), self._send, self._warm)
         self._orders.ended(job.id)
         sys.stdout.flush()

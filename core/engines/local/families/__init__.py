@@ -5,7 +5,9 @@ A family is a module with three names:
     ID: str                                      its name in a job
     recipes(models: Path) -> tuple[Recipe, ...]  what can be asked; imports no torch
     generate(context) -> Iterator[ndarray]       the decoded frames in order,
-                                                 uint8 (height, width, 3) as R,G,B
+                                                 uint8 (height, width, 3) as R,G,B;
+                                                 None: those before are no part of the
+                                                 clip, which begins anew
 
 `generate` reports the phases load, sample and decode through its context.
 """
@@ -38,7 +40,7 @@ class Family(Protocol):
         """Return what can be asked of it; `models` is the folder of models."""
         ...
 
-    def generate(self, context: Context) -> Iterator[np.ndarray]:
+    def generate(self, context: Context) -> Iterator[np.ndarray | None]:
         """Make the clip of `context.job`, frame by frame."""
         ...
 

@@ -10,12 +10,13 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import folders, preview, schedulers, starter
+from core.engines.local import folders, offload, preview, schedulers, starter
 from core.engines.local.quiet import hush
 from core.engines.local.unknown import unknown_words
-from core.errors import Category, Problem, ProblemError
+from core.errors import ProblemError
 from core.events import Noted, Progressed
 from core.jobs import Kind, Parameter, Phase, Recipe
+from core.statistics.runs import WENT_ON
 
 if TYPE_CHECKING:
     import numpy as np
@@ -152,6 +153,7 @@ def parameters(
             help="The same seed and settings give the same clip; empty is random.",
             group="method",
         ),
+        *offload.parameters(),
     )
 
 
@@ -164,10 +166,14 @@ class Model:
     scheduler_config: Mapping[str, Any]
     tokens: int
     window: int
+    aside: bool = False
+    """Only the autoencoder is on the card."""
 
 
-def generate(context: Context) -> Iterator[npt.NDArray[np.uint8]]:
+def generate(context: Context) -> Iterator[npt.NDArray[np.uint8] | None]:
     """Make the clip of `context.job`, yielding RGB frames of shape (h, w, 3).
+
+    None where the frames begin anew; see `core.engines.local.families`.
 
     Raises:
         ProblemError: The model cannot be loaded, or gave numbers that are no
@@ -179,8 +185,17 @@ def generate(context: Context) -> Iterator[npt.NDArray[np.uint8]]:
     model = _model(context)
     _note_cut_words(context, model)
     _note_unknown_words(context, model)
-    context.phase(Phase.SAMPLE)
-    latents = _sample(context, model)
+    offload.note(context)
+    key = _key(context)
+    latents = context.kept.read(context.job.id, key)
+    if latents is None:
+        context.phase(Phase.SAMPLE)
+        latents = _sample(context, model)
+        context.kept.write(context.job.id, key, latents)
+    else:
+        text = f"{WENT_ON}: nothing is sampled again."
+        context.report(Noted(job_id=context.job.id, text=text))
+        latents = latents.to(context.device)
     context.phase(Phase.DECODE)
     yield from _decode(context, model, latents)
 
@@ -192,8 +207,24 @@ def _model(context: Context) -> Model:
     folder = Path(context.job.model)
     found = folders.check(folder)
     dtype = "float16" if context.device.startswith("cuda") else "float32"
-    key = f"{ID}|{folder}|{dtype}|{context.device}"
-    return context.warm(key, lambda: _load(context, found, dtype))
+    waits = offload.of(context)
+    key = f"{ID}|{folder}|{dtype}|{context.device}|{waits}"
+    model = context.warm(key, lambda: _load(context, found, dtype, waits))
+    if model.aside:
+        model.pipe.to(context.device)
+        model.aside = False
+    return model
+
+
+def _key(context: Context) -> str:
+    """Return what the latents of this job are known by."""
+    import diffusers
+    import torch
+
+    from core.engines.local import kept
+
+    versions = torch.__version__, diffusers.__version__
+    return kept.key_of(context.job.params, Path(context.job.model), ID, context.device, *versions)
 
 
 def _teller(context: Context) -> Callable[[int, int, str], None]:
@@ -206,7 +237,9 @@ def _teller(context: Context) -> Callable[[int, int, str], None]:
     return told
 
 
-def _load(context: Context, found: folders.ModelFolder, dtype_name: str) -> Model:
+def _load(
+    context: Context, found: folders.ModelFolder, dtype_name: str, waits: str = offload.NONE
+) -> Model:
     """Load part by part, so that a cancel is heard between two parts."""
     import diffusers
     import torch
@@ -235,10 +268,17 @@ def _load(context: Context, found: folders.ModelFolder, dtype_name: str) -> Mode
     config = diffusers.DDIMScheduler.load_config(found.path / "scheduler", local_files_only=True)
     parts["scheduler"] = diffusers.DDIMScheduler.from_config(config)
     told(len(parts), total, "pipeline")
-    pipe = diffusers.AnimateDiffPipeline(**parts).to(context.device)
+    pipe = diffusers.AnimateDiffPipeline(**parts)
     pipe.unet.eval()
     pipe.set_progress_bar_config(disable=True)
-    colours = preview.for_model(found.path, pipe.vae)
+    if waits == offload.NONE:
+        offload.place(pipe, context.device, waits)
+        colours = preview.for_model(found.path, pipe.vae)
+    else:
+        # Colours are found where the decode runs; it goes back before hooks move it.
+        colours = preview.for_model(found.path, pipe.vae.to(context.device))
+        pipe.vae.to("cpu")
+        offload.place(pipe, context.device, waits)
     told(total, total, "done")
     window = starter.FRAMES if found.path == starter.folder() else CONTEXT_FRAMES
     return Model(pipe, colours, dict(config), int(pipe.tokenizer.model_max_length), window)
@@ -356,30 +396,25 @@ def set_windows(pipe: Any, frames: int, window: int = CONTEXT_FRAMES) -> None:
 # ---- decoding ----------------------------------------------------------------
 
 
-def _decode(context: Context, model: Model, latents: Any) -> Iterator[npt.NDArray[np.uint8]]:
-    """Decode frame by frame: one frame needs little memory and can be shown."""
-    import torch
+def _decode(context: Context, model: Model, latents: Any) -> Iterator[npt.NDArray[np.uint8] | None]:
+    """Decode as asked, and lighter where memory runs out."""
+    from core.engines.local import decoding
 
-    vae = model.pipe.vae
-    scaled = latents[0].transpose(0, 1) / vae.config.scaling_factor
-    total = len(scaled)
-    for number, one in enumerate(scaled.split(1)):
-        with torch.no_grad():
-            picture = vae.decode(one.to(vae.dtype)).sample[0].float()
-            if not bool(torch.isfinite(picture).all()):
-                raise _not_a_number(number)
-            bytes_ = picture.permute(1, 2, 0).mul(127.5).add(128).clamp(0, 255).to(torch.uint8)
-            frame: npt.NDArray[np.uint8] = bytes_.contiguous().cpu().numpy()
-        context.publish(frame[None], first=number, total=total, preview=False)
-        yield frame
+    pipe, params = model.pipe, context.job.params
 
+    def step_aside() -> None:
+        model.aside = True
+        for part in (pipe.unet, pipe.text_encoder):
+            part.to("cpu")
 
-def _not_a_number(frame: int) -> ProblemError:
-    return ProblemError(
-        Problem(
-            Category.BAD_OUTPUT,
-            f"The model produced NaN instead of a picture in frame {frame + 1}.",
-            "Retry with another scheduler, more steps or less guidance; if it stays, "
-            "the model's files do not fit each other.",
-        )
-    )
+    bench = offload.bench(context, pipe, step_aside)
+    chunk, tiling = int(params.get("decode_chunk", 1)), params.get("tiling") is True
+    way = decoding.first_way(bench, latents, chunk=chunk, tiling=tiling)
+    if tiling and not way.tile:
+        text = "The picture is too small to be decoded in tiles; it is decoded whole."
+        context.report(Noted(job_id=context.job.id, text=text))
+    try:
+        yield from decoding.decode(context, bench, latents, way)
+    finally:
+        if offload.of(context) != offload.NONE:
+            pipe.maybe_free_model_hooks()
