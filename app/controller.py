@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -334,13 +335,15 @@ class Controller(QObject):
         self.paused_changed.emit(paused)
         self._lanes.fill()
 
-    def free(self, place: str = "") -> None:
+    def free(self, place: str = "", *, spare: bool = True) -> None:
         """Give memory back, of one place or of all; `freeing` and `freed` say what came of it.
 
-        On a server this waits for the gap between prompts.
+        On a server this waits for the gap between prompts. A job of our own engine is stopped
+        only where `spare` is False: one may begin just now.
         """
         for one in [place] if place else self.engine.places():
-            self.run_aside(lambda one=one: free(self.engine, one), "release", self._on_freeing)
+            source = partial(free, self.engine, one, spare=spare)
+            self.run_aside(source, "release", self._on_freeing)
 
     def _on_freeing(self, item: Waits | FreedAt) -> None:
         self.freeing.emit(item)

@@ -55,16 +55,17 @@ class FreedAt:
         return not (self.released.ram_bytes or self.released.vram_bytes or self.held)
 
 
-def free(engines: Engines, place: str) -> Iterator[Waits | FreedAt]:
+def free(engines: Engines, place: str, *, spare: bool = False) -> Iterator[Waits | FreedAt]:
     """Free the memory of one place, waiting for the gap between prompts on a server.
 
     Args:
         engines: Whose place it is.
         place: "local" or a server's address.
+        spare: Never stop a job of our own engine for it.
     """
     title = engines.title_at(place)
     if place == LOCAL:
-        released = engines.local.release()
+        released = engines.local.release(spare=spare)
         yield FreedAt(place, title, released, released_words(released))
         return
     engine = engines.comfy().get(place)
@@ -138,7 +139,7 @@ class FreeDesk(QObject):
         self._open |= dict.fromkeys(new, "")
         self._panels.top.set_freeing(True)
         for one in new:
-            self._controller.free(one)
+            self._controller.free(one, spare=not stops)
 
     def failed(self) -> None:
         """Something unexpected broke off the freeing."""

@@ -61,6 +61,6 @@ class TwinDesk(QObject):
             f"“{job.title}” shows just what {name} shows, which had {differs}. {NEXT}",
             (),
             "warning",
-            f"twin {job.id}",
+            "twin",
             under=True,
         )

@@ -16,7 +16,8 @@ import numpy as np
 from core.jobs import Kind, Parameter, Phase, Recipe
 
 ID = "hanging"
-FAULTS = ("none", "block", "deaf", "stop", "poison", "error", "slow")
+FAULTS = ("none", "block", "deaf", "stop", "poison", "error", "slow", "memory", "crash")
+FULL = "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 11.99 GiB"
 BROKEN = "CUDA error: device-side assert triggered"
 
 
@@ -88,6 +89,10 @@ def happen(context, params):
             os.kill(os.getpid(), signal.SIGSTOP)
         case "poison":
             raise RuntimeError(BROKEN)
+        case "memory":
+            raise RuntimeError(FULL)
+        case "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
         case "error":
             raise RuntimeError("the roof is on fire")
         case "slow":

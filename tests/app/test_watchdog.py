@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from app import watching
 from app.controller import Controller
 from app.models import OwnModels
+from app.morning import MorningDesk
 from app.watchdog import WatchdogDesk
 from app.watching import StateDesk
 from app.window import MainWindow
@@ -25,6 +27,7 @@ from core.events import Ending, Event, Failed, Finished, Noted, PhaseStarted, St
 from core.gpu.source import sampler_for
 from core.jobs import Job, JobState, Phase
 from core.ledger import Ledger
+from core.morning.files import REPORT, write_last
 from core.places import Places
 from core.scheduling import retries
 from core.settings import Settings
@@ -256,3 +259,35 @@ def test_a_failure_that_breaks_nothing_keeps_the_worker(case: Case) -> None:
     ((pid, _),) = case.tries(job)
     assert case.controller.engine.pid == pid
     assert not [e for e in case.events if isinstance(e, Noted) and "restarted" in e.text]
+
+
+def test_a_night_in_which_jobs_1_4_and_7_of_10_go_wrong_ends_without_a_hand(case: Case) -> None:
+    """Memory runs out, the engine hangs, the engine dies: ten clips, and a report that says so."""
+    controller, places = case.controller, case.window.findChild(MorningDesk)
+    assert places is not None
+    faults = {0: "memory", 3: "deaf", 6: "crash"}
+    controller.set_paused(True)
+    ten = [case.add(fault=faults.get(number, "none"), seed=number) for number in range(10)]
+    controller.set_paused(False)
+    case.until(lambda: controller.ledger.counts()[JobState.DONE] == 10, 60)
+    for number, job in enumerate(ten):
+        *before, last = case.endings(job)
+        assert isinstance(last, Finished)
+        assert Path(last.output.path).is_file()
+        assert last.seed == number, "a seed never changes"
+        assert len(before) == (number in faults)
+        assert controller.row(job.id).attempt == 1 + (number in faults)
+    first = [case.endings(ten[number])[0] for number in faults]
+    assert [one.problem.category for one in first if isinstance(one, Failed)] == [
+        Category.INSUFFICIENT_VRAM, Category.TIMEOUT, Category.WORKER_UNAVAILABLE,
+    ]  # fmt: skip
+    report = write_last(controller.ledger.store.path, places._runs)
+    assert report is not None
+    assert (report.jobs, report.failed) == (10, 0)
+    page = report.page.read_text("utf-8")
+    for words in ("not enough GPU memory", "hung while sampling", "killed by signal 9"):
+        assert words in page, words
+    data = json.loads(report.page.with_name(REPORT).read_text("utf-8"))
+    scenes = {scene["job"]: scene for scene in data["scenes"]}
+    assert scenes[ten[0].id]["rungs"] == ["memory given back first"]
+    assert [len(scenes[job.id]["tries"]) for job in ten] == [2, 1, 1, 2, 1, 1, 2, 1, 1, 1]

@@ -442,6 +442,17 @@ def test_release_gives_memory_back_and_the_next_job_runs(worker: Bench) -> None:
     works(worker)
 
 
+def test_a_running_job_is_spared_where_that_is_asked_for(worker: Bench) -> None:
+    job = worker.job(steps=6, step_seconds=0.05)
+    ended = []
+    for event in worker.engine.run(job):
+        ended.append(event)
+        if isinstance(event, Sampled):
+            assert worker.engine.release(spare=True).ram_bytes == 0
+    assert isinstance(ended[-1], Finished)
+    assert worker.engine.release(spare=True).ram_bytes > 1_000_000
+
+
 def test_release_stops_a_running_job(bench: Bench) -> None:
     job = bench.job(steps=50, step_seconds=0.5)
     events = bench.engine.run(job)

@@ -136,11 +136,17 @@ class LocalEngine:
                 with contextlib.suppress(OSError, ValueError):
                     child.send({"cancel": job_id})
 
-    def release(self) -> Released:
-        """End the worker and with it all memory it holds. A running job ends as Stopped."""
+    def release(self, *, spare: bool = False) -> Released:
+        """End the worker and with it all memory it holds. A running job ends as Stopped.
+
+        Args:
+            spare: Do nothing while a job runs: it may have begun since this was asked for.
+        """
         began = monotonic()
         with self._lock:
             child = self._child
+            if spare and self._job is not None:
+                return Released(0, None, monotonic() - began)
             if self._job is not None:
                 self._asked_at = self._asked_at or began
             if child is None or child.process.poll() is not None:
