@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,9 +19,10 @@ from app.watchdog import WatchdogDesk
 from app.watching import StateDesk
 from core.engines.comfy.client import Patience
 from core.engines.comfy.process import ServerProcess
+from core.engines.comfy.standin.control import HEADER
 from core.engines.comfy.standin.faults import Kind
 from core.errors import Category
-from core.events import Failed, Finished, NodeStarted
+from core.events import Event, Failed, Finished, NodeStarted
 from core.jobs import Job, JobState
 from core.scheduling import retries
 from core.settings import Settings
@@ -195,3 +199,50 @@ def test_one_that_took_too_long_is_tried_again_once_its_server_is_rid_of_it(
         assert "ran for more than" in first.problem.message
         assert isinstance(second, Finished)
         assert (fake.starts, desk.held(base)) == (1, "")
+
+
+def arm(base: str, **fault: Any) -> None:
+    """Let something go wrong at a server from now on."""
+    said = requests.post(f"{base}/standin/faults", json=fault, headers={HEADER: "t"}, timeout=5)
+    said.raise_for_status()
+
+
+def test_a_night_in_which_jobs_1_4_and_7_of_10_go_wrong_ends_without_a_hand(
+    qtbot: Any, tmp_path: Path, fake: FakeInstall
+) -> None:
+    """Memory runs out while sampling, the server hangs, the server dies: ten clips."""
+    faults = {
+        0: {"kind": Kind.OUT_OF_MEMORY.value, "node": "KSampler", "times": 1},
+        3: {**HANG, "times": 1},
+        6: {"kind": Kind.HANG.value, "node": "KSampler", "value": 30.0, "times": 1},
+    }
+    base = fake.server.base
+    with watched(qtbot, tmp_path, fake) as (case, _):
+        controller = case.controller
+        controller.set_paused(True)
+        ten = [case.add(base, seed=number) for number in range(10)]
+        numbers = {job.id: number for number, job in enumerate(ten)}
+        met: set[int] = set()
+
+        def begin(job: Job) -> None:
+            number = numbers[job.id]
+            if number in faults and number not in met:
+                met.add(number)
+                arm(base, **faults[number])
+
+        def dies(event: Event) -> None:
+            if isinstance(event, NodeStarted) and numbers[event.job_id] == 6 and 6 in met:
+                met.add(-6)
+                os.kill(case.wiring.servers.pid_of(base) or 0, signal.SIGKILL)
+
+        controller.job_began.connect(begin)
+        controller.event.connect(lambda event: None if -6 in met else dies(event))
+        controller.set_paused(False)
+        case.until(lambda: controller.ledger.counts()[JobState.DONE] == 10, 90)
+        for number, job in enumerate(ten):
+            *_, last = endings(case, job)
+            assert isinstance(last, Finished)
+            assert last.seed == number
+            assert controller.row(job.id).attempt == 1 + (number in faults), number
+        posts = Counter(post["prompt_id"] for post in fake.posted())
+        assert [posts[job.id] for job in ten] == [2, 1, 1, 2, 1, 1, 2, 1, 1, 1]
