@@ -9,11 +9,13 @@ from PySide6.QtCore import QObject, QProcess, QTimer
 from PySide6.QtWidgets import QInputDialog
 
 from app.controller import Controller
+from app.notifying import NewsDesk
 from app.tray import TrayDesk
 from app.window import MainWindow
 from core.errors import Category, Problem, ProblemError, problem_from
 from core.events import Failed, Finished, Stopped
 from core.jobs import Job
+from core.notify.news import Kind, News, failed
 from core.power import After, awake, carry_out, parsed, words_of
 
 COUNT_SECONDS = 60
@@ -56,6 +58,7 @@ class UnattendedDesk(QObject):
         self._let_go: threading.Event | None = None
         self.is_awake: bool | None = None
         self.tray = TrayDesk(controller, window, self)
+        self.news = NewsDesk(controller, window, self.tray.tell, self)
         window.menus.unattended.aboutToShow.connect(self._fill_menu)
         controller.queue_changed.connect(self._on_queue)
         controller.paused_changed.connect(lambda _: self._on_queue())
@@ -104,12 +107,13 @@ class UnattendedDesk(QObject):
         self._ran = True
         match ending:
             case Failed(problem=problem):
-                self.tray.tell("failed", f"“{job.title}” failed", problem.message, bad=True)
+                self.news.tell(failed(job.title, problem))
             case Finished():
-                self.tray.tell("finished", "A clip is done", job.title)
+                self.news.tell(News(Kind.FINISHED, job.title))
 
     def _on_empty(self) -> None:
-        self.tray.tell("empty", "The queue is empty", "All jobs have ended.")
+        words = "All jobs have ended."
+        self.news.tell(News(Kind.EMPTY, text=words, plain=words))
         if self.after is not After.NOTHING:
             self._left = COUNT_SECONDS
             self._second.start()
@@ -223,6 +227,8 @@ class UnattendedDesk(QObject):
             tick(later, text, self.after is after, lambda _, after=after: self.choose(after))
         menu.addSeparator()
         self.tray.fill(tick, menu)
+        more = menu.addAction("Tell &me by sound, webhook or ntfy…")
+        more.triggered.connect(lambda _=False: self.news.ask())
 
     def _set_awake(self, on: bool) -> None:
         self._window.keep(keep_awake=on)
