@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, QTimer, Signal
@@ -16,6 +17,7 @@ from widgets.servers import ServersPanel
 if TYPE_CHECKING:
     from app.controller import Controller
     from app.server_watch import Watched
+    from app.signing_in import Signatures
     from app.window import MainWindow
     from core.engines.comfy.answers import Queue
     from core.engines.comfy.health import Health, State
@@ -66,7 +68,7 @@ class ServersDesk(QObject):
         from core.engines.comfy.known import load
 
         found, problems = load(rows)
-        for server in found:
+        for server in self.signatures.clean(found, self._places, self._window.keep):
             self._watch(server)
         for problem in problems:
             self._notice.show_problem(problem, key=f"server {problem.message}")
@@ -87,6 +89,13 @@ class ServersDesk(QObject):
         panel.log_wanted.connect(self._logs.show)
 
     # -- the list -------------------------------------------------------------
+
+    @cached_property
+    def signatures(self) -> Signatures:
+        """What keeps names and passwords."""
+        from app.signing_in import Signatures
+
+        return Signatures(self._controller, self._notice)
 
     @property
     def servers(self) -> list[KnownServer]:
@@ -142,7 +151,7 @@ class ServersDesk(QObject):
         if server.base in self._watched:
             name = self._watched[server.base].known.name
             raise _invalid(f"{server.base} is known already, as {name}.", "Edit that one.")
-        self._watch(server)
+        self._watch(self.signatures.keep(server))
         if place is not None:
             items = [item for item in self._watched.items() if item[0] != server.base]
             items.insert(place, (server.base, self._watched[server.base]))
@@ -153,6 +162,7 @@ class ServersDesk(QObject):
         """Replace what is known of a server; its process goes on. Raises ProblemError."""
         watched = self._of(base)
         if server.base == base:
+            server = self.signatures.keep(server, watched.known)
             before, watched.known = watched.known, server
             watched.look_soon()
             self._tell_of_new_words(before, watched)
@@ -160,6 +170,7 @@ class ServersDesk(QObject):
             if server.base in self._watched:
                 raise _invalid(f"{server.base} is known already.", "Edit that one.")
             place = list(self._watched).index(base)
+            self.signatures.forget(watched.known)
             self._drop(base)
             self.add(server, place)
         self._keep()
@@ -181,8 +192,10 @@ class ServersDesk(QObject):
         self._drop(base)
         self._keep()
         server = watched.known
+        self.signatures.forget(server)
 
         def undo() -> None:
+            self.signatures.again(server)
             self._controller.guard(lambda: self.add(server, place))
             self._notice.clear("server removed")
 

@@ -53,23 +53,25 @@ class Vault:
         """Return a secret, "" when there is none."""
         with self._lock:
             if name not in self._known:
-                self._known[name] = self._read(name)
+                found = self._read(name)
+                self._known.setdefault(name, found)
             return self._known[name]
+
+    def know(self, name: str, secret: str) -> None:
+        """Have a secret for this run; from any thread, without waiting for anything."""
+        self._known[name] = secret
 
     def put(self, name: str, secret: str) -> bool:
         """Keep a secret, "" to forget it; say whether it is still there after this run."""
         with self._lock:
-            before = self.get(name)
             self._known[name] = secret
             ring = self._found()
             if ring is None:
                 return False
-            if secret == before:
-                return True
             try:
                 if secret:
                     ring.set_password(SERVICE, name, secret)
-                else:
+                elif ring.get_password(SERVICE, name) is not None:
                     ring.delete_password(SERVICE, name)
             except Exception as error:  # noqa: BLE001 - backends raise what they like
                 self._give_up("does not keep secrets", error)

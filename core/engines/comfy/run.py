@@ -15,7 +15,6 @@ from core.engines.comfy.http import Graph
 from core.engines.comfy.memory import Memory
 from core.engines.comfy.outputs import Fetching, StoppedError
 from core.engines.comfy.parts import Part, Parts
-from core.engines.comfy.published import published
 from core.engines.comfy.pursuit import GivenUpError, Pursuit, Stop
 from core.engines.comfy.reconcile import Found, Standing, client_of, reach
 from core.engines.comfy.rescue import Rescue
@@ -29,6 +28,7 @@ from core.events import Event, Failed, Finished, Noted, Output, Stopped, WorkerS
 from core.frames import Ring
 from core.jobs import Job, Phase
 from core.outputs import check_writable
+from core.outputs.published import published
 
 if TYPE_CHECKING:
     from core.engines.comfy.client import ComfyEngine
@@ -142,7 +142,9 @@ class Run:
         check_writable(self.job.output)
         wanted = self.job.params.get("latent_checkpoint", self._engine.options.checkpoint)
         self._plan(checkpoint=wanted is True)
-        self._way.listener = self._stop.listener = Listener(self._server.base, self._client)
+        self._way.listener = self._stop.listener = Listener(
+            self._server.base, self._client, self._server.fetcher.sign_in
+        )
         self._way.memory = self._memory
         stats, cold = self._engine.stats()
         yield WorkerStarted(
