@@ -24,7 +24,7 @@ def published(job: Job, file: Mapping[str, str] | None = None) -> Output | None:
     for recipe in _recipes(Path(job.output)):
         try:
             data = json.loads(recipe.read_text("utf-8"))
-            mine = data["job"]["id"] == job.id and file in (None, data["file"])
+            mine = data["job"]["id"] == job.id and file in (None, data.get("file"))
             found = _output(recipe, data) if mine else None
         except (OSError, ValueError, KeyError, TypeError):
             continue
