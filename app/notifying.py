@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import shiboken6
 from PySide6.QtCore import QObject, QTimer
+from PySide6.QtWidgets import QApplication
 
 from app.controller import Controller
 from app.window import MainWindow
@@ -54,7 +55,6 @@ class NewsDesk(QObject):
         self._controller, self._window = controller, window
         self._notice = window.panels.notice
         self._on_desktop = on_desktop
-        self._sounds: Any = None
         self.play: Callable[[bool], None] = self._play
         self.waits: tuple[float, ...] | None = None
         self.outboxes = {channel: Outbox() for channel in Channel}
@@ -170,11 +170,16 @@ class NewsDesk(QObject):
         self._later.stop()
 
     def _play(self, bad: bool) -> None:
-        if self._sounds is None:
-            from app.sounds import Sounds
+        def source() -> Iterator[object]:
+            from core.notify.sound import play
 
-            self._sounds = Sounds(self)
-        self._sounds.play(bad)
+            yield play(bad=bad)
+
+        def beep(played: object) -> None:
+            if not played:
+                QApplication.beep()
+
+        self._controller.run_aside(source, "sound", beep)
 
     # -- the dialog -----------------------------------------------------------------
 

@@ -115,6 +115,9 @@ class NewsDialog(QDialog):
             for row, (kind, event) in enumerate(_EVENTS, 1):
                 tick = self.ticks[channel, kind] = QCheckBox()
                 tick.setAccessibleName(f"{_PLAIN[channel]}: {event}")
+                policy = tick.sizePolicy()
+                policy.setRetainSizeWhenHidden(True)
+                tick.setSizePolicy(policy)
                 tick.setToolTip(f"{event}: tell by {_PLAIN[channel]}")
                 grid.addWidget(tick, row, column, Qt.AlignmentFlag.AlignLeft)
         for row, (_, event) in enumerate(_EVENTS, 1):
@@ -180,7 +183,7 @@ class NewsDialog(QDialog):
 
     def _on_toggled(self, channel: Channel, on: bool) -> None:
         for kind, _ in _EVENTS:
-            self.ticks[channel, kind].setEnabled(on)
+            self.ticks[channel, kind].setVisible(on)
         if on and not any(self.ticks[channel, kind].isChecked() for kind, _ in _EVENTS):
             for kind in USUAL:
                 self.ticks[channel, kind].setChecked(True)

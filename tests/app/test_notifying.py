@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from app.unattended import UnattendedDesk
 from app.window import MainWindow
 from core.notify.channels import Target
 from core.notify.news import USUAL, Channel, Choices, Kind, News
+from core.notify.sound import play, sound_of
 from core.scheduling.alerts import Alarm, Alert, Level
 from core.vault import SERVICE, Vault
 from tests.core.keyrings import MemoryKeyring
@@ -152,14 +155,31 @@ def test_sound_is_another_one_for_bad_news(window: MainWindow) -> None:
 
 
 def test_the_shipped_sounds_are_short() -> None:
-    import wave
-
-    from core import resources
-
-    for name in ("good", "bad"):
-        with wave.open(str(resources.path(f"sounds/{name}.wav"))) as file:
+    for bad in (True, False):
+        with wave.open(str(sound_of(bad=bad))) as file:
             assert 0.2 < file.getnframes() / file.getframerate() < 1.0
             assert any(file.readframes(2000))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows plays by itself")
+def test_the_first_player_that_works_plays(
+    qtbot: Any, window: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    told = folder / "told"
+    for name, code in (("pw-play", 1), ("paplay", 0), ("aplay", 0)):
+        player = folder / name
+        player.write_text(f'#!/bin/sh\necho {name} "$@" >> {told}\nexit {code}\n')
+        player.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    window.keep(news=Choices(frozenset({Channel.SOUND})).to_json())
+    desk_of(window).tell(News(Kind.FAILED, bad=True))
+    qtbot.waitUntil(lambda: told.exists() and "paplay" in told.read_text(), timeout=5_000)
+    file = sound_of(bad=True)
+    assert told.read_text() == f"pw-play {file}\npaplay {file}\n"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not play(bad=True), "then it beeps"
 
 
 # -- the dialog ------------------------------------------------------------------------
