@@ -168,8 +168,7 @@ def _generate(options: argparse.Namespace, places: Places) -> int:
         settings = load_settings(places.settings)[0]
         with _recording(ledger, places, settings, lambda: engine.pid) as set_busy:
             # The row stands before the work starts, as for the window's jobs.
-            ledger.enqueue([job])
-            ledger.begin(job.id)
+            ledger.take_on(job)
             set_busy(True)
             for event in engine.run(job):
                 if isinstance(event, Finished | Stopped | Failed):
