@@ -62,5 +62,6 @@ def _output(recipe: Path, data: Mapping[str, Any]) -> Output | None:
             size_bytes=clip.stat().st_size,
             encode_seconds=0.0,
             verify_seconds=0.0,
+            content=str(marks.get("content", "")),
         )
     return None

@@ -274,6 +274,7 @@ class Fetching:
             "verified": {
                 "digest": digest_of(part),
                 "bytes": size,
+                "content": found.content,
                 **Expected(
                     found.frames, found.width, found.height, None if kind.still else found.fps
                 ).to_json(),
