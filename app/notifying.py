@@ -64,7 +64,6 @@ class NewsDesk(QObject):
         self._stop = threading.Event()
         self._later = QTimer(self, singleShot=True)
         self._later.timeout.connect(self._pump)
-        controller.alerted.connect(self._on_alert)
         controller.closing.connect(self._end)
 
     @property
@@ -86,7 +85,8 @@ class NewsDesk(QObject):
                 outbox.add(news)
         self._pump()
 
-    def _on_alert(self, alert: Alert) -> None:
+    def on_alert(self, alert: Alert) -> None:
+        """Tell of an alert that was raised or cleared."""
         about = f"{alert.alarm} {alert.about}"
         words = alert.words
         self.tell(News(Kind.ALERT, "", words, words, about, alert.cleared, bad=not alert.cleared))

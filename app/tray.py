@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QRectF, QTimer
 from PySide6.QtGui import QColor, QIcon, QPainter, QPen
@@ -12,8 +13,10 @@ from app.controller import Controller
 from app.window import MainWindow
 from core.events import Event, Progressed, Sampled
 from core.jobs import JobState
-from core.notify.news import Message
 from widgets import theme
+
+if TYPE_CHECKING:
+    from core.notify.news import Message
 
 SHOWN_MS = 1000
 """At most so often is the icon drawn anew."""

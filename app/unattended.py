@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QProcess, QTimer
 from PySide6.QtWidgets import QInputDialog
 
 from app.controller import Controller
-from app.notifying import NewsDesk
 from app.tray import TrayDesk
 from app.window import MainWindow
 from core.errors import Category, Problem, ProblemError, problem_from
 from core.events import Failed, Finished, Stopped
 from core.jobs import Job
-from core.notify.news import Kind, News, failed
 from core.power import After, awake, carry_out, parsed, words_of
+
+if TYPE_CHECKING:
+    from app.notifying import NewsDesk
 
 COUNT_SECONDS = 60
 """How long a person has to cancel what follows the queue."""
@@ -58,12 +61,19 @@ class UnattendedDesk(QObject):
         self._let_go: threading.Event | None = None
         self.is_awake: bool | None = None
         self.tray = TrayDesk(controller, window, self)
-        self.news = NewsDesk(controller, window, self.tray.tell, self)
         window.menus.unattended.aboutToShow.connect(self._fill_menu)
         controller.queue_changed.connect(self._on_queue)
         controller.paused_changed.connect(lambda _: self._on_queue())
         controller.job_ended.connect(self._on_ended)
+        controller.alerted.connect(lambda alert: self.news.on_alert(alert))
         controller.closing.connect(self._release)
+
+    @cached_property
+    def news(self) -> NewsDesk:
+        """Tells news; made with the first."""
+        from app.notifying import NewsDesk
+
+        return NewsDesk(self._controller, self._window, self.tray.tell, self)
 
     # -- awake ------------------------------------------------------------------
 
@@ -104,6 +114,8 @@ class UnattendedDesk(QObject):
     # -- telling ------------------------------------------------------------------
 
     def _on_ended(self, job: Job, ending: Finished | Stopped | Failed) -> None:
+        from core.notify.news import Kind, News, failed
+
         self._ran = True
         match ending:
             case Failed(problem=problem):
@@ -112,6 +124,8 @@ class UnattendedDesk(QObject):
                 self.news.tell(News(Kind.FINISHED, job.title))
 
     def _on_empty(self) -> None:
+        from core.notify.news import Kind, News
+
         words = "All jobs have ended."
         self.news.tell(News(Kind.EMPTY, text=words, plain=words))
         if self.after is not After.NOTHING:
