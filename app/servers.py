@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from app.server_logs import LogDesk
+from app.signing_in import Signatures
 from core.errors import Category, Problem, ProblemError
 from core.places import Places
 from widgets.servers import ServersPanel
@@ -17,7 +17,6 @@ from widgets.servers import ServersPanel
 if TYPE_CHECKING:
     from app.controller import Controller
     from app.server_watch import Watched
-    from app.signing_in import Signatures
     from app.window import MainWindow
     from core.engines.comfy.answers import Queue
     from core.engines.comfy.health import Health, State
@@ -37,6 +36,7 @@ class ServersDesk(QObject):
         places: Where logs and marks of processes lie.
 
     Attributes:
+        signatures: What keeps names and passwords of servers.
         servers_changed: The known servers, a list of KnownServer, the first of which is
             the default.
         health_changed: Address of a server, and its Health.
@@ -59,6 +59,7 @@ class ServersDesk(QObject):
         self._stuck: set[str] = set()
         self.jobs_words: Callable[[str], str] = lambda _: ""
         """Says why a server gets no jobs; "" when it does."""
+        self.signatures = Signatures(controller, self._notice)
         self._logs = LogDesk(self._panel, controller, lambda base: self._watched.get(base), self)
         self._connect()
         if window.settings.servers:
@@ -89,13 +90,6 @@ class ServersDesk(QObject):
         panel.log_wanted.connect(self._logs.show)
 
     # -- the list -------------------------------------------------------------
-
-    @cached_property
-    def signatures(self) -> Signatures:
-        """What keeps names and passwords."""
-        from app.signing_in import Signatures
-
-        return Signatures(self._controller, self._notice)
 
     @property
     def servers(self) -> list[KnownServer]:

@@ -9,23 +9,29 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.engines.comfy.known import KnownServer, vault_name
-from core.engines.comfy.sign_in import SignIn
-from core.places import Places
-from core.vault import Vault
-
+# What knows of servers is loaded with the first of them.
 if TYPE_CHECKING:
     from app.controller import Controller
+    from core.engines.comfy.known import KnownServer
+    from core.engines.comfy.sign_in import SignIn
+    from core.places import Places
+    from core.vault import Vault
     from widgets.notice import NoticeBar
 
 LARGEST_FILE = 64_000_000
+
+
+def _name_of(server: KnownServer) -> str:
+    from core.engines.comfy.known import vault_name
+
+    return vault_name(server.base)
 
 
 def signed_by(vault: Vault, server: KnownServer) -> SignIn:
     """Return who signs in at a server; ask it in no thread of the window's."""
     if server.secret:
         return lambda: server.secret
-    return partial(vault.get, vault_name(server.base)) if server.signed else lambda: ""
+    return partial(vault.get, _name_of(server)) if server.signed else lambda: ""
 
 
 class Signatures:
@@ -50,7 +56,7 @@ class Signatures:
             if before is not None and not server.signed:
                 self.forget(before)
             return server
-        vault, name, secret = self._controller.vault, vault_name(server.base), server.secret
+        vault, name, secret = self._controller.vault, _name_of(server), server.secret
         # Whoever asks from now on gets it, however long the keyring takes.
         vault.know(name, secret)
 
@@ -73,7 +79,7 @@ class Signatures:
         """Take a server's name and password out of the keyring; this run still knows them."""
         if not server.signed:
             return
-        vault, name = self._controller.vault, vault_name(server.base)
+        vault, name = self._controller.vault, _name_of(server)
 
         def put() -> Iterator[object]:
             before = vault.get(name)
@@ -87,7 +93,7 @@ class Signatures:
         """Keep once more what was forgotten by mistake."""
         if not server.signed:
             return
-        vault, name = self._controller.vault, vault_name(server.base)
+        vault, name = self._controller.vault, _name_of(server)
 
         def put() -> Iterator[object]:
             secret = vault.get(name)

@@ -398,7 +398,7 @@ def _insert(
     database: sqlite3.Connection,
     new: Sequence[Job],
     before: str | None = None,
-    priority: int | None = None,
+    priority: int = 0,
 ) -> None:
     room = order.places(database, steps.anchor(database, before), len(new), priority)
     try:
