@@ -13,6 +13,7 @@ _TEXTS = (
     ("events", "text"),
     ("nodes", "title"),
     ("undos", "payload"),
+    ("meta", "value"),
 )
 
 
