@@ -45,6 +45,7 @@ class AlarmDesk(QObject):
         for alert in self._alerts.look(signals, now):
             key = f"alert {alert.alarm} {alert.about}"
             _log.warning("alert %s: %s", "cleared" if alert.cleared else "raised", alert.words)
+            self._controller.alerted.emit(alert)
             if alert.cleared:
                 self._notice.clear(key)
             elif alert.alarm is Alarm.ENGINE_DOWN:

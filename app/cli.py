@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,8 +168,7 @@ def _generate(options: argparse.Namespace, places: Places) -> int:
         settings = load_settings(places.settings)[0]
         with _recording(ledger, places, settings, lambda: engine.pid) as set_busy:
             # The row stands before the work starts, as for the window's jobs.
-            ledger.enqueue([job])
-            ledger.begin(job.id)
+            ledger.take_on(job)
             set_busy(True)
             for event in engine.run(job):
                 if isinstance(event, Finished | Stopped | Failed):
@@ -267,7 +267,9 @@ def _asked(options: argparse.Namespace, places: Places) -> tuple[Job, Engines]:
                 "Leave --server out, or choose a workflow: see `framedeck recipes`.",
             )
         return _job(options, recipes[wanted], places, {}), Engines(local)
+    from app.signing_in import signed_by
     from core.engines.comfy.scan import scan
+    from core.vault import Vault
 
     found = cli_recipes.workflows(places)
     workflow = found.by_recipe().get(wanted)
@@ -281,11 +283,13 @@ def _asked(options: argparse.Namespace, places: Places) -> tuple[Job, Engines]:
     at: dict[str, object] = {"server": server.base}
     # What can be refused without the server is.
     _job(options, workflow.recipe(None, {server.base: server.name}), places, at)
-    seen = scan(server)
+    vault = Vault()
+    seen = scan(server, sign_in=signed_by(vault, server))
     recipe = workflow.recipe(seen.info, {server.base: server.name})
     job = _job(options, recipe, places, at)
     cli_recipes.check_ready(workflow, server, seen, job.params)
     comfy = ComfyEngines(places.workflows, places.data / "nodes")
+    comfy.sign_in_of = partial(signed_by, vault)
     comfy.making.learn(server.base, seen.info)
     return job, Engines(local, comfy, [server])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +97,8 @@ def server_for(workflows: Workflows, named: object) -> KnownServer:
     if titled:
         return titled[0]
     made = checked(KnownServer(words))
-    return next((one for one in workflows.servers if one.base == made.base), made)
+    known = next((one for one in workflows.servers if one.base == made.base), made)
+    return replace(known, secret=made.secret) if made.secret else known
 
 
 def check_ready(

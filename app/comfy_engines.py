@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from core.engines.comfy.known import KnownServer
     from core.engines.comfy.making import Making
     from core.engines.comfy.rescue import Restart, Watch
+    from core.engines.comfy.sign_in import SignIn
 
 
 class ComfyEngines:
@@ -24,6 +25,7 @@ class ComfyEngines:
         process_of: Returns the process of the server at an address, where it is known.
         restart_of: Returns what restarts the server at an address and waits for it;
             None for those that are not ours to restart.
+        sign_in_of: Returns who signs in at a server.
         watch_of: Returns what tells a decode that stands still on a server.
     """
 
@@ -32,6 +34,7 @@ class ComfyEngines:
         self._making: Making | None = None
         self.process_of: Callable[[str], int | None] = lambda _: None
         self.restart_of: Callable[[str], Restart | None] = lambda _: None
+        self.sign_in_of: Callable[[KnownServer], SignIn] = lambda server: lambda: server.secret
         self.watch_of: Callable[[KnownServer], Watch] | None = None
 
     @property
@@ -55,5 +58,6 @@ class ComfyEngines:
             restart=self.restart_of(server.base),
             watch=self.watch_of(server) if self.watch_of is not None else Watch(),
             seconds=self.making.seconds,
+            sign_in=lambda: self.sign_in_of(server)(),
         )
         return ComfyEngine(server.base, self.making, options)

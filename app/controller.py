@@ -25,6 +25,7 @@ from core.jobs import Job, JobState, Recipe, new_job
 from core.ledger import Ledger
 from core.ledger.priority import set_priority
 from core.queue import Group, JobRow
+from core.vault import Vault
 
 if TYPE_CHECKING:
     from core.engines.comfy.known import KnownServer
@@ -41,6 +42,7 @@ class Controller(QObject):
     Attributes:
         undos: What can be taken back.
         correct: Whether numbers that a model does not take are moved to the nearest it takes.
+        vault: Where secrets are; not for the window's thread.
         queue_changed: Order, states or rows changed; views ask again.
         job_began: A Job started; its events follow.
         event: One event of a running job, already in the ledger if it is to be kept.
@@ -56,6 +58,7 @@ class Controller(QObject):
         recorded: A core.recorder.settle.Recorded: an ended job's trace is whole.
         clip_frame: A core.outputs.read.ReadFrame of the clip asked for last.
         undo_changed: Whether there is anything to undo.
+        alerted: A core.scheduling.alerts.Alert that was raised or cleared just now.
         closing: The end begins; side tasks that wait for something wait no longer.
     """
 
@@ -74,6 +77,7 @@ class Controller(QObject):
     recorded = Signal(object)
     clip_frame = Signal(object)
     undo_changed = Signal(bool)
+    alerted = Signal(object)
     closing = Signal()
 
     def __init__(
@@ -91,6 +95,7 @@ class Controller(QObject):
         self.outputs = outputs
         self.correct = False
         self.undos = Undos(ledger, lambda: self.undo_changed.emit(bool(self.undos)))
+        self.vault = Vault()
         self._lanes = Lanes(ledger, self.engine, self.guard, self)
         self._connect_lanes()
         self._tasks: list[Task] = []

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from core.engines.comfy.known import KnownServer
     from core.engines.comfy.rescue import Restart, Watch
     from core.engines.comfy.scan import Scan
+    from core.engines.comfy.sign_in import SignIn
     from core.jobs import Job
     from core.statistics.classify import Far, Sign
+    from core.vault import Vault
     from widgets.timeline import TimelinePanel
 
 HEARD_SECONDS = 10.0
@@ -56,10 +58,14 @@ class Restarts(QObject):
     said = Signal(object)
     _wished = Signal(object)
 
-    def __init__(self, servers: ServersDesk, parent: QObject) -> None:
+    def __init__(self, servers: ServersDesk, vault: Vault, parent: QObject) -> None:
         super().__init__(parent)
-        self._servers = servers
+        self._servers, self._vault = servers, vault
         self._wished.connect(self._on_wished, Qt.ConnectionType.QueuedConnection)
+
+    def _sign_in(self, base: str) -> SignIn:
+        known = next((one for one in self._servers.servers if one.base == base), None)
+        return _signed_by(self._vault, known) if known is not None else lambda: ""
 
     def _on_wished(self, wish: _Wish) -> None:
         try:
@@ -93,7 +99,9 @@ class Restarts(QObject):
             raise ProblemError(wish.problem)
         until = monotonic() + BACK_SECONDS
         while monotonic() < until:
-            if self._servers.pid_of(base) not in (None, before) and _answers(base):
+            if self._servers.pid_of(base) not in (None, before) and _answers(
+                base, self._sign_in(base)
+            ):
                 return
             why = self._servers.why_given_up(base)
             if why is not None:
@@ -113,7 +121,7 @@ def join(
     """Let jobs run on the servers that are known, with what was found out of them."""
     _draw_others(servers, panels.timeline)
     comfy = controller.engine.comfy_for
-    restarts = Restarts(servers, servers)
+    restarts = Restarts(servers, controller.vault, servers)
 
     def known(job: Job) -> KnownServer | None:
         base = controller.engine.server_of(job)
@@ -146,6 +154,7 @@ def join(
 
     if isinstance(comfy, ComfyEngines):
         comfy.process_of = servers.pid_of
+        comfy.sign_in_of = partial(_signed_by, controller.vault)
         comfy.restart_of, comfy.watch_of = restart_of, watch_of
 
     _join_leaks(controller, panels, servers, restarts)
@@ -216,10 +225,16 @@ def _draw_others(servers: ServersDesk, timeline: TimelinePanel) -> None:
     servers.servers_changed.connect(lambda known: [each.forget(known) for each in made])
 
 
-def _answers(base: str) -> bool:
+def _signed_by(vault: Vault, server: KnownServer) -> SignIn:
+    from app.signing_in import signed_by
+
+    return signed_by(vault, server)
+
+
+def _answers(base: str, sign_in: SignIn) -> bool:
     from core.engines.comfy.http import Server
 
-    server = Server(base)
+    server = Server(base, sign_in=sign_in)
     try:
         server.stats()
     except ProblemError:

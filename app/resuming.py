@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.engines import COMFY
 from core.errors import ProblemError
-from core.events import Stopped
+from core.events import Finished, Stopped
 from core.jobs import Job, JobState
 from core.ledger import Ledger
 from core.queue import Group, JobRow
 
 if TYPE_CHECKING:
     from app.controller import Controller
+
+_log = logging.getLogger(__name__)
 
 
 class Resumes:
@@ -41,7 +46,7 @@ class Resumes:
         lost = ledger.recover(elsewhere={COMFY})
         self._jobs.extend(ledger.adopt(COMFY))
         remove_half_files(ledger, [job.output for job in self._jobs])
-        return lost
+        return [row for row in lost if not accept_published(ledger, row)]
 
     def next(self, can: Callable[[Job], bool]) -> Job | None:
         """Return the next job to follow that `can` be, None when there is none."""
@@ -77,6 +82,33 @@ class Resumes:
         controller.guard(lambda: controller.ledger.end(job.id, ending))
         controller.event.emit(ending)
         controller.queue_changed.emit()
+
+
+def accept_published(ledger: Ledger, row: JobRow) -> bool:
+    """Take the clip of a lost job that was whole when its process died; say whether there is one.
+
+    Killed between the publishing of a clip and the line in the list of jobs that says so, a
+    job would be made a second time otherwise.
+    """
+    from core.outputs.published import published
+
+    output = published(row.job)
+    if output is None:
+        return False
+    ended = Path(output.path).stat().st_mtime
+    seed = row.job.params.get("seed")
+    found = Finished(
+        job_id=row.job.id,
+        output=output,
+        seed=int(seed) if isinstance(seed, int | float) else 0,
+        seconds=max(0.0, ended - (row.started_at or ended)),
+        peak_rss_bytes=row.peak_rss_bytes,
+        peak_vram_bytes=row.peak_vram_bytes,
+        at_seconds=max(0.0, time.monotonic() - max(0.0, time.time() - ended)),
+    )
+    ledger.accept(row.job.id, found)
+    _log.info("the clip of %s was whole when its process died", row.job.id)
+    return True
 
 
 def remove_half_files(ledger: Ledger, outputs: Collection[str]) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import shiboken6
 from PySide6.QtCore import QObject
 
+from app.signing_in import signed_by
 from core.engines.comfy.arguments import ARGUMENTS, example, join, split
 from core.engines.comfy.health import Doctor
 from core.engines.comfy.install import install_of, installs, is_install, python_of
 from core.engines.comfy.known import USUAL_PORT, KnownServer, checked
+from core.engines.comfy.sign_in import SignIn, read, written
 from core.engines.comfy.trees import Found, running
 from core.errors import Problem, ProblemError, invalid
 from widgets.servers_form import ArgumentHelp, ServerForm
@@ -54,12 +57,24 @@ class FormDesk(QObject):
         form.saved.connect(self._on_save)
         form.folder_chosen.connect(self._look_for_python)
         form.open()
+        self._signed = server is None or not server.signed
+        """Whether the form shows how the server is signed in at."""
+        if not self._signed and server is not None:
+            sign_in = signed_by(controller.vault, server)
+            controller.run_aside(
+                lambda: iter([read(sign_in())]), "server sign-in", self._show_sign_in
+            )
         controller.run_aside(_folders, "server folders", self._offer)
         self._look_for_python(form.folder.currentText())
 
     def _offer(self, found: object) -> None:
         if shiboken6.isValid(self._form) and isinstance(found, list):
             self._form.offer_folders(found)
+
+    def _show_sign_in(self, found: object) -> None:
+        if shiboken6.isValid(self._form) and isinstance(found, tuple):
+            self._form.show_sign_in(*found)
+            self._signed = True
 
     def _look_for_python(self, folder: str) -> None:
         def source() -> Iterator[object]:
@@ -84,12 +99,15 @@ class FormDesk(QObject):
         except ProblemError as error:
             self._form.show_problem(error.problem)
             return
+        if not self._signed and not made.secret:
+            made = replace(made, signed=True)
         if anyway:
             self._store(made)
             return
         self._form.set_busy(True)
+        sign_in = signed_by(self._controller.vault, made)
         self._controller.run_aside(
-            lambda: _checks(made), "server check", lambda why: self._on_checked(made, why)
+            lambda: _checks(made, sign_in), "server check", lambda why: self._on_checked(made, why)
         )
 
     def _on_checked(self, made: KnownServer, why: object) -> None:
@@ -121,10 +139,12 @@ def server_of(values: Mapping[str, object]) -> KnownServer:
     """Return the server that a form describes; raises ProblemError naming the field."""
     words = split(str(values["arguments"]))
     made = KnownServer.from_json({**values, "arguments": list(words)})
-    return checked(made)
+    secret = written(str(values.get("user", "")).strip(), str(values.get("password", "")))
+    # What stands in the address was entered last.
+    return checked(replace(made, secret=made.secret or secret))
 
 
-def _checks(server: KnownServer) -> Iterator[object]:
+def _checks(server: KnownServer, sign_in: SignIn) -> Iterator[object]:
     """Yield why a server cannot be used now, None when it can."""
     try:
         if server.folder:
@@ -135,7 +155,7 @@ def _checks(server: KnownServer) -> Iterator[object]:
     except ProblemError as error:
         yield error.problem
         return
-    health = Doctor(server.base).look()
+    health = Doctor(server.base, sign_in=sign_in).look()
     if health.problem is None or health.answers:
         yield None
         return

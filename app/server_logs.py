@@ -80,9 +80,11 @@ class LogDesk(QObject):
             return
         self._busy = True
         base, told = self._base, list(self._told)
+        vault, known = self._controller.vault, watched.known
         ours = watched.process.was_started or not watched.health.answers
 
         def source() -> Iterator[object]:
+            from app.signing_in import signed_by
             from core.engines.comfy.health import printed
             from core.engines.comfy.server_log import lines_of
 
@@ -90,7 +92,7 @@ class LogDesk(QObject):
                 yield _Read(log, tuple(log.read()), whole=False)
                 return
             try:
-                now = printed(base)
+                now = printed(base, sign_in=signed_by(vault, known))
             except ProblemError:
                 now = told
             self._told = now

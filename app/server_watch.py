@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
+from app.signing_in import signed_by
 from core.engines.comfy.answers import Queue
 from core.engines.comfy.backoff import Backoff
 from core.engines.comfy.health import Doctor, Health, State
@@ -88,7 +89,7 @@ class Watched(QObject):
         self.trouble: Problem | None = None
         self.queue = Queue()
         self._controller = controller
-        self._doctor = Doctor(known.base)
+        self._doctor = Doctor(known.base, sign_in=self._sign_in)
         self._backoff = Backoff()
         self._closed = threading.Event()
         self._looking = self._scanning = self._first = False
@@ -103,6 +104,9 @@ class Watched(QObject):
         self._timer.timeout.connect(self._look)
         self._again = QTimer(self, singleShot=True)
         self._again.timeout.connect(self._start_again)
+
+    def _sign_in(self) -> str:
+        return signed_by(self._controller.vault, self.known)()
 
     @property
     def state(self) -> State:
@@ -221,7 +225,7 @@ class Watched(QObject):
 
     def _scans(self) -> Iterator[object]:
         try:
-            yield scan(self.known, self.scan, stopped=self._closed.is_set)
+            yield scan(self.known, self.scan, stopped=self._closed.is_set, sign_in=self._sign_in)
         except Exception as error:  # noqa: BLE001 - a scan that breaks must not be the last
             yield problem_from(error)
 

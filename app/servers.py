@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from app.server_logs import LogDesk
+from app.signing_in import Signatures
 from core.errors import Category, Problem, ProblemError
 from core.places import Places
 from widgets.servers import ServersPanel
@@ -35,6 +36,7 @@ class ServersDesk(QObject):
         places: Where logs and marks of processes lie.
 
     Attributes:
+        signatures: What keeps names and passwords of servers.
         servers_changed: The known servers, a list of KnownServer, the first of which is
             the default.
         health_changed: Address of a server, and its Health.
@@ -57,6 +59,7 @@ class ServersDesk(QObject):
         self._stuck: set[str] = set()
         self.jobs_words: Callable[[str], str] = lambda _: ""
         """Says why a server gets no jobs; "" when it does."""
+        self.signatures = Signatures(controller, self._notice)
         self._logs = LogDesk(self._panel, controller, lambda base: self._watched.get(base), self)
         self._connect()
         if window.settings.servers:
@@ -66,7 +69,7 @@ class ServersDesk(QObject):
         from core.engines.comfy.known import load
 
         found, problems = load(rows)
-        for server in found:
+        for server in self.signatures.clean(found, self._places, self._window.keep):
             self._watch(server)
         for problem in problems:
             self._notice.show_problem(problem, key=f"server {problem.message}")
@@ -142,7 +145,7 @@ class ServersDesk(QObject):
         if server.base in self._watched:
             name = self._watched[server.base].known.name
             raise _invalid(f"{server.base} is known already, as {name}.", "Edit that one.")
-        self._watch(server)
+        self._watch(self.signatures.keep(server))
         if place is not None:
             items = [item for item in self._watched.items() if item[0] != server.base]
             items.insert(place, (server.base, self._watched[server.base]))
@@ -153,6 +156,7 @@ class ServersDesk(QObject):
         """Replace what is known of a server; its process goes on. Raises ProblemError."""
         watched = self._of(base)
         if server.base == base:
+            server = self.signatures.keep(server, watched.known)
             before, watched.known = watched.known, server
             watched.look_soon()
             self._tell_of_new_words(before, watched)
@@ -160,6 +164,7 @@ class ServersDesk(QObject):
             if server.base in self._watched:
                 raise _invalid(f"{server.base} is known already.", "Edit that one.")
             place = list(self._watched).index(base)
+            self.signatures.forget(watched.known)
             self._drop(base)
             self.add(server, place)
         self._keep()
@@ -181,8 +186,10 @@ class ServersDesk(QObject):
         self._drop(base)
         self._keep()
         server = watched.known
+        self.signatures.forget(server)
 
         def undo() -> None:
+            self.signatures.again(server)
             self._controller.guard(lambda: self.add(server, place))
             self._notice.clear("server removed")
 

@@ -66,8 +66,9 @@ class TimingDesk(QObject):
 
     def _on_began(self, job: Job) -> None:
         from core.timing.eta import Running
+        from core.timing.past import LINED_UP
 
-        self._running[job.id] = job, Running(time.monotonic())
+        self._running[job.id] = job, Running(time.monotonic(), lined_up=job.engine in LINED_UP)
         self._tick.start()
         self._again.start()
         self._soon.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QRectF, QTimer
 from PySide6.QtGui import QColor, QIcon, QPainter, QPen
@@ -14,12 +15,16 @@ from core.events import Event, Progressed, Sampled
 from core.jobs import JobState
 from widgets import theme
 
+if TYPE_CHECKING:
+    from core.notify.news import Message
+
 SHOWN_MS = 1000
 """At most so often is the icon drawn anew."""
 KINDS = (
     ("failed", "Tell when a job &fails"),
     ("empty", "Tell when the queue is &empty"),
     ("finished", "Tell when a &clip is done"),
+    ("alert", "Tell of &alerts"),
 )
 SIZE = 32
 
@@ -126,14 +131,14 @@ class TrayDesk(QObject):
 
     # -- telling ------------------------------------------------------------------
 
-    def tell(self, kind: str, title: str, text: str, *, bad: bool = False) -> None:
-        """Tell news by the system, unless it is not wanted or the window is looked at."""
-        wanted = kind in self._window.settings.notify
-        if not wanted or self._window.isActiveWindow() or not self._make():
+    def tell(self, message: Message) -> None:
+        """Tell news by the system, unless the window is looked at."""
+        if self._window.isActiveWindow() or not self._make():
             return
         assert self.icon is not None
         icons = QSystemTrayIcon.MessageIcon
-        self.icon.showMessage(title, text, icons.Warning if bad else icons.Information)
+        kind = icons.Warning if message.bad else icons.Information
+        self.icon.showMessage(message.title, message.text, kind)
 
     # -- the window closed to the tray ------------------------------------------------
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QProcess, QTimer
 from PySide6.QtWidgets import QInputDialog
@@ -15,6 +17,9 @@ from core.errors import Category, Problem, ProblemError, problem_from
 from core.events import Failed, Finished, Stopped
 from core.jobs import Job
 from core.power import After, awake, carry_out, parsed, words_of
+
+if TYPE_CHECKING:
+    from app.notifying import NewsDesk
 
 COUNT_SECONDS = 60
 """How long a person has to cancel what follows the queue."""
@@ -60,7 +65,15 @@ class UnattendedDesk(QObject):
         controller.queue_changed.connect(self._on_queue)
         controller.paused_changed.connect(lambda _: self._on_queue())
         controller.job_ended.connect(self._on_ended)
+        controller.alerted.connect(lambda alert: self.news.on_alert(alert))
         controller.closing.connect(self._release)
+
+    @cached_property
+    def news(self) -> NewsDesk:
+        """Tells news; made with the first."""
+        from app.notifying import NewsDesk
+
+        return NewsDesk(self._controller, self._window, self.tray.tell, self)
 
     # -- awake ------------------------------------------------------------------
 
@@ -101,15 +114,20 @@ class UnattendedDesk(QObject):
     # -- telling ------------------------------------------------------------------
 
     def _on_ended(self, job: Job, ending: Finished | Stopped | Failed) -> None:
+        from core.notify.news import Kind, News, failed
+
         self._ran = True
         match ending:
             case Failed(problem=problem):
-                self.tray.tell("failed", f"“{job.title}” failed", problem.message, bad=True)
+                self.news.tell(failed(job.title, problem))
             case Finished():
-                self.tray.tell("finished", "A clip is done", job.title)
+                self.news.tell(News(Kind.FINISHED, job.title))
 
     def _on_empty(self) -> None:
-        self.tray.tell("empty", "The queue is empty", "All jobs have ended.")
+        from core.notify.news import Kind, News
+
+        words = "All jobs have ended."
+        self.news.tell(News(Kind.EMPTY, text=words, plain=words))
         if self.after is not After.NOTHING:
             self._left = COUNT_SECONDS
             self._second.start()
@@ -223,6 +241,8 @@ class UnattendedDesk(QObject):
             tick(later, text, self.after is after, lambda _, after=after: self.choose(after))
         menu.addSeparator()
         self.tray.fill(tick, menu)
+        more = menu.addAction("Tell &me by sound, webhook or ntfy…")
+        more.triggered.connect(lambda _=False: self.news.ask())
 
     def _set_awake(self, on: bool) -> None:
         self._window.keep(keep_awake=on)

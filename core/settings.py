@@ -59,6 +59,8 @@ class Settings:
         queue: How the queue dock is shown: what is folded, how it is sorted, the calendar.
         may_shorten: Whether a job that ran out of memory may get fewer frames.
         may_shrink: Whether it may get a smaller picture.
+        news: Where else news are told and which, as `core.notify.news.Choices` writes it;
+            addresses and tokens are secrets, and stand in no file.
         servers: ComfyUI servers, each as `core.engines.comfy.known.KnownServer` writes it.
     """
 
@@ -97,6 +99,7 @@ class Settings:
     queue: dict[str, Any] = field(default_factory=dict)
     may_shorten: bool = False
     may_shrink: bool = False
+    news: dict[str, Any] = field(default_factory=dict)
 
 
 MOST_FREE_EVERY = 10_000

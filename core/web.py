@@ -21,6 +21,7 @@ LARGEST_ANSWER = 4_000_000
 _CHUNK = 65_536
 _LOOK_SECONDS = 0.2
 _CONNECT_SECONDS = 3.0
+_CHECK = "Check that it runs and that the address is right."
 
 
 def ask(
@@ -77,14 +78,62 @@ def read(
     Raises:
         ProblemError: As `ask`, whatever the bytes are.
     """
+    place = parse(url)
+    headers = _signed(place) if sign_in and place.username is not None else {}
+    status, text = _told(place, body, headers, who, Limit(timeout_seconds, stopped), largest)
+    if status != 200:
+        raise _refused(status, f"{who} at {name_of(place)}", text, 200)
+    return text
+
+
+def post(
+    url: str,
+    body: Mapping[str, Any],
+    headers: Mapping[str, str],
+    *,
+    who: str,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    largest: int = LARGEST_ANSWER,
+    stopped: Callable[[], bool] = lambda: False,
+) -> tuple[int, bytes]:
+    """Post JSON to a server that may answer anything; return its status, 2xx, and its words.
+
+    Name and password that stand in the address are given.
+
+    Args:
+        url: http or https.
+        body: What is posted.
+        headers: More headers.
+        who: What a person calls the server; problems begin with it.
+        timeout_seconds: For all of it together.
+        largest: Most bytes that an answer may have.
+        stopped: Asked several times a second while waiting; True ends it as a TIMEOUT.
+
+    Raises:
+        RefusedError: The status is none of success.
+        ProblemError: As `ask`.
+    """
+    place = parse(url)
+    more = {**(_signed(place) if place.username is not None else {}), **headers}
+    status, text = _told(place, body, more, who, Limit(timeout_seconds, stopped), largest)
+    if not 200 <= status < 300:
+        raise _refused(status, f"{who} at {name_of(place)}", text, len(text))
+    return status, text
+
+
+def _told(
+    place: SplitResult,
+    body: Mapping[str, Any] | None,
+    headers: Mapping[str, str],
+    who: str,
+    limit: Limit,
+    largest: int,
+) -> tuple[int, bytes]:
     # Not needed before there is a server to ask, and the window starts without it.
     from http.client import HTTPException
 
-    place = parse(url)
     where = f"{who} at {name_of(place)}"
-    headers = _signed(place) if sign_in and place.username is not None else {}
     try:
-        limit = Limit(timeout_seconds, stopped)
         status, text = _exchange(place, body, headers, limit, largest)
     except TimeoutError:
         _fail(Category.TIMEOUT, f"{where} did not answer in time.")
@@ -95,11 +144,13 @@ def read(
         words = told or str(error) or type(error).__name__
         _fail(Category.NETWORK_ERROR, f"{where} cannot be asked: {words}.")
     if 300 <= status < 400:
-        _fail(Category.NETWORK_ERROR, f"{where} sends elsewhere ({status}).")
-    if status != 200:
-        said = text[:200].decode("utf-8", "replace").strip()
-        raise RefusedError(status, where, said)
-    return text
+        message = f"{where} sends elsewhere ({status})."
+        raise RedirectedError(Problem(Category.NETWORK_ERROR, message, _CHECK)) from None
+    return status, text
+
+
+def _refused(status: int, where: str, text: bytes, most: int) -> RefusedError:
+    return RefusedError(status, where, text[:most].decode("utf-8", "replace").strip())
 
 
 def parse(url: str) -> SplitResult:
@@ -138,6 +189,17 @@ class RefusedError(ProblemError):
         message = f"{where} refuses ({status})."
         super().__init__(Problem(Category.NETWORK_ERROR, message, hint, said))
         self.status = status
+
+    @classmethod
+    def of(cls, problem: Problem, status: int) -> RefusedError:
+        """Return one of other words."""
+        made = cls(status, "", "")
+        made.problem, made.args = problem, (problem.message,)
+        return made
+
+
+class RedirectedError(ProblemError):
+    """A server sends elsewhere, where nobody follows."""
 
 
 class _TooLargeError(Exception):
@@ -261,5 +323,4 @@ def _refuse(word: str) -> NoReturn:
 
 
 def _fail(category: Category, message: str, details: str = "") -> NoReturn:
-    hint = "Check that it runs and that the address is right."
-    raise ProblemError(Problem(category, message, hint, details)) from None
+    raise ProblemError(Problem(category, message, _CHECK, details)) from None

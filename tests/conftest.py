@@ -14,6 +14,8 @@ import psutil
 import pytest
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+# No test speaks with the keyring of whoever runs it.
+os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
 ROOT = Path(__file__).resolve().parent.parent
 POOLS = ("pt_", "av:", "cuda", "QDBus", "Thread (pooled)")
 """Threads that libraries start by a name of their own and keep."""

@@ -65,6 +65,9 @@ class ServerForm(QDialog):
         self._errors: dict[str, QLabel] = {}
         self._editors: dict[str, QWidget] = {}
         self.base = QLineEdit(placeholderText="http://127.0.0.1:8188")
+        self.user = QLineEdit(placeholderText="Only where it asks for one")
+        self.password = QLineEdit(placeholderText="Kept by this system's keyring, in no file")
+        self.password.setEchoMode(QLineEdit.EchoMode.Password)
         self.title = QLineEdit(placeholderText="Made of its port")
         self.folder = QComboBox(editable=True)
         self.folder.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
@@ -89,6 +92,8 @@ class ServerForm(QDialog):
         """Return what stands in the fields, unchecked."""
         return {
             "base": self.base.text(),
+            "user": self.user.text(),
+            "password": self.password.text(),
             "title": self.title.text(),
             "folder": self.folder.currentText(),
             "python": self.python.text(),
@@ -102,6 +107,12 @@ class ServerForm(QDialog):
             getattr(self, name).setText(str(values.get(name, "")))
         self.folder.setEditText(str(values.get("folder", "")))
         self.keep_running.setChecked(bool(values.get("keep_running")))
+
+    def show_sign_in(self, name: str, password: str) -> None:
+        """Show what the server is signed in with, unless something was typed already."""
+        if not self.user.isModified() and not self.password.isModified():
+            self.user.setText(name)
+            self.password.setText(password)
 
     def show_problem(self, problem: Problem, *, anyway: bool = False) -> None:
         """Show why the values cannot be used, at the field at fault.
@@ -171,6 +182,8 @@ class ServerForm(QDialog):
         self._row(column, "arguments", "Arguments", self.arguments)
         column.addWidget(self.help)
         self._row(column, "shared", "Its output folder", self.shared, "folder")
+        self._row(column, "user", "Name to sign in with", self.user)
+        self._row(column, "password", "Password", self.password)
         column.addWidget(self.keep_running)
         column.addStretch(1)
         self.scroll = QScrollArea()

@@ -198,7 +198,7 @@ _WHAT: Mapping[Cause, _What] = MappingProxyType(
             False,
             "another server",
             (
-                Step("Put name and password or token into its address.", Action.OPEN_SERVERS),
+                Step("Enter its name and password under Edit.", Action.OPEN_SERVERS),
                 Step("Ask whoever runs it to let this machine in."),
                 _LOG,
             ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from core.errors import Category, Problem
@@ -113,22 +113,18 @@ class Ledger(LedgerReader):
         if not new:
             return ""
         with self._store.write() as database:
-            anchor = steps.anchor(database, before)
-            room = order.places(database, anchor, len(new), priority)
-            try:
-                database.executemany(
-                    """INSERT INTO jobs (id, engine, state, priority, position, job)
-                        VALUES (?, ?, 'waiting', ?, ?, ?)""",
-                    [
-                        (job.id, job.engine, *place, job.dumps())
-                        for job, place in zip(new, room, strict=True)
-                    ],
-                )
-            except sqlite3.IntegrityError as error:
-                raise refused(
-                    "A job is in the queue already.", "Duplicate it to make it once more."
-                ) from error
+            _insert(database, new, before, priority)
             return steps.remember(database, "remove", [job.id for job in new])
+
+    def take_on(self, job: Job) -> int:
+        """Put a new job into the queue as one that this process runs already. Durable.
+
+        One step: no other process sees it waiting, and takes it away. Returns the attempt's
+        number; raises ProblemError as `enqueue`.
+        """
+        with self._store.write() as database:
+            _insert(database, [job])
+            return self._begin(database, job.id, time.monotonic())
 
     def begin(self, job_id: str, at_seconds: float | None = None) -> int:
         """Mark a waiting job as running by this process; return the attempt's number.
@@ -145,13 +141,16 @@ class Ledger(LedgerReader):
         """
         began = time.monotonic() if at_seconds is None else at_seconds
         with self._store.write() as database:
-            key, attempt = steps.step(database, job_id, Action.BEGIN)
-            database.execute("UPDATE jobs SET attempt = ? WHERE key = ?", (attempt + 1, key))
-            database.execute(
-                """INSERT INTO attempts (job, number, owner, started_at, boot, began_seconds)
-                    VALUES (?, ?, ?, ?, ?, ?)""",
-                (key, attempt + 1, self._owner, time.time(), self.boot, began),
-            )
+            return self._begin(database, job_id, began)
+
+    def _begin(self, database: sqlite3.Connection, job_id: str, began_seconds: float) -> int:
+        key, attempt = steps.step(database, job_id, Action.BEGIN)
+        database.execute("UPDATE jobs SET attempt = ? WHERE key = ?", (attempt + 1, key))
+        database.execute(
+            """INSERT INTO attempts (job, number, owner, started_at, boot, began_seconds)
+                VALUES (?, ?, ?, ?, ?, ?)""",
+            (key, attempt + 1, self._owner, time.time(), self.boot, began_seconds),
+        )
         return attempt + 1
 
     def record(self, job_id: str, event: Event) -> bool:
@@ -393,3 +392,25 @@ class Ledger(LedgerReader):
             else:
                 steps.undo_move(database, json.loads(payload))
             database.execute("DELETE FROM undos WHERE token = ?", (token,))
+
+
+def _insert(
+    database: sqlite3.Connection,
+    new: Sequence[Job],
+    before: str | None = None,
+    priority: int = 0,
+) -> None:
+    room = order.places(database, steps.anchor(database, before), len(new), priority)
+    try:
+        database.executemany(
+            """INSERT INTO jobs (id, engine, state, priority, position, job)
+                VALUES (?, ?, 'waiting', ?, ?, ?)""",
+            [
+                (job.id, job.engine, *place, job.dumps())
+                for job, place in zip(new, room, strict=True)
+            ],
+        )
+    except sqlite3.IntegrityError as error:
+        raise refused(
+            "A job is in the queue already.", "Duplicate it to make it once more."
+        ) from error

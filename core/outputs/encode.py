@@ -259,6 +259,7 @@ class ClipWriter:
             "verified": {
                 "digest": digest_of(self._clip),
                 "bytes": size,
+                "content": found.content,
                 **expected.to_json(),
             },
         }

@@ -55,12 +55,18 @@ class Running:
     Args:
         began_seconds: When it began, by the clock of its events.
         expected: What each phase will take, as `Past.phases` says.
+        lined_up: Before its first phase it may wait behind others, which counts as nothing.
     """
 
     def __init__(
-        self, began_seconds: float, expected: Mapping[Phase, Spread] | None = None
+        self,
+        began_seconds: float,
+        expected: Mapping[Phase, Spread] | None = None,
+        *,
+        lined_up: bool = False,
     ) -> None:
         self._began = began_seconds
+        self._lined_up = lined_up
         self._expected: Mapping[Phase, Spread] = expected or {}
         self._phase: Phase | None = None
         self._since = began_seconds
@@ -95,6 +101,8 @@ class Running:
     def _enter(self, phase: Phase, at: float) -> None:
         if phase is self._phase:
             return
+        if self._lined_up and self._phase is None and phase is Phase.LOAD:
+            self._began = self._since = at
         mine = self._phase or Phase.LOAD
         self._spent[mine] = self._spent.get(mine, 0.0) + max(0.0, at - self._since)
         self._phase, self._since = phase, at
@@ -160,6 +168,8 @@ class Running:
 
     def left(self, now: float) -> Left | None:
         """Return what is left at `now`; None while nothing at all is known."""
+        if self._lined_up and self._phase is None:
+            now = self._began
         here = self._here(max(now, self._at))
         mine = _ORDER[self._phase or Phase.LOAD]
         later = [

@@ -28,6 +28,8 @@ _RUNS = """SELECT a.key, a.owner, a.boot, a.began_seconds, a.ended_seconds, a.ou
 _MARKS = """SELECT attempt, text, at_seconds FROM events
     WHERE kind = 'phase' AND attempt BETWEEN ? AND ? ORDER BY key"""
 
+LINED_UP = frozenset({"comfy"})
+"""Engines on which a job may wait behind those of others."""
 Kind = tuple[str, ...]
 """What a lane must hold to run a job without loading: engine, family and model."""
 
@@ -107,9 +109,19 @@ def read(store: Store, most: int = MOST) -> list[Passed]:
         fresh, before[job.engine] = before.get(job.engine) != held, held
         if outcome == "done" and ended > began:
             known = [(Phase(text), at) for text, at in marks.get(key, []) if text in _PHASES]
+            began = worked_from(job.engine, known, began)
             phases = lengths(known, began, ended)
             found.append(Passed(job.id, asked_for(job), phases, ended - began, fresh))
     return found[::-1]
+
+
+def worked_from(engine: str, marks: Sequence[tuple[Phase, float]], began: float) -> float:
+    """Return when work on a job began.
+
+    A server says so by its first phase; until then a job may stand in the server's own line,
+    which tells nothing of the next one. The local engine starts its process first.
+    """
+    return marks[0][1] if engine in LINED_UP and marks and marks[0][0] is Phase.LOAD else began
 
 
 def lengths(marks: Sequence[tuple[Phase, float]], began: float, ended: float) -> dict[Phase, float]:

@@ -33,6 +33,7 @@ from core.ledger import Ledger
 from core.places import Places
 from core.settings import Settings
 from core.statistics.classify import Limits
+from core.vault import Vault
 
 QUICK = Checks(window_seconds=0.05, settle_seconds=0.05)
 LIMITS = Limits(quiet_seconds=2.4, soonest_seconds=1.0, stuck_seconds=3.0)
@@ -130,7 +131,11 @@ def gpu(folder: Path, utilisation: float = 0.0) -> Path:
 
 @contextmanager
 def desks(
-    qtbot: Any, folder: Path, *servers: KnownServer, settings: Settings | None = None
+    qtbot: Any,
+    folder: Path,
+    *servers: KnownServer,
+    settings: Settings | None = None,
+    vault: Vault | None = None,
 ) -> Iterator[Desks]:
     """Open the window over an empty home, with a card that does nothing."""
     places = Places.find(folder / "home").make()
@@ -139,6 +144,7 @@ def desks(
     controller = Controller(
         Ledger.open(places.ledger), engines, recipes(places.models), places.outputs
     )
+    controller.vault = vault or controller.vault
     known = [server.to_json() for server in servers]
     window = MainWindow(replace(settings or Settings(), servers=known), places.settings)
     window.fill(controller)

@@ -20,7 +20,6 @@ from core.engines.comfy import making as making_module
 from core.engines.comfy.http import Server
 from core.engines.comfy.known import KnownServer
 from core.engines.comfy.making import Making, stored
-from core.engines.comfy.published import published
 from core.engines.comfy.standin.media import Picture, frames, png
 from core.engines.comfy.standin.process import StandInProcess
 from core.engines.comfy.workflows import Workflow
@@ -31,6 +30,7 @@ from core.events import Event, Failed, Finished, FramesPublished, Sampled, Stopp
 from core.jobs import Job, JobState, Kind, Parameter, Recipe, new_job
 from core.ledger import Ledger
 from core.outputs.publish import part_path, remove_leftovers
+from core.outputs.published import published
 from tests.comfy.app_bench import rows, standin
 from tests.comfy.app_driver import make
 from tests.comfy.app_graphs import graph

@@ -326,6 +326,23 @@ def test_foreign_prompts_have_their_places(
     wait_idle(server)
 
 
+def test_the_wait_in_the_line_of_a_server_is_no_time_of_the_job(
+    server: Process, comfy: ComfyEngine, tmp_path: Path
+) -> None:
+    alone = drain(comfy.run(job(tmp_path, graph(steps=4, step_seconds=0.05))))[-1]
+    assert isinstance(alone, Finished)
+    server.post_other(graph(steps=30, step_seconds=0.05))
+    began = time.monotonic()
+    events = drain(comfy.run(job(tmp_path, graph(steps=5, step_seconds=0.05))))
+    whole, ending = time.monotonic() - began, events[-1]
+    assert isinstance(ending, Finished)
+    first = next(event for event in events if isinstance(event, PhaseStarted))
+    assert first.phase is Phase.LOAD
+    assert first.at_seconds - began > 1.0, "behind the other one it loads nothing"
+    assert ending.seconds < whole - 1.0
+    assert abs(ending.seconds - (ending.at_seconds - first.at_seconds)) < 0.2
+
+
 def test_an_interruption_by_somebody_else_is_told(
     server: Process, comfy: ComfyEngine, tmp_path: Path
 ) -> None:

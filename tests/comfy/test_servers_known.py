@@ -28,7 +28,7 @@ HERE = "http://127.0.0.1:8188"
         ("[::1]", "http://[::1]:8188"),
         ("[::1]:8189", "http://[::1]:8189"),
         ("https://Art.example/Comfy/", "https://art.example/Comfy"),
-        ("http://Me:Secret@Box:80", "http://Me:Secret@box:80"),
+        ("http://Me:Secret@Box:80", "http://box:80"),
     ],
 )
 def test_an_address_has_one_form(written: str, base: str) -> None:

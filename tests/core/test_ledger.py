@@ -328,6 +328,35 @@ def test_a_reused_pid_is_not_taken_for_the_owner() -> None:
     assert not owner.alive("")
 
 
+def test_a_job_that_is_taken_on_never_waits(
+    ledger: Ledger, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One transaction: another process cannot begin it in between."""
+    plain, steps = type(ledger.store).write, []
+
+    def counted(store: object, **more: object) -> object:
+        steps.append(more)
+        return plain(store, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(ledger.store), "write", counted)
+    other = Ledger.open(path)
+    other.enqueue([first := make("first")])
+    steps.clear()
+    mine = make("mine")
+    assert ledger.take_on(mine) == 1
+    assert len(steps) == 1
+    row = other.row(mine.id)
+    assert row is not None
+    assert (row.state, row.attempt) == (JobState.RUNNING, 1)
+    assert other.next_waiting() == first
+    with pytest.raises(ProblemError):
+        other.begin(mine.id)
+    with pytest.raises(ProblemError, match="already"):
+        ledger.take_on(mine)
+    assert other.counts()[JobState.RUNNING] == 1
+    other.close()
+
+
 def test_pause_is_kept(ledger: Ledger, path: Path) -> None:
     assert ledger.paused is False
     for wanted in (True, False, True):

@@ -15,9 +15,10 @@ from core.events import Failed, Finished, Output, PhaseStarted
 from core.jobs import Job, Phase, Recipe, new_job
 from core.ledger import Ledger
 from core.timing import outlook
-from core.timing.eta import Left
+from core.timing.eta import Left, Running
 from core.timing.outlook import Busy, look
-from core.timing.past import Past, asked_for, kind_of, lengths, passed_of
+from core.timing.past import Past, asked_for, kind_of, lengths, passed_of, worked_from
+from core.timing.spread import Spread
 
 SMALL = {"prompt": "x", "width": 64, "height": 64, "frames": 8, "steps": 4, "step_seconds": 0.5}
 PHASES = {Phase.LOAD: 1.0, Phase.SAMPLE: 8.0, Phase.DECODE: 4.0, Phase.ENCODE: 1.0, Phase.VERIFY: 1}
@@ -179,3 +180,26 @@ def test_lengths_of_phases_that_come_twice_add_up() -> None:
         Phase.ENCODE: 1.0,
     }
     assert lengths([], 0.0, 5.0) == {}
+
+
+def test_the_line_of_a_server_is_no_loading() -> None:
+    marks = [(Phase.LOAD, 31.0), (Phase.SAMPLE, 35.0)]
+    assert worked_from("comfy", marks, 1.0) == 31.0
+    assert worked_from("local", marks, 1.0) == 1.0, "it starts its process meanwhile"
+    assert worked_from("comfy", marks[1:], 1.0) == 1.0
+    assert worked_from("comfy", [], 1.0) == 1.0
+    assert lengths(marks, 31.0, 45.0) == {Phase.LOAD: 4.0, Phase.SAMPLE: 10.0}
+
+
+def test_waiting_in_line_the_time_left_stays_as_it_is() -> None:
+    expected = {Phase.LOAD: Spread(4.0, 0.1, 0.1), Phase.SAMPLE: Spread(10.0, 0.1, 0.1)}
+    running = Running(0.0, expected, lined_up=True)
+    said = [running.left(now) for now in (0.0, 10.0, 600.0)]
+    assert all(left is not None and left.seconds == 14.0 and left.share == 0.0 for left in said)
+    running.apply(PhaseStarted(job_id="j", phase=Phase.LOAD, at_seconds=600.0))
+    left = running.left(602.0)
+    assert left is not None
+    assert left.seconds == pytest.approx(12.0)
+    assert left.share == pytest.approx(2 / 14)
+    running.apply(PhaseStarted(job_id="j", phase=Phase.SAMPLE, at_seconds=604.0))
+    assert running.left(604.0).seconds == pytest.approx(10.0)

@@ -19,6 +19,7 @@ from core.engines.comfy.outputs import Checks
 from core.engines.comfy.reconcile import Foreign, foreign, take_off
 from core.engines.comfy.rescue import Restart, Watch
 from core.engines.comfy.run import Run
+from core.engines.comfy.sign_in import SignIn
 from core.errors import Problem, ProblemError
 from core.events import Ending, Event
 from core.frames import Ring
@@ -64,6 +65,7 @@ class Options:
             when it is not ours to restart. Raises ProblemError.
         watch: How to see that a decode stands still.
         seconds: Returns how long a job may take; None leaves it to `patience`.
+        sign_in: Returns its name and password; None for those in the address.
     """
 
     title: str = ""
@@ -76,6 +78,7 @@ class Options:
     restart: Restart | None = None
     watch: Watch = field(default_factory=Watch)
     seconds: Callable[[Job], float | None] = field(default=lambda _: None)
+    sign_in: SignIn | None = None
 
 
 class ComfyEngine:
@@ -108,7 +111,7 @@ class ComfyEngine:
         name: str = "comfy",
     ) -> None:
         self.options = options or Options()
-        self.server = Server(base, self.options.title)
+        self.server = Server(base, self.options.title, self.options.sign_in)
         self._name = name
         self._graphs = graphs
         self._lock = threading.Lock()

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urljoin, urlsplit
 
+from core.engines.comfy.sign_in import SignIn, door, headers
 from core.errors import Category, Problem, ProblemError, invalid
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Fetcher:
     Args:
         base: Such as "http://127.0.0.1:8188".
         title: What a person calls it; "" for its address.
+        sign_in: Returns its name and password; None for those in the address.
 
     Attributes:
         called: The server within a sentence.
@@ -56,14 +58,15 @@ class Fetcher:
         ProblemError: The address is none.
     """
 
-    def __init__(self, base: str, title: str = "") -> None:
-        self.base, self.title = address(base), title
+    def __init__(self, base: str, title: str = "", sign_in: SignIn | None = None) -> None:
+        self.base, self.sign_in = door(address(base), sign_in)
+        self.title = title
         self.called = title or called(self.base)
         self._session: requests.Session | None = None
 
     def fork(self) -> Fetcher:
         """Return another one of the same server, for another thread."""
-        return Fetcher(self.base, self.title)
+        return Fetcher(self.base, self.title, self.sign_in)
 
     def close(self) -> None:
         """Let the connections go; the next call opens them anew."""
@@ -197,12 +200,14 @@ class Fetcher:
             self._session = requests.Session()
             # Neither proxies nor a .netrc of this machine: a server is spoken to directly.
             self._session.trust_env = False
+        more = {**headers(self.sign_in()), **given.pop("headers", {})}
         return self._session.request(
             method,
             url,
             timeout=(CONNECT_SECONDS, READ_SECONDS),
             stream=True,
             allow_redirects=False,
+            headers=more,
             **given,
         )
 
@@ -220,7 +225,7 @@ class Fetcher:
             for chunk in self.chunks(answer, seconds, MOST_JSON_BYTES):
                 body += chunk
         hint = {
-            401: "It asks for a password; put name and password into its address.",
+            401: "It asks for a password; enter name and password under Edit in Servers.",
             403: "It does not let us in; check its settings for other machines.",
             404: "Check the address, and whether the server is a ComfyUI of a late version.",
             413: "What was sent is too large for it; send a smaller file.",

@@ -14,6 +14,7 @@ from core.engines.comfy import answers
 from core.engines.comfy.answers import Queue
 from core.engines.comfy.fetch import MOST_JSON_BYTES, broken, parse_json
 from core.engines.comfy.http import Stats, stats_of
+from core.engines.comfy.sign_in import SignIn, door, joined
 from core.errors import Category, Problem, ProblemError
 
 LOOK_SECONDS = 1.8
@@ -70,10 +71,16 @@ class Doctor:
     Args:
         base: Its address.
         clock: Seconds that only grow.
+        sign_in: Returns its name and password; None for those in the address.
     """
 
-    def __init__(self, base: str, clock: Callable[[], float] = monotonic) -> None:
-        self.base = base
+    def __init__(
+        self,
+        base: str,
+        clock: Callable[[], float] = monotonic,
+        sign_in: SignIn | None = None,
+    ) -> None:
+        self.base, self._sign_in = door(base, sign_in)
         self._clock = clock
         self._last: Health | None = None
         self._answered_at = clock()
@@ -145,7 +152,8 @@ class Doctor:
 
     def _read(self, path: str, until: float, largest: int) -> bytes:
         left = max(0.05, until - monotonic())
-        return web.read(self.base + path, timeout_seconds=left, largest=largest, sign_in=True)
+        url = joined(self.base, self._sign_in()) + path
+        return web.read(url, timeout_seconds=left, largest=largest, sign_in=True)
 
     def _from_the_log(self, now: float, until: float) -> str:
         """Read the end of the worker in the server's log; "" when it says none."""
@@ -221,14 +229,15 @@ def stuck_problem(base: str, why: str) -> Problem:
     )
 
 
-def printed(base: str, seconds: float = LOOK_SECONDS) -> list[str]:
+def printed(base: str, seconds: float = LOOK_SECONDS, sign_in: SignIn | None = None) -> list[str]:
     """Return the last lines that a server printed, as it keeps them itself.
 
     Raises:
         ProblemError: It does not answer, or does not tell.
     """
+    base, who = door(base, sign_in)
     raw = web.read(
-        base + "/internal/logs/raw",
+        joined(base, who()) + "/internal/logs/raw",
         timeout_seconds=seconds,
         largest=_MOST_BYTES,
         sign_in=True,

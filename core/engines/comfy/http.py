@@ -15,6 +15,7 @@ from core.engines.comfy import answers
 from core.engines.comfy.answers import Queue, Record, Remote
 from core.engines.comfy.fetch import Fetcher, RefusedError, broken, parse_json
 from core.engines.comfy.rejections import rejection
+from core.engines.comfy.sign_in import SignIn
 from core.errors import ProblemError, invalid
 
 Graph = Mapping[str, Mapping[str, Any]]
@@ -98,8 +99,8 @@ class Server:
     All calls raise ProblemError: NETWORK_ERROR, TIMEOUT, or what they say.
     """
 
-    def __init__(self, base: str, title: str = "") -> None:
-        self.fetcher = Fetcher(base, title)
+    def __init__(self, base: str, title: str = "", sign_in: SignIn | None = None) -> None:
+        self.fetcher = Fetcher(base, title, sign_in)
 
     @property
     def base(self) -> str:
@@ -113,7 +114,7 @@ class Server:
 
     def fork(self) -> Server:
         """Return another one of the same server, for another thread."""
-        return Server(self.base, self.fetcher.title)
+        return Server(self.base, self.fetcher.title, self.fetcher.sign_in)
 
     def close(self) -> None:
         """Let the connections go."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
 
 from core.engines.comfy.fetch import address
+from core.engines.comfy.sign_in import split
 from core.errors import Problem, ProblemError, invalid
 
 USUAL_PORT = 8188
@@ -27,6 +28,9 @@ class KnownServer:
         arguments: What it is started with, beside address and port.
         shared: Its output folder as this machine sees it; "" when it is not shared.
         keep_running: It goes on when Framedeck quits.
+        signed: It wants a name and a password, which a keyring or this run's memory holds.
+        secret: These as they were entered just now or stood in an older file, see
+            `sign_in.written`; "" otherwise. In no file, and in no text.
     """
 
     base: str
@@ -36,6 +40,8 @@ class KnownServer:
     arguments: tuple[str, ...] = ()
     shared: str = ""
     keep_running: bool = False
+    signed: bool = False
+    secret: str = field(default="", repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -58,7 +64,9 @@ class KnownServer:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for the settings."""
-        return {**asdict(self), "arguments": list(self.arguments)}
+        plain = {**asdict(self), "arguments": list(self.arguments)}
+        del plain["secret"]
+        return plain
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> KnownServer:
@@ -84,8 +92,9 @@ class KnownServer:
 
 
 _KINDS: Mapping[str, type] = {
-    each.name: {"arguments": tuple, "keep_running": bool}.get(each.name, str)
+    each.name: {"arguments": tuple, "keep_running": bool, "signed": bool}.get(each.name, str)
     for each in fields(KnownServer)
+    if each.name != "secret"
 }
 
 
@@ -95,7 +104,8 @@ def checked(server: KnownServer) -> KnownServer:
     Raises:
         ProblemError: A value cannot be used; the problem names the field.
     """
-    base = _usual(server.base)
+    base, who = split(_usual(server.base))
+    secret = who or server.secret
     made = KnownServer(
         base,
         " ".join(server.title.split())[:60],
@@ -104,6 +114,8 @@ def checked(server: KnownServer) -> KnownServer:
         tuple(server.arguments),
         server.shared.strip(),
         server.keep_running,
+        server.signed or bool(secret),
+        secret,
     )
     if made.folder and not made.is_local:
         raise invalid(
@@ -137,6 +149,11 @@ def _usual(text: str) -> str:
     # Host names know no capitals; names, passwords and paths do.
     who, at, where = parts.netloc.rpartition("@")
     return parts._replace(netloc=who + at + where.lower(), scheme=parts.scheme.lower()).geturl()
+
+
+def vault_name(base: str) -> str:
+    """Return under which name a vault has a server's name and password."""
+    return f"server {base}"
 
 
 def load(rows: Sequence[Any]) -> tuple[list[KnownServer], list[Problem]]:

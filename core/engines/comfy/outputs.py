@@ -17,13 +17,13 @@ from core.engines.comfy.answers import Remote
 from core.engines.comfy.fetch import RefusedError
 from core.engines.comfy.http import MOST_OUTPUT_BYTES, Graph, Server
 from core.engines.comfy.posters import poster
-from core.engines.comfy.published import published
 from core.errors import Category, Problem, ProblemError
 from core.events import Output
 from core.jobs import Job
 from core.outputs.container import MOVING_PNG, MOVING_WEBP, FileKind, kind_of, still_size
 from core.outputs.marks import digest_of
 from core.outputs.publish import part_path, publish, storage_problem, sync_file, write_synced
+from core.outputs.published import published
 from core.outputs.read import RECIPE_KEY
 from core.outputs.verify import MOST_PIXELS, NOISE, Expected, Findings, inspect
 
@@ -274,6 +274,7 @@ class Fetching:
             "verified": {
                 "digest": digest_of(part),
                 "bytes": size,
+                "content": found.content,
                 **Expected(
                     found.frames, found.width, found.height, None if kind.still else found.fps
                 ).to_json(),

@@ -15,7 +15,6 @@ from core.engines.comfy.http import Graph
 from core.engines.comfy.memory import Memory
 from core.engines.comfy.outputs import Fetching, StoppedError
 from core.engines.comfy.parts import Part, Parts
-from core.engines.comfy.published import published
 from core.engines.comfy.pursuit import GivenUpError, Pursuit, Stop
 from core.engines.comfy.reconcile import Found, Standing, client_of, reach
 from core.engines.comfy.rescue import Rescue
@@ -25,10 +24,11 @@ from core.engines.comfy.socket import Listener
 from core.engines.comfy.tell import Teller
 from core.engines.comfy.tidying import clean_up
 from core.errors import Problem, ProblemError, problem_from
-from core.events import Event, Failed, Finished, Noted, Output, Stopped, WorkerStarted
+from core.events import Event, Failed, Finished, Noted, Output, PhaseStarted, Stopped, WorkerStarted
 from core.frames import Ring
 from core.jobs import Job, Phase
 from core.outputs import check_writable
+from core.outputs.published import published
 
 if TYPE_CHECKING:
     from core.engines.comfy.client import ComfyEngine
@@ -56,7 +56,7 @@ class Run:
         self._client = client_of(job.id)
         self._began = monotonic()
         self._stop = Stop(options.patience.grace)
-        self._sent = self.rescuing = False
+        self._sent = self.rescuing = self._works = False
         self._notes: list[str] = []
         self._graph: Graph = {}
         self._outputs: dict[str, Mapping[str, Any]] = {}
@@ -142,7 +142,9 @@ class Run:
         check_writable(self.job.output)
         wanted = self.job.params.get("latent_checkpoint", self._engine.options.checkpoint)
         self._plan(checkpoint=wanted is True)
-        self._way.listener = self._stop.listener = Listener(self._server.base, self._client)
+        self._way.listener = self._stop.listener = Listener(
+            self._server.base, self._client, self._server.fetcher.sign_in
+        )
         self._way.memory = self._memory
         stats, cold = self._engine.stats()
         yield WorkerStarted(
@@ -164,11 +166,18 @@ class Run:
         except ProblemError:
             raise GivenUpError(words.lost(called, away=True), lost=True) from None
 
+    def _timed(self, events: Iterator[Event]) -> Iterator[Event]:
+        """Count from the first phase on: what came before was the server's own line."""
+        for event in events:
+            if not self._works and isinstance(event, PhaseStarted):
+                self._works, self._began = True, event.at_seconds
+            yield event
+
     def _part(self, teller: Teller) -> Generator[Event, None, bool]:
         """Follow one prompt to its end; return whether another one follows."""
         way, follower, reason = self._way, self._way.follower, ""
         while follower.stage is not Stage.ENDED and not reason:
-            yield from way.once(teller)
+            yield from self._timed(way.once(teller))
             yield from self._told()
             if way.away:
                 self._engine.forget_stats()

@@ -15,6 +15,7 @@ from core.engines.comfy.fetch import MOST_JSON_BYTES, broken, parse_json
 from core.engines.comfy.http import Stats, stats_of
 from core.engines.comfy.node_types import ObjectInfo
 from core.engines.comfy.ready import Folders
+from core.engines.comfy.sign_in import SignIn, door, joined
 
 SCAN_SECONDS = 60.0
 _MOST_FOLDERS = 200
@@ -58,6 +59,7 @@ def scan(
     *,
     stopped: Callable[[], bool] = lambda: False,
     seconds: float = SCAN_SECONDS,
+    sign_in: SignIn | None = None,
 ) -> Scan:
     """Return what `server` has; call it in a pump.
 
@@ -67,37 +69,40 @@ def scan(
             returned as they are and nothing is read anew.
         stopped: Asked several times a second; True ends it as a TIMEOUT.
         seconds: How long it may take.
+        sign_in: Returns its name and password; None for those in the address.
 
     Raises:
         ProblemError: The server does not answer, or not as ComfyUI does.
     """
     began = monotonic()
+    base, who = door(server.base, sign_in)
+    way = joined(base, who())
 
     def get(path: str, largest: int = _MOST_LIST_BYTES) -> bytes:
         left = max(0.01, began + seconds - monotonic())
         return web.read(
-            server.base + path,
+            way + path,
             timeout_seconds=left,
             largest=largest,
             stopped=stopped,
             sign_in=True,
         )
 
-    stats = stats_of(parse_json(get("/system_stats"), server.base), server.base)
+    stats = stats_of(parse_json(get("/system_stats"), base), base)
     raw = get("/object_info", MOST_JSON_BYTES)
-    names = _words(parse_json(get("/models"), server.base))[:_MOST_FOLDERS]
+    names = _words(parse_json(get("/models"), base))[:_MOST_FOLDERS]
     lists = {name: get("/models/" + quote(name, safe="")) for name in names}
     digest = sha256(raw)
     for name, said in lists.items():
         digest.update(f"\0{name}\0".encode())
         digest.update(said)
     found = digest.hexdigest()
-    if before is not None and before.digest == found and before.base == server.base:
+    if before is not None and before.digest == found and before.base == base:
         took = monotonic() - began
         return Scan(before.base, before.info, before.folders, stats, took, found)
-    info = dict(_members(raw, server.base))
-    folders = {name: _words(parse_json(said, server.base)) for name, said in lists.items()}
-    return Scan(server.base, info, folders, stats, monotonic() - began, found)
+    info = dict(_members(raw, base))
+    folders = {name: _words(parse_json(said, base)) for name, said in lists.items()}
+    return Scan(base, info, folders, stats, monotonic() - began, found)
 
 
 def _words(said: Any) -> list[str]:

@@ -29,6 +29,7 @@ from urllib.parse import quote
 
 from core.engines.comfy import messages
 from core.engines.comfy.messages import Message, NodeProgress, Nodes, Preview, Status
+from core.engines.comfy.sign_in import SignIn, door, headers
 
 MOST_FRAME_BYTES = 64 * 1024 * 1024
 _PING_AFTER_SECONDS = 2.0
@@ -51,9 +52,11 @@ class Listener:
     Args:
         base: The server's address.
         client: Client id; prompts queued under it are heard.
+        sign_in: Returns its name and password; None for those in the address.
     """
 
-    def __init__(self, base: str, client: str) -> None:
+    def __init__(self, base: str, client: str, sign_in: SignIn | None = None) -> None:
+        base, self._sign_in = door(base, sign_in)
         scheme, _, rest = base.partition("://")
         self._url = f"{'wss' if scheme == 'https' else 'ws'}://{rest}/ws?clientId={quote(client)}"
         self._heard: deque[tuple[Message, float]] = deque()
@@ -150,6 +153,7 @@ class Listener:
         # No Origin: servers refuse those that are not their own. No proxy of this machine.
         made.connect(
             self._url,
+            header=headers(self._sign_in()),
             suppress_origin=True,
             timeout=_CONNECT_SECONDS,
             http_no_proxy=["*"],

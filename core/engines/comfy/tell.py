@@ -58,8 +58,8 @@ class Teller:
             yield self._progress(follower, node, value, maximum, at)
 
     def _wait(self, place: int | None) -> Iterator[Event]:
-        if not place:
-            # Behind others it loads nothing yet.
+        if place == 0:
+            # Behind others it loads nothing yet, and where it stands may not be known yet.
             yield from self.phase(Phase.LOAD)
         if place is not None and place != self._place:
             self._place = place

@@ -24,7 +24,7 @@ def published(job: Job, file: Mapping[str, str] | None = None) -> Output | None:
     for recipe in _recipes(Path(job.output)):
         try:
             data = json.loads(recipe.read_text("utf-8"))
-            mine = data["job"]["id"] == job.id and file in (None, data["file"])
+            mine = data["job"]["id"] == job.id and file in (None, data.get("file"))
             found = _output(recipe, data) if mine else None
         except (OSError, ValueError, KeyError, TypeError):
             continue
@@ -62,5 +62,6 @@ def _output(recipe: Path, data: Mapping[str, Any]) -> Output | None:
             size_bytes=clip.stat().st_size,
             encode_seconds=0.0,
             verify_seconds=0.0,
+            content=str(marks.get("content", "")),
         )
     return None
