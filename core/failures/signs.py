@@ -266,7 +266,7 @@ _WORDS: tuple[tuple[Cause, str], ...] = (
     (
         Cause.TIMED_OUT,
         r"timed[ -]?out|timeout(?:ed)?\b(?!=)|did not answer in time|deadline exceeded|"
-        r"stands still|ran for more than",
+        r"stands still|ran for more than|nothing was heard of the job",
     ),
     (Cause.NOT_LET_IN, r"\b(?:401|403|407)\b.{0,40}(?:client error|unauthorized|forbidden)"),
     (

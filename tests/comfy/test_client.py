@@ -242,6 +242,20 @@ def test_a_job_that_takes_too_long_is_stopped(
     wait_idle(server)
 
 
+def test_without_a_time_of_its_own_only_silence_ends_a_job(
+    server: Process, tmp_path: Path
+) -> None:
+    """A slow job is never stopped: nobody said how long it may run."""
+    comfy = engine(server.base, patience=Patience(image=1.0, video=1.0))
+    slow = job(tmp_path, graph(steps=25, step_seconds=0.1))
+    assert isinstance(drain(comfy.run(slow))[-1], Finished)
+    silent = job(tmp_path, graph(steps=2, step_seconds=4.0))
+    ending = failed(comfy.run(silent))
+    assert ending.problem.category is Category.TIMEOUT
+    assert "For 1 s nothing was heard of the job" in ending.problem.message
+    wait_idle(server)
+
+
 def test_waiting_behind_others_is_not_running(
     server: Process, comfy: ComfyEngine, tmp_path: Path
 ) -> None:

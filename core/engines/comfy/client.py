@@ -31,8 +31,9 @@ class Patience:
     """How long things may take, seconds.
 
     Attributes:
-        video: A job that makes a clip, from the moment it runs.
-        image: A job that makes a picture.
+        video: A job that makes a clip and of which nothing is heard; for one that nobody
+            gave a time.
+        image: The same of a job that makes a picture.
         grace: A cancelled job, until it is left to the server.
         away: The server, until a job it had is given up.
         stuck: A prompt that is first in line while nothing runs.

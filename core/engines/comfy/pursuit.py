@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -95,6 +96,19 @@ class Stop:
         return self._event.is_set()
 
 
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How long a prompt may take.
+
+    Attributes:
+        silent: Only the time counts in which nothing is heard of it: nobody said how long
+            it may run, and one that goes on is left alone, however slow it is.
+    """
+
+    seconds: float
+    silent: bool = False
+
+
 class Pursuit:
     """Follows one prompt after the other, as they are set.
 
@@ -104,7 +118,7 @@ class Pursuit:
         patience: How long things may take.
         stop: The wish that it ends.
         show: Where previews go.
-        limit_seconds: How long a prompt may run.
+        limit: How long a prompt may take.
 
     Attributes:
         follower: What is known of the present prompt.
@@ -119,10 +133,10 @@ class Pursuit:
         patience: Patience,
         stop: Stop,
         show: Show,
-        limit_seconds: Callable[[], float],
+        limit: Callable[[], Limit],
     ) -> None:
         self._job, self._server, self._patience = job_id, server, patience
-        self._stop, self._show, self._limit_seconds = stop, show, limit_seconds
+        self._stop, self._show, self._limit = stop, show, limit
         self.follower = Follower("", 0.0)
         self.listener: Listener | None = None
         self.memory: Memory | None = None
@@ -199,11 +213,13 @@ class Pursuit:
             gone = self.memory is not None and self.memory.gone()
             if gone or now - self._away_since > self._patience.away:
                 raise GivenUpError(words.lost(called, away=True), lost=True)
-        limit = self._limit_seconds()
-        since = follower.running_since
-        if follower.stage is Stage.RUNNING and since is not None and now - since > limit:
+        limit, since = self._limit(), follower.running_since
+        if since is not None and limit.silent:
+            since = max(since, follower.heard_at)
+        if follower.stage is Stage.RUNNING and since is not None and now - since > limit.seconds:
             self._quit()
-            raise GivenUpError(words.too_long(limit))
+            told = words.silent if limit.silent else words.too_long
+            raise GivenUpError(told(limit.seconds))
         if self._first_since is not None and now - self._first_since > self._patience.stuck:
             self._quit()
             raise GivenUpError(words.stuck(called))

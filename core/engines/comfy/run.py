@@ -15,7 +15,7 @@ from core.engines.comfy.http import Graph
 from core.engines.comfy.memory import Memory
 from core.engines.comfy.outputs import Fetching, StoppedError
 from core.engines.comfy.parts import Part, Parts
-from core.engines.comfy.pursuit import GivenUpError, Pursuit, Stop
+from core.engines.comfy.pursuit import GivenUpError, Limit, Pursuit, Stop
 from core.engines.comfy.reconcile import Found, Standing, client_of, reach
 from core.engines.comfy.rescue import Rescue
 from core.engines.comfy.sending import Sender
@@ -63,7 +63,7 @@ class Run:
         self._pictures: list[bytes] = []
         self._memory = Memory(job.id, options.process)
         self._way = Pursuit(
-            job.id, self._server, options.patience, self._stop, Show(job, ring), self._limit_seconds
+            job.id, self._server, options.patience, self._stop, Show(job, ring), self._limit
         )
         self._sender = Sender(
             job, self._server, self._client, options.patience, self._stop.pause, attach=attach
@@ -341,15 +341,16 @@ class Run:
 
     # --- words and small things
 
-    def _limit_seconds(self) -> float:
+    def _limit(self) -> Limit:
         given = self.job.params.get("timeout_seconds")
         if isinstance(given, int | float) and given > 0:
-            return float(given)
-        usual = self._engine.options.seconds(self.job)
-        if usual is not None:
-            return usual
+            return Limit(float(given))
+        own = self._engine.options.seconds(self.job)
+        if own is not None:
+            return Limit(own)
         patience = self._engine.options.patience
-        return patience.video if makes_video(self._graph) else patience.image
+        seconds = patience.video if makes_video(self._graph) else patience.image
+        return Limit(seconds, silent=True)
 
     def _told(self) -> Iterator[Event]:
         notes, self._notes = self._notes, []

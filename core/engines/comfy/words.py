@@ -28,6 +28,16 @@ def too_long(seconds: float) -> Problem:
     )
 
 
+def silent(seconds: float) -> Problem:
+    """Nothing was heard of a job for as long as a whole one may take."""
+    return Problem(
+        Category.TIMEOUT,
+        f"For {_long(seconds)} nothing was heard of the job on the server, and it was stopped.",
+        "Look at the server, then retry; a recipe that works so long in silence can be given "
+        "more time.",
+    )
+
+
 def _long(seconds: float) -> str:
     """Return a length of time as it is spoken of."""
     if seconds < 120:
