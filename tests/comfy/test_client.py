@@ -242,9 +242,7 @@ def test_a_job_that_takes_too_long_is_stopped(
     wait_idle(server)
 
 
-def test_without_a_time_of_its_own_only_silence_ends_a_job(
-    server: Process, tmp_path: Path
-) -> None:
+def test_without_a_time_of_its_own_only_silence_ends_a_job(server: Process, tmp_path: Path) -> None:
     """A slow job is never stopped: nobody said how long it may run."""
     comfy = engine(server.base, patience=Patience(image=1.0, video=1.0))
     slow = job(tmp_path, graph(steps=25, step_seconds=0.1))
