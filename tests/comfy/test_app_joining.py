@@ -13,9 +13,11 @@ from PySide6.QtCore import QObject
 
 from app import joining
 from app.joining import Restarts
+from core.engines.comfy.known import KnownServer
 from core.engines.comfy.outputs import StoppedError
 from core.engines.comfy.pursuit import Stop
 from core.errors import Category, Problem, ProblemError
+from core.vault import Vault
 from tests.comfy.standin import Running, running
 
 
@@ -25,6 +27,7 @@ class Desk(QObject):
     def __init__(self, base: str) -> None:
         super().__init__()
         self.base = base
+        self.servers = [KnownServer(base)]
         self.pid = 100
         self.asked_in: list[int] = []
         self.refusal: Problem | None = None
@@ -82,7 +85,7 @@ def server(tmp_path: Path) -> Iterator[Running]:
 
 def test_a_job_waits_until_its_server_is_back(qtbot: Any, server: Running) -> None:
     desk = Desk(server.url)
-    restarts = Restarts(desk, desk)
+    restarts = Restarts(desk, Vault(), desk)
     thread, ended = in_thread(lambda: restarts.restart(server.url, nap))
     qtbot.waitUntil(lambda: bool(ended), timeout=10_000)
     thread.join()
@@ -93,7 +96,7 @@ def test_a_job_waits_until_its_server_is_back(qtbot: Any, server: Running) -> No
 def test_what_speaks_against_a_restart_reaches_the_job(qtbot: Any, server: Running) -> None:
     desk = Desk(server.url)
     desk.refusal = Problem(Category.WORKER_UNAVAILABLE, "It is another machine's.", "Go there.")
-    restarts = Restarts(desk, desk)
+    restarts = Restarts(desk, Vault(), desk)
     thread, ended = in_thread(lambda: restarts.restart(server.url, nap))
     qtbot.waitUntil(lambda: bool(ended), timeout=10_000)
     thread.join()
@@ -106,7 +109,7 @@ def test_a_server_that_does_not_come_back_is_not_waited_for_for_ever(
     monkeypatch.setattr(joining, "BACK_SECONDS", 1.2)
     desk = Desk(server.url)
     desk.comes_back = False
-    restarts = Restarts(desk, desk)
+    restarts = Restarts(desk, Vault(), desk)
     thread, ended = in_thread(lambda: restarts.restart(server.url, nap))
     qtbot.waitUntil(lambda: bool(ended), timeout=10_000)
     thread.join()
@@ -120,7 +123,7 @@ def test_nobody_waits_for_a_server_longer_than_there_is_hope(
 ) -> None:
     desk, stop = Desk(server.url), Stop(5.0)
     desk.comes_back = False
-    restarts = Restarts(desk, desk)
+    restarts = Restarts(desk, Vault(), desk)
     thread, ended = in_thread(lambda: restarts.restart(server.url, stop.pause_or_raise))
     qtbot.waitUntil(lambda: bool(desk.asked_in), timeout=5_000)
     qtbot.wait(200)
