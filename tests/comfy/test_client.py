@@ -251,6 +251,7 @@ def test_without_a_time_of_its_own_only_silence_ends_a_job(server: Process, tmp_
     ending = failed(comfy.run(silent))
     assert ending.problem.category is Category.TIMEOUT
     assert "For 1 s nothing was heard of the job" in ending.problem.message
+    comfy.close()
     wait_idle(server)
 
 
