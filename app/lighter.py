@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -365,10 +365,8 @@ def _read(path: Any) -> Iterator[object]:
 
 
 def _write(path: Any, text: str) -> Iterator[object]:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
+    from core.whole_files import write_whole
+
+    with contextlib.suppress(OSError):
+        write_whole(path, text)
     yield None

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
+
+from core.whole_files import write_whole
 
 VERSION = 1
 _log = logging.getLogger(__name__)
@@ -191,14 +192,6 @@ def save(path: Path, settings: Settings) -> None:
     Raises:
         OSError: The folder is not writable or the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    text = json.dumps({"version": VERSION, **asdict(settings)}, indent=1, ensure_ascii=False)
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(
+        path, json.dumps({"version": VERSION, **asdict(settings)}, indent=1, ensure_ascii=False)
+    )

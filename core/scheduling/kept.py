@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from core.scheduling.limits import Rules
 from core.scheduling.moment import Now
 from core.scheduling.scheduler import Scheduler
+from core.whole_files import write_whole
 
 VERSION = 1
 MOST_BYTES = 4_000_000
@@ -51,13 +51,4 @@ def save(path: Path, data: Mapping[str, Any]) -> None:
     Raises:
         OSError: The folder cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    text = json.dumps({"version": VERSION, **data}, indent=1)
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, json.dumps({"version": VERSION, **data}, indent=1))

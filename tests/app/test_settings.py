@@ -65,7 +65,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: object) -> 
     def full(_fd: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("core.settings.os.fsync", full)  # type: ignore[attr-defined]
+    monkeypatch.setattr("core.whole_files.os.fsync", full)  # type: ignore[attr-defined]
     try:
         save(path, Settings(theme="dark"))
     except OSError as error:

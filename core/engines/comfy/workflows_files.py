@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from core.engines.comfy import graphs
 from core.engines.comfy.workflows import Knob, Part, Target, Workflow
 from core.errors import Problem, ProblemError, problem_from
 from core.jobs import Kind, Parameter
+from core.whole_files import write_whole
 
 FOLDER = "workflows"
 VERSION = 1
@@ -178,17 +178,8 @@ def save(folder: Path, workflow: Workflow) -> Path:
     Raises:
         OSError: The folder is not writable or the disk is full.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{workflow.id}.json"
-    part = folder / f".{workflow.id}.{os.getpid()}.part"
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(dumps(workflow))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, dumps(workflow))
     return path
 
 
