@@ -262,7 +262,9 @@ class FailoverDesk(QObject):
             f"Run on {engine.title_at(others[0])}",
             partial(self.move, job, place, others[0], "a person moved it"),
         )
-        self._notice.show_text(f"{problem.message}{why}", (run,), "warning", f"lost {job.id}")
+        self._notice.show_text(
+            f"{problem.message}{why}", (run,), "warning", f"lost {job.id}", jobs=[job.id]
+        )
 
     def tell_moved(self, job: Job, place: str, other: str, why: str) -> None:
         """Note and say that a job runs elsewhere than it was meant to."""

@@ -48,7 +48,8 @@ class FailureDesk(QObject):
         stage.card.can = lambda action: self.can(action, stage.job_id() or "")
         stage.card.chosen.connect(lambda action: self.do(action, stage.job_id() or ""))
         stage.card.help_wanted.connect(self.help)
-        notice.can = self.can
+        notice.can, notice.states_of = self.can, controller.ledger.states
+        controller.queue_changed.connect(notice.settle)
         notice.chosen.connect(self.do)
         notice.help_wanted.connect(self.help)
 

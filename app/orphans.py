@@ -131,7 +131,8 @@ class OrphanDesk(QObject):
         again = ("Run again", lambda: self._run_again(job.id))
         self._notice.clear(f"lost {job.id}")
         text = f"“{job.title}”: {MEANS[Seen.ORPHAN_FINISHED]}"
-        self._notice.show_text(text, (take, again), "warning", f"orphan {job.id}")
+        key = f"orphan {job.id}"
+        self._notice.show_text(text, (take, again), "warning", key, jobs=[job.id])
 
     def _look_again(self) -> None:
         bases, self._again = self._again, set()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
 AGAIN_ON_SERVERS = (Category.INSUFFICIENT_VRAM, Category.BAD_OUTPUT)
 """A server said that the job ended so; after anything else it may still go on there."""
+AGAIN = "again"
+"""Key of the notice about jobs that are tried again."""
 
 
 class RetryDesk(QObject):
@@ -83,9 +84,14 @@ class RetryDesk(QObject):
         self._controller.guard(lambda: self._again(job, place, verdict))
         self._notice.show_text(
             f"“{job.title}” failed: {problem.message} {verdict.words}",
-            (("Do not", partial(self._not_again, job.id)),),
+            (("Do not", self._not_again),),
             "warning",
-            f"again {job.id}",
+            AGAIN,
+            jobs=[job.id],
+            many=lambda count: (
+                f"{count} jobs failed and are tried again, the last of them: “{job.title}”: "
+                f"{problem.message}"
+            ),
         )
 
     def _verdict(self, job: Job, place: str, attempts: int, problem: Problem) -> Verdict:
@@ -114,6 +120,7 @@ class RetryDesk(QObject):
         controller.queue_changed.emit()
         controller.go_on()
 
-    def _not_again(self, job_id: str) -> None:
-        self._notice.clear(f"again {job_id}")
-        self._controller.guard(lambda: self._controller.remove([job_id]))
+    def _not_again(self) -> None:
+        ids = self._notice.jobs()
+        self._notice.clear(AGAIN)
+        self._controller.guard(lambda: self._controller.remove(ids))

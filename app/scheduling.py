@@ -287,7 +287,7 @@ class ScheduleDesk(QObject):
                 self._aside[job_id] = problem.message
                 self._mark()
                 anyway = ("Start anyway", partial(self._start_anyway, job_id))
-                self._notice.show_problem(problem, (anyway,), f"aside {job_id}")
+                self._notice.show_problem(problem, (anyway,), f"aside {job_id}", jobs=[job_id])
 
     def _stop_now(self) -> None:
         self._controller.guard(lambda: self._controller.set_paused(True))

@@ -154,7 +154,8 @@ class WatchdogDesk(QObject):
             self._held[case.place] = f"{controller.engine.title_at(case.place)} hangs"
         noted = Noted(job_id=job.id, text=why.message)
         controller.guard(lambda: controller.ledger.record(job.id, noted))
-        self._notice.show_text(f"“{job.title}”: {why.message}", (), "danger", f"{KEY} {job.id}")
+        text, key = f"“{job.title}”: {why.message}", f"{KEY} {job.id}"
+        self._notice.show_text(text, (), "danger", key, jobs=[job.id])
         controller.engine_state.emit(controller.engine.title_of(job), "stopping", "busy")
         controller.engine.cancel(job.id, why)
 

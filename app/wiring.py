@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from PySide6.QtCore import QObject, QUrl, Signal
@@ -253,8 +253,12 @@ class Wiring(QObject):
             return
         self._panels.status.set_health(f"{len(rows)} lost", "warning")
         ids = [row.job.id for row in rows]
-        retry = ("Retry", lambda: self._controller.guard(lambda: self._controller.retry(ids)))
-        self._panels.notice.show_problem(lost_problem(rows), (retry,))
+        self._panels.notice.show_problem(lost_problem(rows), (self._retry(),), jobs=ids)
+
+    def _retry(self) -> tuple[str, Callable[[], object]]:
+        """Return the offer to run again what the notice is about."""
+        controller, notice = self._controller, self._panels.notice
+        return "Retry", lambda: controller.guard(lambda: controller.retry(notice.jobs()))
 
     # -- facts --------------------------------------------------------------
 
@@ -319,11 +323,7 @@ class Wiring(QObject):
                 if on_stage:
                     self._panels.stage.show_problem(job, problem)
                 self._panels.status.set_health("Last job failed", "warning")
-                retry = (
-                    "Retry",
-                    lambda: self._controller.guard(lambda: self._controller.retry([job.id])),
-                )
-                self._panels.notice.show_problem(problem, (retry,), job=job.id)
+                self._panels.notice.show_problem(problem, (self._retry(),), job=job.id)
 
     def _on_engine_state(self, name: str, text: str, tone: str) -> None:
         self._panels.top.set_engine(name, text, {"idle": "success", "busy": "info"}[tone])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from core.failures.recovery import Action as Doing
 
 Action = tuple[str, Callable[[], object]]
+MOST = 24
+"""So many notices are kept; beyond, the oldest of the quietest go."""
+_LOUD = ("warning", "danger")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +34,28 @@ class _Notice:
     actions: tuple[Action, ...]
     problem: Problem | None = None
     job: str = ""
+    holds_for: Mapping[str, str] = field(default_factory=dict)
+    """Ids of the jobs it is about, and the state in which each was when that was told."""
+    many: Callable[[int], str] | None = None
+    merged: int = 1
+
+    @property
+    def words(self) -> str:
+        """What is shown."""
+        count = len(self.holds_for)
+        return self.many(count) if self.many and self.merged > 1 and count > 1 else self.text
 
 
 class NoticeBar(QFrame):
     """Shows the newest notice; closing it shows the one before, then hides.
 
     A notice replaces an older one of the same key, so that a problem that
-    comes again does not pile up.
+    comes again does not pile up. One that is about jobs goes by itself when
+    none of them is as it was then: retried, removed, running or done.
 
     Attributes:
         can: Says whether the window can do an action for a job ("" for none) now.
+        states_of: Returns the states of jobs by their ids; those that are gone left out.
 
     Signals:
         chosen: The core.failures.recovery.Action that a person wants done, and the id of
@@ -54,6 +69,7 @@ class NoticeBar(QFrame):
     def __init__(self) -> None:
         super().__init__()
         self.can: Callable[[Doing, str], bool] = lambda _action, _job: False
+        self.states_of: Callable[[Sequence[str]], Mapping[str, str]] = lambda _ids: {}
         self.details = NoticeDetails()
         self.details.chosen.connect(lambda a: self.chosen.emit(a, self._notices[-1].job))
         self.details.help_wanted.connect(self.help_wanted)
@@ -88,15 +104,23 @@ class NoticeBar(QFrame):
         actions: Sequence[Action] = (),
         key: str | None = None,
         job: str = "",
+        jobs: Sequence[str] = (),
     ) -> None:
         """Show `problem` with its hint; `actions` become links behind it.
 
-        `job` is the id of the job that failed with it, "" when it is of none.
+        Args:
+            problem: What is wrong.
+            actions: Links.
+            key: An older notice of the same key goes; None: one with the same problem.
+            job: Id of the job that failed with it, "" when it is of none.
+            jobs: Ids of the jobs it is about, where that is not `job` alone.
         """
         tone = "warning" if problem.category is Category.INVALID_PARAMS else "danger"
         key = key or f"{problem.category}:{problem.field or problem.message}"
         text = f"{problem.message} {problem.hint}".strip()
-        self._put(_Notice(key, text, problem.details, tone, tuple(actions), problem, job))
+        made = _Notice(key, text, problem.details, tone, tuple(actions), problem, job)
+        about = jobs or ((job,) if job else ())
+        self._put(made, about, many=lambda count: f"{count} jobs: {text}")
 
     def show_text(
         self,
@@ -106,6 +130,8 @@ class NoticeBar(QFrame):
         key: str | None = None,
         *,
         under: bool = False,
+        jobs: Sequence[str] = (),
+        many: Callable[[int], str] | None = None,
     ) -> None:
         """Show news; `kind` is "info", "success", "warning" or "danger".
 
@@ -115,12 +141,40 @@ class NoticeBar(QFrame):
             kind: How loud.
             key: An older notice of the same key goes.
             under: Whether it stands behind a warning that is shown, and comes up after it.
+            jobs: Ids of the jobs it is about; it goes when none is as it is now.
+            many: Says it of so many jobs; where it is given, notices of one key come together.
         """
-        self._put(_Notice(key or text, text, "", kind, tuple(actions)), under=under)
+        self._put(
+            _Notice(key or text, text, "", kind, tuple(actions)), jobs, many=many, under=under
+        )
 
     def text(self) -> str:
         """Return the words shown now, "" when there is nothing to say."""
-        return self._notices[-1].text if self._notices else ""
+        return self._notices[-1].words if self._notices else ""
+
+    def jobs(self) -> list[str]:
+        """Return the ids of the jobs that the notice shown now is about."""
+        return list(self._notices[-1].holds_for) if self._notices else []
+
+    def settle(self) -> None:
+        """Let go what is no longer so of the jobs it is about."""
+        ids = sorted({job_id for notice in self._notices for job_id in notice.holds_for})
+        if not ids:
+            return
+        states, before = self.states_of(ids), self._notices
+        kept = []
+        for notice in before:
+            if not notice.holds_for:
+                kept.append(notice)
+                continue
+            same = {k: state for k, state in notice.holds_for.items() if states.get(k) == state}
+            if len(same) == len(notice.holds_for):
+                kept.append(notice)
+            elif same:
+                kept.append(replace(notice, holds_for=same))
+        if kept != before:
+            self._notices = kept
+            self._render()
 
     def holds(self, key: str) -> bool:
         """Say whether the notice of `key` is shown, or waits below a newer one."""
@@ -157,10 +211,26 @@ class NoticeBar(QFrame):
         if not self.details.isHidden():
             self.details.fit()
 
-    def _put(self, notice: _Notice, *, under: bool = False) -> None:
+    def _put(
+        self,
+        notice: _Notice,
+        jobs: Sequence[str] = (),
+        *,
+        many: Callable[[int], str] | None = None,
+        under: bool = False,
+    ) -> None:
+        old = next((one for one in self._notices if one.key == notice.key), None)
+        if jobs:
+            about, merged = dict(self.states_of(jobs)), 1
+            if many and old is not None and old.holds_for.keys() - about.keys():
+                about, merged = {**old.holds_for, **about}, old.merged + 1
+            notice = replace(notice, holds_for=about, many=many, merged=merged)
         self._notices = [n for n in self._notices if n.key != notice.key]
-        loud = bool(self._notices) and self._notices[-1].tone in ("warning", "danger")
+        loud = bool(self._notices) and self._notices[-1].tone in _LOUD
         self._notices.insert(len(self._notices) - (under and loud), notice)
+        if len(self._notices) > MOST:
+            quiet = (n for n in self._notices[:-1] if n.tone not in _LOUD)
+            self._notices.remove(next(quiet, self._notices[0]))
         self._render()
 
     def _render(self) -> None:
@@ -175,8 +245,8 @@ class NoticeBar(QFrame):
             return
         notice = self._notices[-1]
         set_tone(self, notice.tone)
-        self._text.setText(notice.text)
-        self._text.setAccessibleName(notice.text)
+        self._text.setText(notice.words)
+        self._text.setAccessibleName(notice.words)
         self._draw_icon()
         for title, do in notice.actions:
             self._add_button(title, do)
@@ -185,7 +255,7 @@ class NoticeBar(QFrame):
         if notice.details:
             self._add_button(
                 "Copy",
-                lambda: QGuiApplication.clipboard().setText(f"{notice.text}\n\n{notice.details}"),
+                lambda: QGuiApplication.clipboard().setText(f"{notice.words}\n\n{notice.details}"),
             )
         older = len(self._notices) - 1
         self._more.setText(f"{older} more" if older else "")

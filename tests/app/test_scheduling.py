@@ -19,7 +19,7 @@ from app.controller import Controller
 from app.scheduling import ScheduleDesk
 from app.window import MainWindow
 from core.errors import Category, Problem
-from core.events import Failed, Sampled
+from core.events import Failed, Sampled, Stopped
 from core.gpu.readings import DeviceReading, ProcessReading, Reading, Role, SystemReading
 from core.jobs import Job, JobState, new_job
 from core.scheduling import retries
@@ -207,6 +207,7 @@ def test_a_dead_engine_is_tried_again_once(
     row = controller.ledger.row(job.id)
     assert row is not None
     assert (row.state, row.attempt) == (JobState.RUNNING, 2)
+    assert not window.panels.notice.holds("again"), "it is tried now: that is no news any more"
     assert row.job.params["seed"] == job.params["seed"]
     kill_worker(controller)
     qtbot.waitUntil(lambda: counts(window)[JobState.FAILED] == 1, timeout=20_000)
@@ -253,6 +254,36 @@ def test_what_is_tried_again(
     assert row.state is (JobState.WAITING if again else JobState.FAILED)
     told = " ".join(notice.text for notice in window.panels.notice._notices)
     assert ("Tried again" in told) is again
+
+
+def test_notices_of_a_bad_night_are_few_and_go_when_jobs_go_on(
+    qtbot: Any, window: MainWindow
+) -> None:
+    controller, notice = controller_of(window), window.panels.notice
+    controller.set_paused(True)
+    jobs = controller.add("test-pattern", SMALL, 8)
+    again, never = jobs[:5], jobs[5:]
+    for job in again:
+        fail(controller, job, Problem(Category.WORKER_UNAVAILABLE, "It died.", "Again."))
+    for job in never:
+        fail(controller, job, Problem(Category.STORAGE, "The disk is full.", "Free some."))
+    qtbot.waitUntil(lambda: notice.holds("again"))
+    qtbot.wait(50)
+    told = [one.words for one in notice._notices]
+    assert len(told) == 2
+    assert any(words.startswith("5 jobs failed and are tried again") for words in told)
+    assert "3 jobs: The disk is full. Free some." in told
+    for job in again:
+        controller.ledger.begin(job.id)
+    controller.queue_changed.emit()
+    assert [one.words for one in notice._notices] == ["3 jobs: The disk is full. Free some."]
+    buttons = {button.text(): button for button in notice._buttons}
+    buttons["Retry"].click()
+    states = controller.ledger.states([job.id for job in never])
+    assert set(states.values()) == {"waiting"}, "Retry runs all of them again"
+    assert not notice.isVisible()
+    for job in again:
+        controller.ledger.end(job.id, Stopped(job_id=job.id, seconds=0.1))
 
 
 def test_a_place_that_fails_again_and_again_gets_no_jobs(

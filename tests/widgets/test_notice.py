@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
 
 from core.errors import Category, Problem
 from widgets import theme
-from widgets.notice import NoticeBar
+from widgets.notice import MOST, NoticeBar
 from widgets.statusbar import StatusLine
 from widgets.topbar import TopBar
 
@@ -126,3 +126,47 @@ def test_status_line_says_what_it_is_told(qtbot) -> None:
     words = [child.text() for child in line.findChildren(QWidget) if hasattr(child, "text")]
     assert {"Healthy", "queue ready by 02:10", "panel: 84 MB", "CPU"} <= set(words)
     assert line.width() == 320
+
+
+def test_what_is_told_of_a_job_goes_when_that_is_another(bar) -> None:
+    states = {"a": "failed", "b": "failed", "c": "waiting"}
+    bar.states_of = lambda ids: {one: states[one] for one in ids if one in states}
+    bar.show_text("news", key="news")
+    bar.show_problem(PROBLEM, job="a")
+    one = bar.text()
+    bar.show_problem(PROBLEM, job="b")
+    assert bar.text() == f"2 jobs: {one}", "one notice for one problem, however many have it"
+    assert sorted(bar.jobs()) == ["a", "b"]
+    bar.settle()
+    assert sorted(bar.jobs()) == ["a", "b"]
+    states["a"] = "waiting"
+    bar.settle()
+    assert bar.text() == one
+    assert bar.jobs() == ["b"]
+    bar.show_text("c is set aside", key="aside c", jobs=["c"])
+    states["b"] = "running"
+    bar.settle()
+    assert bar.text() == "c is set aside", "what waits for a person stays"
+    del states["c"]
+    bar.settle()
+    assert bar.text() == "news"
+
+
+def test_notices_of_one_key_say_how_many_jobs_they_are_about(bar) -> None:
+    bar.states_of = lambda ids: dict.fromkeys(ids, "waiting")
+    for name in ("a", "b", "b", "c"):
+        bar.show_text(
+            f"{name} again", key="again", jobs=[name], many=lambda n, name=name: f"{n}, last {name}"
+        )
+    assert bar.text() == "3, last c"
+    bar.dismiss()
+    assert bar.text() == ""
+
+
+def test_a_bad_night_does_not_pile_up_notices_without_end(bar) -> None:
+    bar.show_problem(PROBLEM)
+    for number in range(100):
+        bar.show_text(f"news {number}")
+    assert len(bar._notices) == MOST
+    assert bar.text() == "news 99"
+    assert bar._notices[0].problem is PROBLEM, "the loud ones go last"
