@@ -43,6 +43,8 @@ LOOKED_THROUGH = 64
 ASK_SECONDS = 2.0
 """So long a job waits at most until it is known which servers have what it needs."""
 LONGEST_LOOK_MS = 60_000
+SOON_MS = 200
+"""So soon after a change of the queue it is looked at again while something holds it."""
 
 
 class ScheduleDesk(QObject):
@@ -93,6 +95,7 @@ class ScheduleDesk(QObject):
         self.queue = QueueDesk(controller, window, self)
         self.held = ""
         self._aside: dict[str, str] = {}
+        self._aside_as: dict[str, Job | None] = {}
         self._look = QTimer(self, singleShot=True)
         self._look.timeout.connect(controller.go_on)
         controller.choose = self.choose
@@ -100,6 +103,7 @@ class ScheduleDesk(QObject):
         controller.job_ended.connect(self._on_ended)
         controller.freeing.connect(self._on_freed)
         controller.closing.connect(self._on_closing)
+        controller.queue_changed.connect(self._look_soon)
         menus = window.menus
         menus.stop_after.toggled.connect(lambda _: controller.go_on())
         menus.orders.triggered.connect(lambda _=False: self.ask())
@@ -152,6 +156,7 @@ class ScheduleDesk(QObject):
             return []
         rows = self._waiting()
         jobs = {row.job.id: row.job for row in rows}
+        self._forget_edited(jobs)
         snapshot = self._snapshot(rows)
         decided = self.scheduler.decide(snapshot, _now())
         self._tell(decided)
@@ -168,7 +173,7 @@ class ScheduleDesk(QObject):
         if wanted:
             self._look.start(min(LONGEST_LOOK_MS, max(10, round(min(wanted) * 1000))))
         for one in decided.decisions:
-            self._carry_out(one)
+            self._carry_out(one, jobs)
         begin = [self._placed(jobs[s.job_id], s) for s in decided.starts if s.job_id in jobs]
         return [job for job in begin if job is not None]
 
@@ -269,7 +274,17 @@ class ScheduleDesk(QObject):
 
     # -- carrying out -------------------------------------------------------------
 
-    def _carry_out(self, one: Decision) -> None:
+    def _forget_edited(self, jobs: Mapping[str, Job]) -> None:
+        """Let go the jobs that were set aside and are others now: a person decided."""
+        kept = self._aside_as.items()
+        edited = [i for i, job in kept if i in self._aside and i in jobs and jobs[i] != job]
+        for job_id in edited:
+            del self._aside[job_id]
+            self._notice.clear(f"aside {job_id}")
+        if edited:
+            self._mark()
+
+    def _carry_out(self, one: Decision, jobs: Mapping[str, Job]) -> None:
         from core.scheduling.decisions import Free, Pause, Relieve, SetAside
 
         match one:
@@ -285,6 +300,7 @@ class ScheduleDesk(QObject):
                 QTimer.singleShot(0, self, self._stop_now)
             case SetAside(job_id=job_id, problem=problem) if job_id not in self._aside:
                 self._aside[job_id] = problem.message
+                self._aside_as[job_id] = jobs.get(job_id)
                 self._mark()
                 anyway = ("Start anyway", partial(self._start_anyway, job_id))
                 self._notice.show_problem(problem, (anyway,), f"aside {job_id}", jobs=[job_id])
@@ -332,6 +348,12 @@ class ScheduleDesk(QObject):
     def _on_closing(self) -> None:
         self._closing = True
         self._look.stop()
+
+    def _look_soon(self) -> None:
+        """Look again: what was moved, edited or removed may be what waited, or was in the way."""
+        held = self.held or self._aside
+        if held and not self._closing and not 0 <= self._look.remainingTime() <= SOON_MS:
+            self._look.start(SOON_MS)
 
     def _on_health(self, base: str, health: Health) -> None:
         if health.answers:

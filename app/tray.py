@@ -14,6 +14,7 @@ from app.window import MainWindow
 from core.events import Event, Progressed, Sampled
 from core.jobs import JobState
 from widgets import theme
+from widgets.queue_words import state_of_queue
 
 if TYPE_CHECKING:
     from core.notify.news import Message
@@ -89,10 +90,7 @@ class TrayDesk(QObject):
         if (done, bool(jobs)) != self._drawn:
             self._drawn = done, bool(jobs)
             self.icon.setIcon(picture(None if done is None else done / 20))
-        words = [f"{len(jobs)} running" if jobs else "", f"{waiting} waiting" if waiting else ""]
-        state = " · ".join(word for word in words if word) or "Queue is empty"
-        if self._controller.ledger.paused:
-            state = f"Queue paused · {waiting} waiting"
+        state = state_of_queue(len(jobs), waiting, paused=self._controller.ledger.paused)
         share = f" · {round(self._share * 100)} %" if jobs and self._share else ""
         self.icon.setToolTip(f"Framedeck\n{state}{share}")
 

@@ -42,6 +42,7 @@ from core.jobs import Job, JobState
 from core.places import Places
 from core.queue import JobRow
 from core.units import memory
+from widgets.queue_words import state_of_queue
 from widgets.tiles import SHOWN_SECONDS
 
 PICTURES = (".png", ".jpeg", ".webp", ".gif")
@@ -285,10 +286,9 @@ class Wiring(QObject):
         self._panels.queue.refresh()
         counts = self._controller.ledger.counts()
         waiting, running = counts.get(JobState.WAITING, 0), counts.get(JobState.RUNNING, 0)
-        text = f"{running} running · {waiting} waiting" if running or waiting else "Queue is empty"
-        if self._controller.ledger.paused:
-            text = f"Queue paused · {waiting} waiting"
-        elif waiting and self.schedule.held:
+        paused = self._controller.ledger.paused
+        text = state_of_queue(running, waiting, paused=paused)
+        if waiting and self.schedule.held and not paused:
             text = f"{text} · {self.schedule.held}"
         self._panels.status.set_queue(text)
 

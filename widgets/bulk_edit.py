@@ -126,6 +126,7 @@ class BulkEditDialog(QDialog):
 
     def _form(self) -> QWidget:
         form = QWidget()
+        form.setProperty("role", "form")
         grid = QGridLayout(form)
         grid.setContentsMargins(0, 0, 6, 0)
         grid.setHorizontalSpacing(8)

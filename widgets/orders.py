@@ -20,7 +20,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from widgets.parts import label, number_field
+from widgets.parts import FittingScroll, label, number_field
 
 USUAL_MINUTES = 60
 """Shown where no limit is set."""
@@ -98,7 +98,7 @@ class OrdersDialog(QDialog):
             for one in fields:
                 one.setEnabled(box.isChecked())
                 box.toggled.connect(one.setEnabled)
-        self.error = label("", "danger")
+        self.error = label("", "error")
         self.error.setWordWrap(True)
         self.error.hide()
         self.depth = number_field(
@@ -126,21 +126,28 @@ class OrdersDialog(QDialog):
             "muted",
         )
         about.setWordWrap(True)
-        form = QFormLayout()
+        inside = QWidget()
+        inside.setProperty("role", "form")
+        form = QFormLayout(inside)
+        form.setContentsMargins(0, 0, 6, 0)
+        _head(form, "TIMES", first=True)
         form.addRow(self.quiet, _row(self.quiet_start, label("and", "muted"), self.quiet_end))
         form.addRow(self.wait, self.start)
-        form.addRow(self.cool, self.hot)
+        form.addRow("&Queue at the program's start", self.begin)
+        _head(form, "MEMORY AND HEAT")
         form.addRow("Least GPU &memory free", self.free)
+        form.addRow(self.cool, self.hot)
+        _head(form, "WHEN A JOB GOES WRONG")
+        form.addRow("&Retries of a failed job", self.retries)
+        form.addRow("Out of memory, it may get", _row(self.shorten, self.shrink))
         form.addRow(self.act, label("it is told, and tried again", "muted"))
         form.addRow(self.limit, self.longest)
+        _head(form, "SERVERS")
+        form.addRow("Most &jobs in a server's queue", self.depth)
+        form.addRow("Jobs of a server that is &away", self.away)
         for row in (self.quiet, self.wait, self.cool, self.act, self.limit):
             # A box in the place of a label is set on top otherwise.
             row.setMinimumHeight(self.hot.sizeHint().height())
-        form.addRow("&Retries of a failed job", self.retries)
-        form.addRow("Most &jobs in a server's queue", self.depth)
-        form.addRow("Jobs of a server that is &away", self.away)
-        form.addRow("&Queue at the program's start", self.begin)
-        form.addRow("Out of memory, it may get", _row(self.shorten, self.shrink))
         form.setLabelAlignment(Qt.AlignmentFlag.AlignVCenter)
         kinds = QDialogButtonBox.StandardButton
         buttons = QDialogButtonBox(kinds.Ok | kinds.Cancel)
@@ -149,18 +156,25 @@ class OrdersDialog(QDialog):
         buttons.accepted.connect(self._accept)
         buttons.rejected.connect(self.reject)
         column = QVBoxLayout(self)
-        for item in (about, self.error, buttons):
+        column.setSpacing(10)
+        # On a low screen it scrolls; what is wrong, and the buttons, stay in sight.
+        scroll = FittingScroll(inside)
+        bar = scroll.verticalScrollBar().sizeHint().width()
+        scroll.setMinimumWidth(inside.minimumSizeHint().width() + bar)
+        for item in (about, scroll, self.error, buttons):
             column.addWidget(item)
-        column.insertLayout(1, form)
-        self.setMinimumWidth(440)
+
+    def _refuse(self, why: str) -> None:
+        self.error.setText(why)
+        self.error.show()
+        self.adjustSize()
 
     def _accept(self) -> None:
         quiet = ""
         if self.quiet.isChecked():
             start, end = _shown(self.quiet_start), _shown(self.quiet_end)
             if start == end:
-                self.error.setText("Quiet hours have no length: use two different times.")
-                self.error.show()
+                self._refuse("Quiet hours have no length: use two different times.")
                 self.quiet_end.setFocus()
                 return
             quiet = f"{start:%H:%M}-{end:%H:%M}"
@@ -181,11 +195,16 @@ class OrdersDialog(QDialog):
         }
         wrong = self.check(found)
         if wrong:
-            self.error.setText(wrong)
-            self.error.show()
+            self._refuse(wrong)
             return
         self.chosen.emit(found)
         self.accept()
+
+
+def _head(form: QFormLayout, text: str, *, first: bool = False) -> None:
+    head = label(text, "section")
+    head.setContentsMargins(0, 0 if first else 8, 0, 0)
+    form.addRow(head)
 
 
 def _time(text: str, name: str) -> QTimeEdit:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEvent, QPoint, Qt, QTimer, Signal
-from PySide6.QtGui import QAction, QResizeEvent
+from PySide6.QtGui import QAction, QKeySequence, QResizeEvent
 from PySide6.QtWidgets import QMenu, QStackedLayout, QVBoxLayout, QWidget
 
 from core.events import Event
@@ -15,7 +15,7 @@ from core.queue import Action, Group, JobRow, QueueSource, allowed
 from widgets import theme
 from widgets.overflow_bar import OverflowBar, action_of
 from widgets.parts import hint_page
-from widgets.queue_actions import ALWAYS, FOUND, PRIORITIES, SPECS
+from widgets.queue_actions import ALWAYS, FOUND, PRIORITIES, RARE, SPECS
 from widgets.queue_finding import Finding
 from widgets.queue_model import QueueModel
 from widgets.queue_view import QueueView
@@ -70,7 +70,7 @@ class QueuePanel(QWidget):
         self.setProperty("role", "panel")
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         self._paused = False
-        self._removals = 0
+        self._removals, self._undo_words = 0, ""
         self._choices: dict[str, set[str]] = {"anyway": set(), "take": set()}
         """Jobs that wait for a person's word, by the action that gives it."""
         self.model = QueueModel(source, self)
@@ -167,7 +167,7 @@ class QueuePanel(QWidget):
 
     def set_undo_words(self, words: str) -> None:
         """Say what Undo takes back, such as "moving 3 jobs"."""
-        undo = self.actions_by_name["undo"]
+        undo, self._undo_words = self.actions_by_name["undo"], words
         tip = f"Take back {words} (Ctrl+Z)" if words else "Nothing to take back"
         undo.setToolTip(tip)
         undo.setStatusTip(tip)
@@ -402,22 +402,42 @@ class QueuePanel(QWidget):
             ("top", "up", "down"),
             ("remove", "undo"),
         )
-        many = len(self._in(Group.WAITING))
+        waiting = self._in(Group.WAITING)
         for names in groups:
-            menu.addActions([self.actions_by_name[name] for name in names])
+            shown = [self.actions_by_name[name] for name in names]
+            # What few jobs ever need is not in the way of all the others.
+            menu.addActions([a for a in shown if a.isEnabled() or a.text() not in RARE])
             if "up" in names:
-                levels = menu.addMenu("Priority")
-                levels.setToolTipsVisible(True)
-                levels.addActions([self.actions_by_name[name] for name in PRIORITIES])
+                menu.addMenu(self._priorities(menu, waiting))
             menu.addSeparator()
-        if many > 1:
-            edit = self.actions_by_name["edit"]
-            menu.insertAction(edit, edit_many := QAction(f"Edit {many:,} jobs…\tF2", menu))
-            edit_many.setIcon(edit.icon())
-            edit_many.triggered.connect(self.on_edit)
-            menu.removeAction(edit)
+        if len(waiting) > 1:
+            self._reword(menu, "edit", f"Edit {len(waiting):,} jobs…", self.on_edit)
+        if self._undo_words:
+            self._reword(menu, "undo", f"Undo {self._undo_words}", self.on_undo)
         menu.addActions(self._always())
         return menu
+
+    def _priorities(self, parent: QMenu, waiting: list[int]) -> QMenu:
+        levels = QMenu("Priority", parent)
+        levels.setToolTipsVisible(True)
+        levels.menuAction().setEnabled(bool(waiting))
+        there = {row.priority for row in self.model.jobs_at(waiting[:LOOKED_AT])}
+        for name, level in PRIORITIES.items():
+            action = self.actions_by_name[name]
+            action.setCheckable(True)
+            action.setChecked(there == {level})
+            levels.addAction(action)
+        return levels
+
+    def _reword(self, menu: QMenu, name: str, text: str, do: Callable[[], None]) -> None:
+        """Let an action say more in a menu than its button has room for."""
+        plain = self.actions_by_name[name]
+        if plain.isEnabled():
+            keys = plain.shortcut().toString(QKeySequence.SequenceFormat.NativeText)
+            menu.insertAction(plain, more := QAction(f"{text}\t{keys}", menu))
+            more.setIcon(plain.icon())
+            more.triggered.connect(do)
+            menu.removeAction(plain)
 
     def on_menu(self, spot: QPoint) -> None:
         """Show the menu at `spot` of the list."""

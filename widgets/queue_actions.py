@@ -33,3 +33,5 @@ PRIORITIES = {"high": 1, "normal": 0, "low": -1}
 """The actions that change what begins sooner, as the ledger keeps it."""
 ALWAYS = ("find", "calendar", "night")
 """What stands in the bar's menu at all times: it is about the whole queue."""
+RARE = ("Start anyway", "Take the clip")
+"""What is in the menu of jobs only where it can be done."""

@@ -229,8 +229,11 @@ class NightCalendar(QWidget):
         word = f"ready by {words.clock(self._until, first)}"
         metrics = painter.fontMetrics()
         wide = metrics.horizontalAdvance(word)
-        left = x - wide - 4 if x + wide + 4 > self.width() else x + 4
-        painter.drawText(QPointF(max(2.0, left), field.bottom() - 3), word)
+        # Bars run from the upper left to the lower right: the other two corners are free.
+        if x - wide - 4 >= field.left():
+            painter.drawText(QPointF(x - wide - 4, field.bottom() - 3), word)
+        else:
+            painter.drawText(QPointF(x + 4, field.top() + metrics.ascent()), word)
 
     def _caption(self, painter: QPainter, colours: Tokens) -> None:
         painter.setPen(QColor(colours.muted))

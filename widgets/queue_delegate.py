@@ -299,7 +299,8 @@ class QueueDelegate(QStyledItemDelegate):
             rest.adjust(self._chip(painter, area, colours, *words.chip(row, progress)) + 6, 0, 0, 0)
         if rest.width() < metrics.horizontalAdvance("…") * 2:
             return
-        if progress is not None and progress.doing:
+        beside = progress is not None and progress.doing and not words.is_marked(row, progress)
+        if progress is not None and beside:
             word = metrics.elidedText(progress.doing, Qt.TextElideMode.ElideRight, rest.width())
             painter.setPen(QColor(colours.tone(progress.tone or "muted")))
             painter.drawText(rest, Qt.AlignmentFlag.AlignVCenter, word)
@@ -314,7 +315,7 @@ class QueueDelegate(QStyledItemDelegate):
         told = words.line(row, progress)
         if progress is not None and progress.waits and progress.tone:
             painter.setPen(QColor(colours.tone(progress.tone)))
-        if progress is not None and progress.doing:
+        if beside:
             told = f"· {told}"
         line = metrics.elidedText(told, mode, rest.width())
         painter.drawText(rest, Qt.AlignmentFlag.AlignVCenter, line)

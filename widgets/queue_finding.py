@@ -191,7 +191,10 @@ class Finding(QObject):
         bar, model = self.bar, self._panel.model
         if bar is None:
             return Wanted(order=model.order)
-        aside = tuple(job_id for job_id, why in model.told.reasons.items() if why.decide)
+        told = model.told
+        decide = [job_id for job_id, why in told.reasons.items() if why.decide]
+        # A job that was set aside stays so while another one runs, and no reasons are told.
+        aside = tuple(dict.fromkeys([*decide, *told.marks]))
         return Wanted(bar.text(), bar.shows(), bar.places(), model.order, aside)
 
     def _ask(self) -> None:

@@ -36,14 +36,16 @@ class Told:
         return replace(told or words.Progress(""), doing=word, tone=tone, reason=why)
 
     def _of(self, job_id: str) -> words.Progress | None:
-        ahead, reason = self._ahead.get(job_id), self.reasons.get(job_id)
+        ahead, reason, now = self._ahead.get(job_id), self.reasons.get(job_id), time.time()
+        if reason is not None and reason.until_unix is not None and reason.until_unix <= now:
+            reason = None  # It is over: nobody said so yet, as long as the queue is paused.
         if ahead is None and reason is None:
             return self.progress.get(job_id)
         return words.Progress(
             "",
             seconds_left=None if ahead is None else ahead.takes_seconds,
             tone="warning" if reason is not None and reason.decide else "",
-            waits="" if reason is None else reason.text(time.time()),
+            waits="" if reason is None else reason.text(now),
         )
 
     def times(self, job_id: str) -> str:

@@ -103,12 +103,30 @@ def header(
     return _joined(f"Finished · {many}", ORDERED[order])
 
 
+def state_of_queue(running: int, waiting: int, *, paused: bool) -> str:
+    """Return how the queue is, such as "1 running · 12 waiting"."""
+    counts = _joined(
+        f"{running:,} running" if running else "", f"{waiting:,} waiting" if waiting else ""
+    )
+    if paused:
+        return _joined("Queue paused", counts or "nothing waits")
+    return counts or "Queue is empty"
+
+
 def chip(row: JobRow, progress: Progress | None) -> tuple[str, str]:
     """Return the text of the state chip and its tone."""
     text = row.state.value
+    if is_marked(row, progress):
+        assert progress is not None
+        return progress.doing, progress.tone
     if row.state is JobState.RUNNING and progress is not None and progress.text:
         text = progress.text
     return text, _TONES.get(row.state, "muted")
+
+
+def is_marked(row: JobRow, progress: Progress | None) -> bool:
+    """Say whether a waiting job bears a word of its own, such as "needs a decision"."""
+    return row.state is JobState.WAITING and progress is not None and bool(progress.doing)
 
 
 def line(row: JobRow, progress: Progress | None = None) -> str:
@@ -195,7 +213,7 @@ def spoken(row: JobRow, progress: Progress | None) -> str:
         left = f"{least}{duration(progress.seconds_left)} left"
         if row.state is JobState.WAITING:
             left = f"takes about {duration(progress.seconds_left)}"
-    word = progress.doing if progress is not None else ""
+    word = progress.doing if progress is not None and not is_marked(row, progress) else ""
     parts = (row.job.title, doing, word, line(row, progress), left)
     return ", ".join(part for part in parts if part)
 

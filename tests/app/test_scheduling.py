@@ -22,7 +22,9 @@ from core.errors import Category, Problem
 from core.events import Failed, Sampled, Stopped
 from core.gpu.readings import DeviceReading, ProcessReading, Reading, Role, SystemReading
 from core.jobs import Job, JobState, new_job
+from core.queue import Show
 from core.scheduling import retries
+from core.scheduling.decisions import SetAside
 from core.settings import load, save
 
 GB = 2**30
@@ -254,6 +256,44 @@ def test_what_is_tried_again(
     assert row.state is (JobState.WAITING if again else JobState.FAILED)
     told = " ".join(notice.text for notice in window.panels.notice._notices)
     assert ("Tried again" in told) is again
+
+
+def test_a_job_that_was_set_aside_is_no_more_once_it_is_edited(
+    qtbot: Any, window: MainWindow, desk: ScheduleDesk
+) -> None:
+    controller, panels = controller_of(window), window.panels
+    now = datetime.now()
+    window.keep(quiet_hours=f"{now - timedelta(hours=1):%H:%M}-{now + timedelta(hours=1):%H:%M}")
+    job = controller.add("test-pattern", SMALL)[0]
+    qtbot.waitUntil(lambda: "quiet" in desk.held.lower())
+    problem = Problem(Category.INSUFFICIENT_VRAM, "It needs 23 GB.", "Edit it.")
+    desk._carry_out(SetAside(job.id, problem, True), {job.id: controller.row(job.id).job})
+    controller.go_on()
+    assert panels.notice.holds(f"aside {job.id}"), "it stays for a person to decide"
+    assert panels.queue.model.told.marks[job.id][0] == "needs a decision"
+    panels.queue.finding.open()
+    panels.queue.finding.bar.chips[Show.DECIDE].setChecked(True)
+    qtbot.waitUntil(lambda: panels.queue.model.shown() == 1 and panels.queue.model.narrowed)
+    controller.edit(job.id, "test-pattern", SMALL | {"frames": 16})
+    qtbot.waitUntil(lambda: not panels.notice.holds(f"aside {job.id}"))
+    assert panels.queue.model.told.marks == {}
+    qtbot.waitUntil(lambda: panels.queue.model.shown() == 0)
+
+
+def test_the_dialog_fits_a_low_window_and_grows_for_what_is_wrong(
+    qtbot: Any, window: MainWindow, desk: ScheduleDesk
+) -> None:
+    dialog = desk.ask()
+    qtbot.waitExposed(dialog)
+    before = dialog.height()
+    assert before <= 700 - 40
+    assert dialog.minimumSizeHint().height() <= 400, "on a lower screen it scrolls"
+    dialog.quiet.setChecked(True)
+    dialog.quiet_end.setTime(dialog.quiet_start.time())
+    dialog._accept()
+    assert dialog.error.property("role") == "error", "what is wrong is red"
+    assert dialog.isVisible()
+    dialog.reject()
 
 
 def test_notices_of_a_bad_night_are_few_and_go_when_jobs_go_on(

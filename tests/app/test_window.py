@@ -16,6 +16,7 @@ from core.events import Finished, MemoryRead, NodeStarted, Noted, Sampled, from_
 from core.jobs import JobState
 from core.places import Places
 from core.settings import load
+from widgets.queue_words import state_of_queue
 
 SMALL = {"width": 64, "height": 64, "frames": 8, "steps": 3, "step_seconds": 0.05}
 
@@ -170,3 +171,18 @@ def test_every_menu_action_has_its_own_key(window: MainWindow) -> None:
                 assert key not in keys, f"{key}: {keys.get(key)} and {action.text()}"
                 keys[key] = action.text()
     assert "Ctrl+Q" in keys
+
+
+def test_within_a_menu_every_letter_does_one_thing(window: MainWindow) -> None:
+    for menu in window.panels.menu_bar.actions():
+        texts = [action.text() for action in menu.menu().actions() if "&" in action.text()]
+        letters = [text[text.index("&") + 1].lower() for text in texts]
+        assert len(set(letters)) == len(letters), (menu.text(), texts)
+
+
+def test_the_line_at_the_bottom_says_how_the_queue_is() -> None:
+    assert state_of_queue(0, 0, paused=False) == "Queue is empty"
+    assert state_of_queue(1, 0, paused=False) == "1 running"
+    assert state_of_queue(2, 1200, paused=False) == "2 running · 1,200 waiting"
+    assert state_of_queue(1, 12, paused=True) == "Queue paused · 1 running · 12 waiting"
+    assert state_of_queue(0, 0, paused=True) == "Queue paused · nothing waits"

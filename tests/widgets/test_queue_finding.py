@@ -13,8 +13,11 @@ from core.jobs import JobState
 from core.queue import Found, Group, Order, Show, Wanted
 from core.scheduling.reasons import Reason
 from tests.widgets.queue_source import MemoryQueue, job, row
+from widgets import queue_words as words
 from widgets.queue import QueuePanel
+from widgets.queue_actions import PRIORITIES
 from widgets.queue_finding import CHANGED_MS
+from widgets.queue_model import Role
 
 W, R, D, F = JobState.WAITING, JobState.RUNNING, JobState.DONE, JobState.FAILED
 Key, Mod = Qt.Key, Qt.KeyboardModifier
@@ -289,13 +292,13 @@ def test_what_is_folded_and_sorted_is_remembered(panel, source, qtbot):
 def test_a_reason_stands_on_its_row_and_is_spoken_and_in_the_tip(panel):
     panel.set_reasons({ids(2)[0]: Reason("waits for 2.1 GB: LM Studio holds 5.2 GB")})
     at = panel.model.index(panel.model.rows_with([2])[0])
-    words = "waits for 2.1 GB: LM Studio holds 5.2 GB"
-    assert words in at.data(Qt.ItemDataRole.AccessibleTextRole)
+    held = "waits for 2.1 GB: LM Studio holds 5.2 GB"
+    assert held in at.data(Qt.ItemDataRole.AccessibleTextRole)
     assert "Waits for 2.1 GB" in at.data(Qt.ItemDataRole.ToolTipRole)
     below = panel.model.index(panel.model.rows_with([3])[0])
     assert "waits" not in below.data(Qt.ItemDataRole.AccessibleTextRole)
     panel.set_reasons({})
-    assert words not in at.data(Qt.ItemDataRole.AccessibleTextRole)
+    assert held not in at.data(Qt.ItemDataRole.AccessibleTextRole)
 
 
 def test_a_retry_counts_down_on_its_row_and_a_begin_ends_it(panel, source, qtbot):
@@ -326,3 +329,45 @@ def test_a_row_that_needs_a_decision_is_painted_otherwise(panel):
     plain = row_picture()
     panel.set_reasons({ids(2)[0]: Reason("needs 20 GB", decide=True)})
     assert row_picture() != plain
+
+
+def test_a_countdown_that_is_over_is_no_reason_any_more(panel):
+    panel.set_reasons({ids(2)[0]: Reason("retries", until_unix=time.time() - 0.1)})
+    row = panel.model.rows_of(Group.WAITING).start
+    told = panel.model.index(row).data(Role.PROGRESS)
+    assert told is None or told.waits == "", "“retries in 0 s” would stand there while it is paused"
+
+
+def test_a_job_that_needs_a_decision_says_so_in_its_chip_and_once(panel):
+    panel.set_reasons({ids(2)[0]: Reason("needs 20 GB", decide=True)})
+    panel.set_choices({ids(2)[0]: "needs 20 GB"}, [])
+    row = panel.model.rows_of(Group.WAITING).start
+    job, told = (panel.model.index(row).data(role) for role in (Role.JOB, Role.PROGRESS))
+    assert words.chip(job, told) == ("needs a decision", "warning")
+    assert words.line(job, told) == "needs 20 GB"
+    assert words.spoken(job, told).count("needs a decision") == 1
+
+
+def test_the_menu_of_jobs_shows_what_can_be_done_and_what_is_set(panel):
+    def texts() -> list[str]:
+        menu = panel.menu()
+        try:
+            return [action.text() for action in menu.actions()]
+        finally:
+            menu.deleteLater()
+
+    waiting = list(panel.model.rows_of(Group.WAITING))
+    panel.view.select_rows(waiting[:1])
+    assert not {"Start anyway", "Take the clip"} & set(texts())
+    assert [panel.actions_by_name[name].isChecked() for name in PRIORITIES] == [False, True, False]
+    panel.set_choices({panel.model.ids_at(waiting[:1])[0]: "needs 20 GB"}, [])
+    assert "Start anyway" in texts()
+    panel.set_undo_available(True)
+    panel.set_undo_words("moving 3 jobs")
+    assert "Undo moving 3 jobs\tCtrl+Z" in texts()
+    assert panel.actions_by_name["undo"].text() == "Undo", "its button has no room for more"
+    panel.view.select_rows(panel.model.rows_of(Group.FINISHED))
+    menu = panel.menu()
+    levels = next(action for action in menu.actions() if action.text() == "Priority")
+    assert not levels.isEnabled()
+    menu.deleteLater()
