@@ -114,8 +114,10 @@ def _warnings(told: Sequence[str]) -> str:
 def _failures(report: Report) -> str:
     if not report.failures:
         return ""
-    cards = "".join(_failure(scene, item) for scene, item in report.failures[:MOST_FAILURES])
-    more = len(report.failures) - MOST_FAILURES
+    # What is still to be done comes first; what a later try got over is only told.
+    found = sorted(report.failures, key=lambda pair: pair[0].outcome == "done")
+    cards = "".join(_failure(scene, item) for scene, item in found[:MOST_FAILURES])
+    more = len(found) - MOST_FAILURES
     rest = f'<p class="soft">And {more} more; report.json has them all.</p>' if more > 0 else ""
     return f'<section><h2>What went wrong</h2><div class="failures">{cards}</div>{rest}</section>\n'
 
@@ -136,7 +138,7 @@ def _failure(scene: Scene, item: Try) -> str:
         end += f"</p><ol>{steps}</ol><p>"
     took = "" if item.seconds is None else f" after {duration(item.seconds)}"
     return (
-        f'<article class="failure"><h3>{escape(scene.job.title)}</h3><p class="soft">'
+        f'<article class="failure{" past" if scene.outcome == "done" else ""}"><h3>{escape(scene.job.title)}</h3><p class="soft">'
         f"Try {item.number}, {clock(item.began_unix)}, {item.outcome}{took}; "
         f"cause: {escape(cause)}</p><p>{said}</p><p>{end}</p></article>"
     )

@@ -37,6 +37,7 @@ p { margin: .2rem 0; } a { color: var(--link); } .soft, .brand { color: var(--so
 .failures { display: grid; gap: .6rem;
   grid-template-columns: repeat(auto-fill, minmax(min(300px, 100%), 1fr)); }
 .failure { padding: .7rem .9rem; background: var(--bad); border-color: var(--failed); }
+.failure.past { background: var(--panel); border-color: var(--line); }
 .failure ol { margin: .2rem 0; padding-left: 1.3rem; } .failure p:empty { display: none; }
 .sheet { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)); }
 .card { overflow: hidden; padding-bottom: .6rem; } .card > :not(.strip) { margin-left: .8rem;

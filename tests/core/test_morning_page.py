@@ -149,6 +149,11 @@ def test_the_page_tells_of_clips_failures_and_rungs(night: Night) -> None:
         "No earlier run of this recipe.",
     ):
         assert part in words, part
+    cards = tree.findall(".//div[@class='failures']/article")
+    assert [(card.findtext("h3"), card.get("class")) for card in cards] == [
+        ("paper boats", "failure"),
+        ("a fox in snow", "failure past"),
+    ], "what is still to be done comes first, and what was got over is not red"
     found = [base64.b64decode(one) for one in re.findall(r"base64,([^\"]+)", text)]
     assert len(found) == 6, "three of each clip"
     assert all(Image.open(io.BytesIO(data)).size == (64, 48) for data in found)
