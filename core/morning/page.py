@@ -94,7 +94,7 @@ def _tiles(report: Report) -> str:
             energy(report.energy_wh),
             f"{energy(per_clip)} a clip" if per_clip is not None else "not read",
         ),
-        ("Retries", str(retries), f"{counted(len(report.failures), 'try', 'tries')} went wrong"),
+        ("Retries", str(retries), f"{counted(len(report.failures), 'try', 'tries')} failed"),
         ("Still waiting", "–" if report.waiting is None else str(report.waiting), "in the queue"),
     ]
     cells = "".join(
@@ -137,8 +137,9 @@ def _failure(scene: Scene, item: Try) -> str:
         steps = "".join(f"<li>{escape(step)}</li>" for step in steps_of(problem))
         end += f"</p><ol>{steps}</ol><p>"
     took = "" if item.seconds is None else f" after {duration(item.seconds)}"
+    past = " past" if scene.outcome == "done" else ""
     return (
-        f'<article class="failure{" past" if scene.outcome == "done" else ""}"><h3>{escape(scene.job.title)}</h3><p class="soft">'
+        f'<article class="failure{past}"><h3>{escape(scene.job.title)}</h3><p class="soft">'
         f"Try {item.number}, {clock(item.began_unix)}, {item.outcome}{took}; "
         f"cause: {escape(cause)}</p><p>{said}</p><p>{end}</p></article>"
     )

@@ -148,7 +148,8 @@ def _marked(report: Report) -> list[str]:
     ):
         times = sum(len(item.marked(mark)) for item in report.tries)
         if times:
-            told.append(f"{counted(times, 'time')}, {words}.")
+            often = {1: "Once", 2: "Twice"}.get(times, f"{times} times")
+            told.append(f"{often}, {words}.")
     eased = [scene for scene in report.scenes if scene.rungs]
     if eased:
         told.append(

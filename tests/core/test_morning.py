@@ -363,7 +363,7 @@ def test_breakers_failovers_and_streaks_are_counted(night: Night) -> None:
     queue = as_metadata(report, compared)["queue"]
     assert queue["failures_in_a_row_max"] == 3
     assert (queue["breakers_opened"], queue["failovers"], queue["low_memory_actions"]) == (1, 1, 1)
-    assert "1 time, a job ran elsewhere than meant." in warnings(report, compared)
+    assert "Once, a job ran elsewhere than meant." in warnings(report, compared)
 
 
 @given(st.sampled_from(Mark), st.text())
