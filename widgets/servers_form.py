@@ -66,7 +66,7 @@ class ServerForm(QDialog):
         self._editors: dict[str, QWidget] = {}
         self.base = QLineEdit(placeholderText="http://127.0.0.1:8188")
         self.user = QLineEdit(placeholderText="Only where it asks for one")
-        self.password = QLineEdit(placeholderText="Kept by this system's keyring, in no file")
+        self.password = QLineEdit(placeholderText="Kept by the system's keyring")
         self.password.setEchoMode(QLineEdit.EchoMode.Password)
         self.title = QLineEdit(placeholderText="Made of its port")
         self.folder = QComboBox(editable=True)
@@ -177,13 +177,23 @@ class ServerForm(QDialog):
         column.setSpacing(3)
         self._row(column, "base", "Address", self.base)
         self._row(column, "title", "Name", self.title)
+        halves = QHBoxLayout()
+        halves.setSpacing(8)
+        column.addLayout(halves)
+        for name, title, editor in (
+            ("user", "Name to sign in with", self.user),
+            ("password", "Password", self.password),
+        ):
+            half = QVBoxLayout()
+            half.setSpacing(3)
+            halves.addLayout(half, 1)
+            self._row(half, name, title, editor)
+            half.addStretch(1)
         self._row(column, "folder", "ComfyUI folder on this machine", self.folder, "folder")
         self._row(column, "python", "Python that runs it", self.python, "file")
         self._row(column, "arguments", "Arguments", self.arguments)
         column.addWidget(self.help)
         self._row(column, "shared", "Its output folder", self.shared, "folder")
-        self._row(column, "user", "Name to sign in with", self.user)
-        self._row(column, "password", "Password", self.password)
         column.addWidget(self.keep_running)
         column.addStretch(1)
         self.scroll = QScrollArea()

@@ -26,12 +26,13 @@ class EngineChip(QFrame):
         row.setContentsMargins(11, 0, 12, 0)
         row.setSpacing(6)
         row.addWidget(self._dot)
-        row.addWidget(self._words)
+        row.addWidget(self._words, 1)
 
     def show_state(self, name: str, text: str, tone: str) -> None:
         """Show "name · text" with a dot in `tone`; without room the name alone."""
         words = f"{name} · {text}" if text else name
         self._words.setText(words, name)
+        self.updateGeometry()
         self.setAccessibleName(words)
         set_tone(self._dot, tone)
 
@@ -40,6 +41,8 @@ class EngineChip(QFrame):
         if squeezed != self._words.squeezed:
             self._words.squeezed = squeezed
             self._words.updateGeometry()
+            # Else the bar goes by the old width until the next turn of the event loop.
+            self.updateGeometry()
 
 
 class TopBar(QFrame):

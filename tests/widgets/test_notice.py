@@ -170,3 +170,17 @@ def test_a_bad_night_does_not_pile_up_notices_without_end(bar) -> None:
     assert len(bar._notices) == MOST
     assert bar.text() == "news 99"
     assert bar._notices[0].problem is PROBLEM, "the loud ones go last"
+
+
+def test_chips_show_all_states_or_none_and_are_no_wider_than_their_words(qtbot) -> None:
+    bar = TopBar()
+    qtbot.addWidget(bar)
+    bar.show()
+    bar.resize(820, 42)
+    names = ("Local engine", "ComfyUI :8188", "Second box")
+    bar.set_engines(names)
+    for state in ("idle", "sampling a long clip", "idle", "decoding in tiles", "offline"):
+        bar.set_engine(names[0], state, "info")
+        words = [bar.chip_label(name) for name in names]
+        assert len({one.squeezed for one in words}) == 1
+        qtbot.waitUntil(lambda: all(one.width() == one.sizeHint().width() for one in words))  # noqa: B023
