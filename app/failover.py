@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+MOVED = "moved"
+"""Key of the notice about jobs that run elsewhere."""
+
 
 class FailoverDesk(QObject):
     """Says where a job may run, and moves it when its server is gone.
@@ -54,6 +57,8 @@ class FailoverDesk(QObject):
         self._offered: set[str] = set()
         self._left: dict[str, dict[str, str]] = {}
         """Servers that a job was moved from, and why: it does not go back there by itself."""
+        self._moved: set[str] = set()
+        """Jobs that the notice shown tells of."""
         self._processes: dict[str, int] = {}
         self.note: Callable[[str, str], None] = lambda *_: None
         self.rank: Callable[[Job, list[str]], list[str]] = lambda _, places: places
@@ -271,7 +276,12 @@ class FailoverDesk(QObject):
         title = self._controller.engine.title_at
         words = f"from {title(place)} to {title(other)}: {why}"
         self.note(job.id, note_of(Mark.FAILOVER, words))
-        self._notice.show_text(f"“{job.title}” moved {words}.", (), "warning", f"moved {job.id}")
+        if not self._notice.holds(MOVED):
+            self._moved.clear()  # What was told before has been read.
+        self._moved.add(job.id)
+        count, text = len(self._moved), f"“{job.title}” moved {words}."
+        text = text if count == 1 else f"{count} jobs moved, the last of them: {text}"
+        self._notice.show_text(text, (), "warning", MOVED)
 
     def _can_now(self, job: Job, base: str) -> bool:
         """Say the same as `can` at once, which takes some milliseconds: losses are rare."""

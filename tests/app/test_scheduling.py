@@ -296,6 +296,21 @@ def test_the_dialog_fits_a_low_window_and_grows_for_what_is_wrong(
     dialog.reject()
 
 
+def test_jobs_that_moved_are_told_together_until_that_was_read(
+    window: MainWindow, desk: ScheduleDesk
+) -> None:
+    controller, notice = controller_of(window), window.panels.notice
+    controller.set_paused(True)
+    jobs = controller.add("test-pattern", SMALL, 3)
+    for job in jobs:
+        desk.failover.tell_moved(job, "local", "local", "it died")
+    moved = f"“{jobs[-1].title}” moved from Local engine to Local engine: it died."
+    assert notice.text() == f"3 jobs moved, the last of them: {moved}"
+    notice.dismiss()
+    desk.failover.tell_moved(jobs[0], "local", "local", "it died")
+    assert notice.text().startswith(f"“{jobs[0].title}” moved from")
+
+
 def test_notices_of_a_bad_night_are_few_and_go_when_jobs_go_on(
     qtbot: Any, window: MainWindow
 ) -> None:
