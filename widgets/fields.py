@@ -287,7 +287,7 @@ class SeedField(Field):
         self._text.setPlaceholderText("random")
         self._text.setMinimumWidth(self._text.fontMetrics().horizontalAdvance("random") + 38)
         self._text.setProperty("part", "seed")
-        self._lock = QAction(self._text)
+        self._lock = QAction("Keep the seed", self._text)
         self._lock.setCheckable(True)
         self._lock.triggered.connect(self._on_lock)
         self._text.addAction(self._lock, QLineEdit.ActionPosition.TrailingPosition)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEvent, QPoint, Qt, QTimer, Signal
-from PySide6.QtGui import QAction, QKeySequence, QResizeEvent
+from PySide6.QtGui import QAction, QKeyEvent, QKeySequence, QResizeEvent
 from PySide6.QtWidgets import QMenu, QStackedLayout, QVBoxLayout, QWidget
 
 from core.events import Event
@@ -15,7 +15,7 @@ from core.queue import Action, Group, JobRow, QueueSource, allowed
 from widgets import theme
 from widgets.overflow_bar import OverflowBar, action_of
 from widgets.parts import hint_page
-from widgets.queue_actions import ALWAYS, FOUND, PRIORITIES, RARE, SPECS
+from widgets.queue_actions import ALWAYS, FOUND, PRIORITIES, RARE, SPECS, priority_menu
 from widgets.queue_finding import Finding
 from widgets.queue_model import QueueModel
 from widgets.queue_view import QueueView
@@ -245,6 +245,11 @@ class QueuePanel(QWidget):
         if event.type() == QEvent.Type.StyleChange and hasattr(self, "_pages"):
             self._dress()
 
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Show all jobs again with Esc, from the list too."""
+        if event.key() != Qt.Key.Key_Escape or not self.finding.close():
+            super().keyPressEvent(event)
+
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Leave more room for the list in a low dock."""
         super().resizeEvent(event)
@@ -408,7 +413,8 @@ class QueuePanel(QWidget):
             # What few jobs ever need is not in the way of all the others.
             menu.addActions([a for a in shown if a.isEnabled() or a.text() not in RARE])
             if "up" in names:
-                menu.addMenu(self._priorities(menu, waiting))
+                there = {row.priority for row in self.model.jobs_at(waiting[:LOOKED_AT])}
+                menu.addMenu(priority_menu(menu, self.actions_by_name, there))
             menu.addSeparator()
         if len(waiting) > 1:
             self._reword(menu, "edit", f"Edit {len(waiting):,} jobs…", self.on_edit)
@@ -416,18 +422,6 @@ class QueuePanel(QWidget):
             self._reword(menu, "undo", f"Undo {self._undo_words}", self.on_undo)
         menu.addActions(self._always())
         return menu
-
-    def _priorities(self, parent: QMenu, waiting: list[int]) -> QMenu:
-        levels = QMenu("Priority", parent)
-        levels.setToolTipsVisible(True)
-        levels.menuAction().setEnabled(bool(waiting))
-        there = {row.priority for row in self.model.jobs_at(waiting[:LOOKED_AT])}
-        for name, level in PRIORITIES.items():
-            action = self.actions_by_name[name]
-            action.setCheckable(True)
-            action.setChecked(there == {level})
-            levels.addAction(action)
-        return levels
 
     def _reword(self, menu: QMenu, name: str, text: str, do: Callable[[], None]) -> None:
         """Let an action say more in a menu than its button has room for."""

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
+from PySide6.QtGui import QAction
+from PySide6.QtWidgets import QMenu
+
 from widgets.overflow_bar import Spec
 
 SPECS = (
@@ -35,3 +40,22 @@ ALWAYS = ("find", "calendar", "night")
 """What stands in the bar's menu at all times: it is about the whole queue."""
 RARE = ("Start anyway", "Take the clip")
 """What is in the menu of jobs only where it can be done."""
+
+
+def priority_menu(parent: QMenu, actions: Mapping[str, QAction], there: Collection[int]) -> QMenu:
+    """Return the menu that sets the priority.
+
+    Args:
+        parent: The menu it stands in.
+        actions: By name.
+        there: What the waiting jobs among the selected ones have; nothing: there are none.
+    """
+    levels = QMenu("Priority", parent)
+    levels.setToolTipsVisible(True)
+    levels.menuAction().setEnabled(bool(there))
+    for name, level in PRIORITIES.items():
+        action = actions[name]
+        action.setCheckable(True)
+        action.setChecked(set(there) == {level})
+        levels.addAction(action)
+    return levels

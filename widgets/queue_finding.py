@@ -121,12 +121,14 @@ class Finding(QObject):
         self.bar.line.setFocus(Qt.FocusReason.ShortcutFocusReason)
         self.bar.line.selectAll()
 
-    def close(self) -> None:
-        """Show all jobs again."""
-        if self.bar is not None:
-            self.bar.clear()
-            self.bar.hide()
-            self._panel.view.setFocus(Qt.FocusReason.OtherFocusReason)
+    def close(self) -> bool:
+        """Show all jobs again; say whether there was a search to close."""
+        if self.bar is None or self.bar.isHidden():
+            return False
+        self.bar.clear()
+        self.bar.hide()
+        self._panel.view.setFocus(Qt.FocusReason.OtherFocusReason)
+        return True
 
     def set_places(self, places: Places) -> None:
         """Say where jobs run, for the search to be narrowed to one of them."""

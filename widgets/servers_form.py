@@ -199,6 +199,8 @@ class ServerForm(QDialog):
         self.scroll = QScrollArea()
         self.scroll.setWidgetResizable(True)
         self.scroll.setWidget(form)
+        self.scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.base.setFocus()
         self._anyway = False
         self.save = Button(self._save_text(), "primary")
         self.save.setDefault(True)

@@ -371,3 +371,14 @@ def test_the_menu_of_jobs_shows_what_can_be_done_and_what_is_set(panel):
     levels = next(action for action in menu.actions() if action.text() == "Priority")
     assert not levels.isEnabled()
     menu.deleteLater()
+
+
+def test_esc_in_the_list_shows_all_jobs_again_too(panel, qtbot):
+    panel.finding.open()
+    qtbot.keyClicks(panel.finding.bar.line, "pan")
+    answered(panel, qtbot, Found(frozenset({5})))
+    qtbot.keyClick(panel.finding.bar.line, Key.Key_Down)
+    assert panel.view.hasFocus()
+    qtbot.keyClick(panel.view, Key.Key_Escape)
+    assert not panel.model.narrowed
+    assert not panel.finding.bar.isVisible()
