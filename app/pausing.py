@@ -52,6 +52,7 @@ class PauseDesk(QObject):
         self._given: set[str] = set()
         """Drained places that were asked to give their memory back since their last job."""
         controller.queue_changed.connect(self.look)
+        controller.paused_changed.connect(lambda _: self.look())
         controller.job_began.connect(self._on_began)
         controller.places_changed.connect(self._show)
         controller.freeing.connect(self._on_freeing)
@@ -104,6 +105,7 @@ class PauseDesk(QObject):
             now = modes(ledger.store)
             if ALL in now and not ledger.paused:
                 set_mode(ledger.store, ALL, "")  # Resumed: nothing is drained any more.
+                self._window.panels.notice.clear("drain")
                 del now[ALL]
         except ProblemError:
             return  # Who works with the ledger tells that.

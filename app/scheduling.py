@@ -104,6 +104,7 @@ class ScheduleDesk(QObject):
         controller.freeing.connect(self._on_freed)
         controller.closing.connect(self._on_closing)
         controller.queue_changed.connect(self._look_soon)
+        controller.paused_changed.connect(lambda on: None if on else self._notice.clear("orders"))
         menus = window.menus
         menus.stop_after.toggled.connect(lambda _: controller.go_on())
         menus.orders.triggered.connect(lambda _=False: self.ask())

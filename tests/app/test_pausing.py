@@ -84,6 +84,9 @@ def test_pause_and_free_lets_the_job_end_and_gives_all_memory_back(
     qtbot.waitUntil(lambda: controller.engine.local.pid is not None, timeout=20_000)
     pid = controller.engine.local.pid
     window.menus.pause_and_free.trigger()
+    controller.set_paused(False)
+    assert "given back" not in notices(window), "taken back, so it is not so any more"
+    window.menus.pause_and_free.trigger()
     assert "memory is given back when the running job ends" in notices(window)
     qtbot.waitUntil(lambda: not psutil.pid_exists(pid), timeout=30_000)
     rows = [controller.row(one.id).state for one in (job, after)]

@@ -147,6 +147,7 @@ def test_it_stops_after_the_running_job(qtbot: Any, window: MainWindow) -> None:
     assert not window.menus.stop_after.isChecked(), "used once"
     assert "the queue stops" in window.panels.notice.text()
     controller.set_paused(False)
+    assert not window.panels.notice.holds("orders"), "it goes on"
     until_done(qtbot, window, 1)
 
 
