@@ -151,6 +151,7 @@ class NightDialog(QDialog):
         self.calendar = Calendar()
         self.table = self._table()
         self.empty = label("Nothing waits: add jobs in Compose, and they stand here.", "muted")
+        self.empty.setAlignment(Qt.AlignmentFlag.AlignTop)
         self._lay_out()
         self.show_night(Night((), None, None), time.time(), paused=False)
         self.resize(620, 520)
@@ -177,6 +178,7 @@ class NightDialog(QDialog):
         count = len(night.entries)
         held = "The queue is paused: times count from when it goes on. " if paused else ""
         self.head.setText(f"{held}{count:,} waiting" + (f" · {told}" if told else ""))
+        self.head.setVisible(bool(count))
 
     def show_plan(self, plan: Plan, until_unix: float) -> None:
         """Show the answer for that moment."""

@@ -161,8 +161,9 @@ class NightCalendar(QWidget):
         painter = QPainter(drawn)
         painter.setFont(self._small())
         field = self._field()
-        self._shades(painter, field, colours)
-        self._ticks(painter, field, colours)
+        if self._entries:  # Else nobody knows which night it would be.
+            self._shades(painter, field, colours)
+            self._ticks(painter, field, colours)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         for number in range(len(self._entries)):
             self._bar(painter, number, colours)

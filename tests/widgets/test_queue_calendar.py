@@ -112,6 +112,29 @@ def test_nothing_waits_and_nothing_known_say_so(calendar):
     calendar.grab()
 
 
+def test_an_empty_night_has_no_hours(calendar):
+    calendar.show_night(None, 0.0, paused=False)
+    shown = calendar.grab().toImage()
+    line = shown.height() // 2
+    assert len({shown.pixel(x, line) for x in range(2, shown.width() - 2)}) == 1
+
+
+def test_the_word_of_the_morning_is_beside_the_bars(calendar, qapp):
+    """Bars fall from the upper left to the lower right, so it stands to the left, below."""
+    theme.apply(qapp, "dark")
+    calendar.show_night(night(12), AT, paused=False)
+    calendar.set_until(AT + 9 * HOUR)
+    x, wide = calendar.x_of(AT + 9 * HOUR), 60
+    shown, warning = calendar.grab().toImage(), QColor(theme.of(calendar).warning).rgb()
+    below = range(shown.height() // 2, shown.height() - 20)
+
+    def drawn(columns: range) -> bool:
+        return any(shown.pixel(at, y) == warning for at in columns for y in below)
+
+    assert drawn(range(round(x) - wide, round(x) - 3))
+    assert not drawn(range(round(x) + 3, round(x) + wide))
+
+
 @pytest.mark.parametrize("width", [160, 390, 900])
 def test_five_thousand_jobs_are_drawn_once_and_within_reason(calendar, width):
     calendar.resize(width, calendar.height())
