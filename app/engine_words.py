@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from core.engines.base import Released
 from core.errors import Category, Problem
 from core.events import Event, Failed, PhaseStarted, Sampled, WorkerStarted
+from core.queue import JobRow
 from core.units import memory
 
 
@@ -73,3 +75,15 @@ def is_poisoned(problem: Problem) -> bool:
     from core.failures.recovery import recovery
 
     return recovery(problem).poisoned
+
+
+def lost_problem(rows: Sequence[JobRow]) -> Problem:
+    """Say in words what happened to jobs that ran when Framedeck died."""
+    names = ", ".join(f"“{row.job.title}”" for row in rows[:3])
+    more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+    were, them, clip = ("was", "it", "clip") if len(rows) == 1 else ("were", "them", "clips")
+    return Problem(
+        Category.WORKER_UNAVAILABLE,
+        f"{names}{more} {were} running when Framedeck ended and did not finish.",
+        f"Retry {them}: the same settings and seed give the same {clip}.",
+    )

@@ -157,7 +157,6 @@ class ScheduleDesk(QObject):
             return []
         rows = self._waiting()
         jobs = {row.job.id: row.job for row in rows}
-        self._forget_edited(jobs)
         snapshot = self._snapshot(rows)
         decided = self.scheduler.decide(snapshot, _now())
         self._tell(decided)
@@ -275,15 +274,14 @@ class ScheduleDesk(QObject):
 
     # -- carrying out -------------------------------------------------------------
 
-    def _forget_edited(self, jobs: Mapping[str, Job]) -> None:
+    def _forget_edited(self) -> None:
         """Let go the jobs that were set aside and are others now: a person decided."""
-        kept = self._aside_as.items()
-        edited = [i for i, job in kept if i in self._aside and i in jobs and jobs[i] != job]
-        for job_id in edited:
-            del self._aside[job_id]
-            self._notice.clear(f"aside {job_id}")
-        if edited:
-            self._mark()
+        for job_id in list(self._aside):
+            row, before = self._controller.ledger.row(job_id), self._aside_as.get(job_id)
+            if row is None or (before is not None and row.job != before):
+                del self._aside[job_id]
+                self._notice.clear(f"aside {job_id}")
+                self._mark()
 
     def _carry_out(self, one: Decision, jobs: Mapping[str, Job]) -> None:
         from core.scheduling.decisions import Free, Pause, Relieve, SetAside
@@ -304,7 +302,7 @@ class ScheduleDesk(QObject):
                 self._aside_as[job_id] = jobs.get(job_id)
                 self._mark()
                 anyway = ("Start anyway", partial(self._start_anyway, job_id))
-                self._notice.show_problem(problem, (anyway,), f"aside {job_id}", jobs=[job_id])
+                self._notice.show_problem(problem, (anyway,), f"aside {job_id}", job_id)
 
     def _stop_now(self) -> None:
         self._controller.guard(lambda: self._controller.set_paused(True))
@@ -353,6 +351,7 @@ class ScheduleDesk(QObject):
     def _look_soon(self) -> None:
         """Look again: what was moved, edited or removed may be what waited, or was in the way."""
         held = self.held or self._aside
+        self._forget_edited()
         if held and not self._closing and not 0 <= self._look.remainingTime() <= SOON_MS:
             self._look.start(SOON_MS)
 

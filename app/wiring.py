@@ -13,6 +13,7 @@ from PySide6.QtWidgets import QFileDialog
 from app.advice import AdviceDesk
 from app.batch import BatchDesk
 from app.controller import Controller
+from app.engine_words import lost_problem
 from app.failures import FailureDesk
 from app.forecasts import Forecasts
 from app.freeing import FreeDesk
@@ -35,7 +36,7 @@ from app.watchdog import WatchdogDesk
 from app.watching import StateDesk
 from app.window import MainWindow
 from app.workflows import WorkflowDesk
-from core.errors import Category, Problem, ProblemError
+from core.errors import Problem, ProblemError
 from core.events import Event, Failed, Finished, NodeStarted, Noted, Stopped, WorkerStarted
 from core.gpu.readings import Reading, Role
 from core.jobs import Job, JobState
@@ -401,17 +402,6 @@ def save_filter(source: Path) -> str:
     """Return the kind of a file as a file dialog wants it, such as "MP4 video (*.mp4)"."""
     noun = "picture" if source.suffix.lower() in PICTURES else "video"
     return f"{source.suffix[1:].upper()} {noun} (*{source.suffix})"
-
-
-def lost_problem(rows: list[JobRow]) -> Problem:
-    """Say in words what happened to jobs that ran when Framedeck died."""
-    names = ", ".join(f"“{row.job.title}”" for row in rows[:3])
-    more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
-    return Problem(
-        Category.WORKER_UNAVAILABLE,
-        f"{names}{more} was running when Framedeck ended and did not finish.",
-        "Retry it: the same settings and seed give the same clip.",
-    )
 
 
 def panel_text(reading: Reading) -> str:

@@ -196,7 +196,7 @@ class QueuePanel(QWidget):
     def _connect(self) -> None:
         self.view.selection_changed.connect(self.on_selection_changed)
         self.view.opened.connect(self.on_open)
-        self.view.retried.connect(self.on_retry)
+        self.view.retried.connect(self._on_offer)
         self.view.customContextMenuRequested.connect(self.on_menu)
         self.model.move_wanted.connect(self.move_requested)
         handlers: dict[str, Callable[[], None]] = {
@@ -313,6 +313,12 @@ class QueuePanel(QWidget):
 
     def _choose(self, name: str, signal: Signal) -> None:
         self._request(signal, [one for one in self.selected_ids() if one in self._choices[name]])
+
+    def _on_offer(self) -> None:
+        """Do what the row of a lost job offers: take its clip where one was found."""
+        single = self._single()
+        found = single is not None and single.job.id in self._choices["take"]
+        self.actions_by_name["take" if found else "retry"].trigger()
 
     def on_priority(self, level: int) -> None:
         """Ask for another priority of the selected waiting jobs."""

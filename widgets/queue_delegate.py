@@ -315,7 +315,7 @@ class QueueDelegate(QStyledItemDelegate):
         told = words.line(row, progress)
         if progress is not None and progress.waits and progress.tone:
             painter.setPen(QColor(colours.tone(progress.tone)))
-        if beside:
+        if beside and told:
             told = f"· {told}"
         line = metrics.elidedText(told, mode, rest.width())
         painter.drawText(rest, Qt.AlignmentFlag.AlignVCenter, line)

@@ -32,7 +32,7 @@ class QueueView(QTableView):
     opened = Signal()
     """The current job shall be shown: Enter, double click or its triangle."""
     retried = Signal()
-    """The offer to retry the current job was clicked."""
+    """What the row of the current job offers was clicked: to retry it, or to take its clip."""
     selection_changed = Signal()
     fold_wanted = Signal(object, bool)
     """A `Group`, and whether its jobs shall be hidden."""

@@ -33,7 +33,7 @@ ORDERED = {
     Order.STATE: "by state",
 }
 """How finished jobs are sorted, for the line over them."""
-LOST = "was running when Framedeck ended · Retry?"
+LOST = "its end was not seen · Retry?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,8 @@ def is_marked(row: JobRow, progress: Progress | None) -> bool:
 def line(row: JobRow, progress: Progress | None = None) -> str:
     """Return what stands behind the chip; of a job that waits for something, for what."""
     if row.state is JobState.LOST:
-        return LOST
+        # One whose clip was found says so with a word of its own, which is the offer.
+        return "" if progress is not None and progress.doing else LOST
     if row.state is JobState.FAILED and row.problem is not None:
         return row.problem.message
     if row.state is JobState.DONE:
@@ -189,7 +190,8 @@ def tooltip(row: JobRow, progress: Progress | None = None, times: str = "") -> s
     facts = [what(job), times]
     if progress is not None and progress.doing:
         facts.append(f"{progress.doing.capitalize()}: {progress.reason}")
-    if progress is not None and progress.waits and row.state is JobState.WAITING:
+    waits = progress is not None and progress.waits not in progress.reason
+    if progress is not None and waits and row.state is JobState.WAITING:
         facts.insert(0, progress.waits[0].upper() + progress.waits[1:])
     if "seed" in job.params:
         facts.append(f"Seed {job.params['seed']}")

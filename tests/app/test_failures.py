@@ -17,6 +17,7 @@ from PySide6.QtWidgets import QApplication, QPushButton
 
 from app.controller import Controller
 from app.dialogs import Guide, show_guide
+from app.engine_words import lost_problem
 from app.failures import FailureDesk
 from app.models import OwnModels
 from app.window import MainWindow
@@ -35,6 +36,7 @@ from core.ledger import Ledger
 from core.places import Places
 from core.settings import Settings
 from tests.core.web_servers import Handler, Server, send, serving
+from tests.widgets.queue_source import row as queue_row
 
 SMALL = {"width": 64, "height": 64, "frames": 8, "steps": 2, "step_seconds": 0.01}
 MEMORY = Problem(Category.INSUFFICIENT_VRAM, "No memory left.", "Use fewer frames.", "trace")
@@ -335,3 +337,12 @@ raise SystemExit(code)
     )
     assert done.returncode == 0, done.stderr
     assert "early: []" in done.stdout
+
+
+def test_lost_jobs_are_told_in_good_grammar() -> None:
+    rows = [queue_row(number, JobState.LOST) for number in range(5)]
+    one, many = lost_problem(rows[:1]), lost_problem(rows)
+    assert one.message == "“Scene 0” was running when Framedeck ended and did not finish."
+    assert one.hint.startswith("Retry it")
+    assert many.message.startswith("“Scene 0”, “Scene 1”, “Scene 2” and 2 more were running")
+    assert many.hint.startswith("Retry them")

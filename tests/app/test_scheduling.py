@@ -275,8 +275,9 @@ def test_a_job_that_was_set_aside_is_no_more_once_it_is_edited(
     panels.queue.finding.open()
     panels.queue.finding.bar.chips[Show.DECIDE].setChecked(True)
     qtbot.waitUntil(lambda: panels.queue.model.shown() == 1 and panels.queue.model.narrowed)
+    controller.set_paused(True)
     controller.edit(job.id, "test-pattern", SMALL | {"frames": 16})
-    qtbot.waitUntil(lambda: not panels.notice.holds(f"aside {job.id}"))
+    assert not panels.notice.holds(f"aside {job.id}"), "also while the queue is paused"
     assert panels.queue.model.told.marks == {}
     qtbot.waitUntil(lambda: panels.queue.model.shown() == 0)
 

@@ -244,6 +244,20 @@ def test_the_triangle_opens_a_done_job_and_the_offer_retries_a_lost_one(panel, q
     assert seen == [("open_requested", ids(8)[0]), ("retry_requested", ids(7))]
 
 
+def test_the_offer_of_a_lost_job_whose_clip_was_found_takes_it_and_runs_nothing(panel, qtbot):
+    seen, taken = heard(panel), []
+    panel.take_requested.connect(taken.append)
+    panel.set_choices({}, ids(7))
+    at = panel.model.index(panel.model.rows_with([7])[0])
+    said = at.data(Qt.ItemDataRole.AccessibleTextRole)
+    assert "clip found" in said
+    assert "Retry" not in said
+    lost = centre(panel, 7)
+    left = Qt.MouseButton.LeftButton
+    qtbot.mouseClick(panel.view.viewport(), left, pos=lost + QPoint(20, 12))
+    assert (seen, taken) == ([], [ids(7)])
+
+
 def test_selection_current_and_scroll_stay_over_changes(qtbot):
     source = MemoryQueue([row(1, R), *(row(number, W) for number in range(2, 400))])
     panel = shown(qtbot, QueuePanel(source))

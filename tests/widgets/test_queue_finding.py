@@ -346,6 +346,7 @@ def test_a_job_that_needs_a_decision_says_so_in_its_chip_and_once(panel):
     assert words.chip(job, told) == ("needs a decision", "warning")
     assert words.line(job, told) == "needs 20 GB"
     assert words.spoken(job, told).count("needs a decision") == 1
+    assert words.tooltip(job, told).count("needs 20 GB") == 1
 
 
 def test_the_menu_of_jobs_shows_what_can_be_done_and_what_is_set(panel):
