@@ -84,7 +84,7 @@ class RetryDesk(QObject):
         self._controller.guard(lambda: self._again(job, place, verdict))
         self._notice.show_text(
             f"“{job.title}” failed: {problem.message} {verdict.words}",
-            (("Do not", self._not_again),),
+            (("Leave out", self._not_again),),
             "warning",
             AGAIN,
             jobs=[job.id],

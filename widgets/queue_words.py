@@ -144,7 +144,12 @@ def line(row: JobRow, progress: Progress | None = None) -> str:
         return what(row.job)
     again = f"attempt {row.attempt + 1}" if row.attempt else ""
     waits = progress.waits if progress is not None else ""
-    return _joined(priority(row), again, waits or what(row.job))
+    # Why it waits is what a person looks for: it comes before what may be cut off.
+    return (
+        _joined(priority(row), waits, again)
+        if waits
+        else _joined(priority(row), again, what(row.job))
+    )
 
 
 def priority(row: JobRow) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 from PySide6.QtCore import Qt
@@ -329,6 +330,13 @@ def test_a_row_that_needs_a_decision_is_painted_otherwise(panel):
     plain = row_picture()
     panel.set_reasons({ids(2)[0]: Reason("needs 20 GB", decide=True)})
     assert row_picture() != plain
+
+
+def test_why_a_job_waits_comes_before_what_may_be_cut_off():
+    waits = words.Progress("", waits="after 07:00, quiet hours")
+    again = replace(row(2, JobState.WAITING), attempt=1, priority=1)
+    assert words.line(again, waits) == "▲ high · after 07:00, quiet hours · attempt 2"
+    assert words.line(again).startswith("▲ high · attempt 2 · ")
 
 
 def test_a_countdown_that_is_over_is_no_reason_any_more(panel):
