@@ -172,13 +172,16 @@ def test_a_bad_night_does_not_pile_up_notices_without_end(bar) -> None:
     assert bar._notices[0].problem is PROBLEM, "the loud ones go last"
 
 
-def test_chips_show_all_states_or_none_and_are_no_wider_than_their_words(qtbot) -> None:
+def test_chips_show_all_states_or_none_and_are_no_wider_than_their_words(qapp, qtbot) -> None:
+    theme.apply(qapp, "dark")
     bar = TopBar()
     qtbot.addWidget(bar)
-    bar.show()
-    bar.resize(820, 42)
     names = ("Local engine", "ComfyUI :8188", "Second box")
     bar.set_engines(names)
+    bar.resize(1600, 42)
+    bar.show()
+    qtbot.waitExposed(bar)
+    bar.resize(bar.layout().sizeHint().width() + 10, 42)  # Room for all of them idle, hardly more.
     for state in ("idle", "sampling a long clip", "idle", "decoding in tiles", "offline"):
         bar.set_engine(names[0], state, "info")
         words = [bar.chip_label(name) for name in names]
