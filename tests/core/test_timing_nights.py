@@ -65,7 +65,8 @@ def promise_again(tonight: Night, ends: dict[str, float]) -> bool | None:
     if len(tonight.lanes) > 1 or len(tonight.jobs) < 8:
         return None
     half = len(tonight.jobs) // 2
-    gone, rest = tonight.jobs[:half], tonight.jobs[half:]
+    gone = sorted(tonight.jobs, key=lambda job: ends[str(job.number)])[:half]
+    rest = [job for job in tonight.jobs if job not in gone]
     lanes = [replace(tonight.lanes[0], kind=gone[-1].kind.name)]
     at = ends[str(gone[-1].number)]
     late = foresee(tonight.pieces(rest), lanes).late_seconds
@@ -147,7 +148,7 @@ def test_loading_counts_where_the_model_changes() -> None:
         return foresee(pieces, [Lane(kind=held)]).done_seconds or 0.0
 
     assert done("aabb", None) == pytest.approx(40 + 2 * 60 + 2 * 1, rel=0.05)
-    assert done("abab", None) == pytest.approx(40 + 4 * 60, rel=0.05)
+    assert done("abab", None) == pytest.approx(40 + 2 * 60 + 2 * 1, rel=0.05), "a a b b"
     assert done("aabb", "a") == pytest.approx(40 + 60 + 3 * 1, rel=0.05)
 
 
