@@ -122,7 +122,9 @@ class Night:
 
     def _waiting(self, job: Waiting) -> InLine:
         fresh, warm = self.past.loads(job.asked)
-        saved = None if fresh is None or warm is None else max(0.0, fresh.median - warm.median)
+        saved = None if fresh is None else fresh.median
+        if fresh is not None and warm is not None and fresh != warm:
+            saved = max(0.0, fresh.median - warm.median)
         return InLine(
             str(job.number), "", job.lanes, job.kind.name, job.priority, load_seconds=saved
         )
@@ -162,7 +164,13 @@ def night(seed: int) -> Night:
         warm = Passed("", asked, {}, fresh.seconds - fresh.load_seconds + load, False)
         jobs.append(Waiting(number, kind, asked, rng.choice([-1, 0, 0, 1]), lanes, fresh, warm))
     jobs.sort(key=lambda job: -job.priority)
-    return Night(tuple(jobs), tuple(Lane(name) for name in names), Past(passed))
+    shut = []
+    if rng.random() < 0.4:
+        # It starts later, or quiet hours come; never more than two stretches.
+        begin = rng.choice([0.0, rng.uniform(0, 6000)])
+        shut = [(begin, begin + rng.uniform(600, 20_000))]
+        shut += [(shut[0][1] + 5000.0, shut[0][1] + 9000.0)] if rng.random() < 0.5 else []
+    return Night(tuple(jobs), tuple(Lane(name, shut=tuple(shut)) for name in names), Past(passed))
 
 
 def after(at: float, shut: Sequence[tuple[float, float]]) -> float:
