@@ -100,6 +100,14 @@ def entry_tip(entry: Entry, at_unix: float) -> str:
     return f"{text} · begins about {begin}, done about {end}, by {late} nine times in ten"
 
 
+def running_tip(entry: Entry, at_unix: float) -> str:
+    """Say when a running job ends."""
+    if entry.end_seconds is None or entry.late_seconds is None:
+        return "Runs now; how long it still takes is not known."
+    end, late = (clock(at_unix + s, at_unix) for s in (entry.end_seconds, entry.late_seconds))
+    return f"Runs now · done about {end}, by {late} nine times in ten"
+
+
 def percent(chance: float) -> str:
     """Return a chance in words that promise no certainty."""
     if chance >= 0.995:

@@ -117,6 +117,8 @@ class Night:
         late_seconds: It ends no later nine times in ten.
         unknown: How many jobs there are, running ones too, whose length is not known.
         held: How many wait until somebody lets their place go on; no other figure counts them.
+        running: One for each job that runs and of which it is known what it still takes;
+            they begin now.
     """
 
     entries: tuple[Entry, ...]
@@ -124,6 +126,7 @@ class Night:
     late_seconds: float | None
     unknown: int = 0
     held: int = 0
+    running: tuple[Entry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from core.ledger.read import LedgerReader
 from core.ledger.store import join_store
 from core.queue import Group
 from core.timing.eta import Left
-from core.timing.nights import Draws, Lane, Night, Piece, Stretch, night_of
+from core.timing.nights import Draws, Entry, Lane, Night, Piece, Stretch, night_of
 from core.timing.past import Past, asked_for, kind_of, read
 from core.timing.planner import Plan, plan
 from core.timing.spread import LEAST, Z90, Spread
@@ -121,6 +121,7 @@ def look(
     told = tuple(replace(_lane(busy), shut=tuple(shut)) for busy in lanes)
     draws = Draws(pieces, told)
     night = night_of(draws, draws.run())
+    night = replace(night, running=tuple(filter(None, map(_running, lanes))))
     unseen = max(0, len(keys) - MOST_JOBS)
     if unseen:
         night = replace(night, unknown=night.unknown + unseen)
@@ -162,6 +163,16 @@ def _lane(busy: Busy) -> Lane:
     if left is None or not left.whole:
         return Lane(busy.name, None if left is None else _spread(left), False, kind)
     return Lane(busy.name, _spread(left), True, kind)
+
+
+def _running(busy: Busy) -> Entry | None:
+    """Return what the calendar shows of what runs; None where it is not known how long."""
+    if busy.job is None or busy.left is None or not busy.left.whole:
+        return None
+    left = _spread(busy.left)
+    return Entry(
+        busy.job.id, busy.job.title, 0, 0.0, left.median, left.late, left.median, busy.name
+    )
 
 
 def _spread(left: Left) -> Spread:
