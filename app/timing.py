@@ -27,6 +27,7 @@ AGAIN_MS = 15_000
 """While a job runs, what was found ages; it is found anew."""
 TICK_MS = 1000
 SAY_SECONDS = 0.1
+MOST_LOADS = 1000
 LEAST_SECONDS = 1.0
 """“At least” less than this says nothing: of what is to come hardly anything is known."""
 
@@ -48,6 +49,8 @@ class TimingDesk(QObject):
         self._past: Past | None = None
         self._known: Past | None = None
         """The same, kept while it is read anew."""
+        self._loads: dict[str, tuple[Job, float | None]] = {}
+        self._loads_of: Past | None = None
         self._found: tuple[Outlook, float] | None = None
         self._looking = self._stale = self._stops = False
         self.foresight: Callable[[], Foresight] | None = None
@@ -125,9 +128,18 @@ class TimingDesk(QObject):
         """Return what a job takes longer where its model must be loaded; None if not known."""
         if self._known is None:
             return None
+        if self._loads_of is not self._known or len(self._loads) >= MOST_LOADS:
+            self._loads_of = self._known
+            self._loads.clear()
+        known = self._loads.get(job.id)
+        if known is None or known[0] != job:
+            known = self._loads[job.id] = job, self._load_seconds(self._known, job)
+        return known[1]
+
+    def _load_seconds(self, past: Past, job: Job) -> float | None:
         from core.timing.past import asked_for
 
-        fresh, warm = self._known.loads(asked_for(job))
+        fresh, warm = past.loads(asked_for(job))
         if fresh is None or warm is None or fresh == warm:
             return None if fresh is None else fresh.median
         return max(0.0, fresh.median - warm.median)
