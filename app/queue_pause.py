@@ -64,7 +64,7 @@ def pause(options: argparse.Namespace, places: Places) -> int:
 
 
 def _freed(bases: list[str], places: Places) -> dict[str, str]:
-    """Ask servers to give their memory back, all at once; return by address what they said.
+    """Ask servers to give their memory back; return by address what they said.
 
     With no window open nobody else does. A prompt that runs there is left alone: a server
     frees between prompts.
@@ -72,8 +72,6 @@ def _freed(bases: list[str], places: Places) -> dict[str, str]:
     rows = settings_file.load(places.settings)[0].servers if bases else []
     if not rows:
         return {}
-    from concurrent.futures import ThreadPoolExecutor
-
     from app.signing_in import signed_by
     from core.engines.comfy.http import Server
     from core.engines.comfy.known import load
@@ -92,9 +90,7 @@ def _freed(bases: list[str], places: Places) -> dict[str, str]:
             server.close()
         return "gives its memory back " + ("when its job ends" if busy else "now")
 
-    wanted = [known for known in load(rows)[0] if known.base in bases]
-    with ThreadPoolExecutor(len(wanted) or 1) as asked:
-        return dict(zip((one.base for one in wanted), asked.map(ask, wanted), strict=True))
+    return {known.base: ask(known) for known in load(rows)[0] if known.base in bases}
 
 
 def _words(title: str, place: str, *, paused: bool, drain: bool) -> str:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from core.engines.comfy import workflows_files
 from core.engines.comfy.standin.control import HEADER
 from core.engines.comfy.standin.faults import Kind
 from core.errors import Category
 from core.events import Failed, Finished
 from core.jobs import Job, JobState
 from core.morning.marks import Mark, read_note
+from core.places import Places
 from core.scheduling import retries
 from core.settings import Settings
 from tests.comfy.desks import SMALL, Desks, desks
-from tests.comfy.fake_install import FakeInstall
+from tests.comfy.fake_install import ROOT, FakeInstall
 
 CLIP, ASKED = "comfy-wan21-t2v", {"width": 128, "height": 128, "frames": 21}
+WORKFLOWS = ROOT / "resources" / "workflows"
 FREED = "memory given back first"
 
 
@@ -150,3 +155,41 @@ def test_where_nothing_may_be_changed_it_fails_after_memory_was_freed_and_the_ot
         assert dict(last.params) == dict(job.params)
         assert rungs(case, job) == [[FREED], []]
         assert last.params["prompt"] == "a fox in snow" != SMALL["prompt"]
+
+
+def own_workflow(home: Path) -> str:
+    """Keep a workflow that decodes in tiles of a size of its own; return its recipe."""
+    data = json.loads((WORKFLOWS / "sd15-image.json").read_text("utf-8"))
+    tiles = {"tile_size": 512, "overlap": 64, "temporal_size": 64, "temporal_overlap": 8}
+    data["graph"]["8"]["class_type"] = "VAEDecodeTiled"
+    data["graph"]["8"]["inputs"] |= tiles
+    data["parameters"].append(
+        {
+            "name": "tile_size", "kind": "integer", "label": "Tile", "default": 512,
+            "minimum": 128, "maximum": 4096, "multiple": 32, "to": [["8", "tile_size"]],
+        }
+    )  # fmt: skip
+    made = replace(workflows_files.from_json(data), id="my-tiles", title="My tiles", own=True)
+    workflows_files.save(Places.find(home).make().workflows, made)
+    return "comfy-my-tiles"
+
+
+def test_a_knob_of_ones_own_workflow_goes_down_to_what_it_takes_itself(
+    qtbot: Any, tmp_path: Path, fake: FakeInstall
+) -> None:
+    """Smaller tiles change nothing about the picture, so nobody is asked."""
+    recipe = own_workflow(tmp_path / "home")
+    full(fake, 99)
+    with desks(qtbot, tmp_path, fake.server, settings=Settings(retries=9)) as case:
+        case.start(fake.server.base)
+        case.until(lambda: recipe in case.controller.recipes)
+        given = {**SMALL, "seed": 3, "steps": 1, "server": fake.server.base}
+        job = case.controller.add(recipe, given)[0]
+        last = ended(case, job, JobState.FAILED)
+        assert dict(last.params) == {**job.params, "tile_size": 128}
+        smaller = "decode in smaller pieces (tile_size"
+        assert rungs(case, job) == [
+            [FREED], [FREED, f"{smaller} 512 → 256)"], [FREED, f"{smaller} 256 → 128)"], []
+        ]  # fmt: skip
+        sizes = [post["prompt"]["8"]["inputs"]["tile_size"] for post in fake.posted()]
+        assert sizes == [512, 512, 256, 128]
