@@ -227,7 +227,8 @@ class NightCalendar(QWidget):
         if self._until is None or not first < self._until < last:
             return
         x, done = self.x_of(self._until), self._night.late_seconds if self._night else None
-        sure = done is not None and not (self._night and self._night.unknown)
+        left = self._night is None or self._night.unknown or self._night.held
+        sure = done is not None and not left
         ready = sure and self._at + (done or 0.0) <= self._until
         colour = QColor(colours.success if ready else colours.warning)
         painter.setPen(QPen(colour, 1.5, Qt.PenStyle.DashLine))

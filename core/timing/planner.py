@@ -134,10 +134,14 @@ def _kept(draws: Draws, known: Sequence[int], whole: _Look, until: float) -> lis
         if _never_worse(draws, trial, whole, until):
             return trial
     # The first jobs of the plain order: what goes to the end is at the end already.
-    firsts = list(known[: len(kept)])
-    while firsts and _Look(draws, firsts, until).joint < PROMISED:
-        firsts.pop()
-    return firsts
+    good, bad = 0, len(kept) + 1
+    while bad - good > 1:
+        many = (good + bad) // 2
+        if _Look(draws, known[:many], until).joint >= PROMISED:
+            good = many
+        else:
+            bad = many
+    return list(known[:good])
 
 
 def _fitting(draws: Draws, known: Sequence[int], until: float) -> list[int]:
