@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from app.engines import COMFY
+from app.engines import COMFY, SERVER
 from core.errors import Category, Problem, ProblemError
-from core.jobs import SEED_LIMIT, Job, Recipe, new_job
+from core.jobs import SEED_LIMIT, Job, Recipe, Value, new_job
 from core.ledger import Ledger
 from core.queue import JobRow
 
@@ -39,6 +40,22 @@ def row_of(ledger: Ledger, job_id: str) -> JobRow:
             )
         )
     return row
+
+
+def given_again(job: Job, recipe: Recipe) -> dict[str, Value]:
+    """Return what `job` asked for, to ask for it again of `recipe` as it is now."""
+    return job.given if _offers_any(recipe) else dict(job.params)
+
+
+def still_free(before: Job, now: Job, recipe: Recipe) -> Job:
+    """Return `now`, for any server as `before` was, where one server is all there is to choose."""
+    if not before.anywhere or _offers_any(recipe):
+        return now
+    return replace(now, anywhere=True)
+
+
+def _offers_any(recipe: Recipe) -> bool:
+    return any("" in one.choices for one in recipe.parameters if one.name == SERVER)
 
 
 def copies_of(

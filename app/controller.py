@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal
 
-from app.asking import copies_of, corrected, recipe_of, row_of
+from app.asking import copies_of, corrected, given_again, recipe_of, row_of, still_free
 from app.clips import ClipReader
 from app.engines import Engines
 from app.freeing import FreedAt, Waits, free
@@ -251,7 +251,7 @@ class Controller(QObject):
         recipe = recipe_of(self.recipes, recipe_id)
         given, moved = corrected(recipe, given, wanted=self.correct)
         before = self.row(job_id).job
-        self.ledger.edit(job_id, new_job(recipe, given, self.outputs))
+        self.ledger.edit(job_id, still_free(before, new_job(recipe, given, self.outputs), recipe))
         self.undos.edited([before])
         self._tell(moved)
         self.queue_changed.emit()
@@ -265,8 +265,9 @@ class Controller(QObject):
         job = self.running_job(job_id)
         if job is None:
             return
-        again = dict(job.params) | {"seed": None}
-        fresh = new_job(recipe_of(self.recipes, job.recipe), again, self.outputs)
+        recipe = recipe_of(self.recipes, job.recipe)
+        again = given_again(job, recipe) | {"seed": None}
+        fresh = still_free(job, new_job(recipe, again, self.outputs), recipe)
         first = self.ledger.next_waiting()
         self.ledger.enqueue([fresh], before=first.id if first else None)
         self._lanes.cancel([job_id])
@@ -305,12 +306,14 @@ class Controller(QObject):
 
     def retry(self, ids: Sequence[str]) -> None:
         """Let ended jobs wait again."""
-        self.ledger.retry(list(ids))
+        token = self.ledger.retry(list(ids))
+        if token:
+            self.undos.marked(token, f"retrying {jobs(len(ids))}", ids)
         self.queue_changed.emit()
         self._lanes.fill()
 
     def undo(self) -> None:
-        """Take back what was done last: a removal, a move, an edit, an addition."""
+        """Take back what was done last: a removal, a move, an edit, a retry and such."""
         if self.undos:
             try:
                 self._tell(self.undos.take_back())

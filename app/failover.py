@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -147,6 +147,27 @@ class FailoverDesk(QObject):
             free_bytes={place: lanes[place].room_bytes for place in others},
         )
         return found or (own,)
+
+    def frozen(self, lanes: Sequence[Lane]) -> Callable[[Job], tuple[str, ...]]:
+        """Return `places_of` as it is known now, for any thread: nothing is asked."""
+        digests = {}
+        for lane in lanes:
+            scan = self._servers.scan_of(lane.place) if self._servers is not None else None
+            there = lane.reachable is not False and not self.absences.given_up(lane.place)
+            if scan is not None and there:
+                digests[lane.place] = scan.digest
+        can, engine = dict(self._can), self._controller.engine
+        moving = {lane.place for lane in lanes if self._moves(lane.place)}
+
+        def places_of(job: Job) -> tuple[str, ...]:
+            own = engine.place_of(job)
+            if job.engine != COMFY or not (job.anywhere or own in moving):
+                return (own,)
+            named = _named(job)
+            able = [one for one, has in digests.items() if can.get((one, has, job.family, *named))]
+            return tuple(sorted(able, key=lambda one: one != own)) or (own,)
+
+        return places_of
 
     def _moves(self, own: str) -> bool:
         if not self.absences.given_up(own):

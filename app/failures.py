@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject
 
+from app.asking import given_again
 from app.engines import LOCAL
 from core.errors import ProblemError
 
@@ -156,7 +157,7 @@ class FailureDesk(QObject):
         if job is None or found is None:
             return
         recipe, name = found
-        self._controller.add(recipe.id, dict(job.params) | {name: True})
+        self._controller.add(recipe.id, given_again(job, recipe) | {name: True})
 
     # -- engines and servers ----------------------------------------------------
 

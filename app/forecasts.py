@@ -28,6 +28,8 @@ from widgets.forecast import Gauge
 
 FIRST_ROWS = 100
 """How many of the latest ended jobs are read at the start; later ones are added as they end."""
+MOST_NEEDS = 1000
+"""So many forecasts are kept for the queue, which asks for the same ones at every look."""
 COMPARED = 2 * baseline.MOST
 _TONES = MappingProxyType(
     {
@@ -65,6 +67,7 @@ class Forecasts(QObject):
         self._looked_up: set[str] = set()
         self._files: dict[str, str] = {}
         self._models: dict[tuple[object, ...], Model] = {}
+        self._needs: dict[str, tuple[Job, tuple[bool, Need | None]]] = {}
         self._formula: Formula | None = None
         self._families: dict[tuple[str, str], Family | None] = {}
         self._learning: set[object] = set()
@@ -162,11 +165,18 @@ class Forecasts(QObject):
 
     def need_for(self, job: Job) -> tuple[bool, Need | None]:
         """Return what a waiting job takes, after whether that is all that will be known."""
+        known = self._needs.get(job.id)
+        if known is not None and known[0] == job:
+            return known[1]
         asked = asked_of(job.recipe, job.family, job.model, job.params, job.engine)
-        if asked is None:
-            return True, None
-        found = self._forecast(asked)
-        return asked.signature not in self._learning, self._need_of(asked, found)
+        need: tuple[bool, Need | None] = (True, None)
+        if asked is not None:
+            found = self._forecast(asked)
+            need = asked.signature not in self._learning, self._need_of(asked, found)
+        if len(self._needs) >= MOST_NEEDS:
+            self._needs.clear()
+        self._needs[job.id] = job, need
+        return need
 
     def alike(self) -> list[str]:
         """Return the ids of the runs, newest first, that were asked for what the form holds."""
@@ -193,6 +203,7 @@ class Forecasts(QObject):
     def _take_runs(self, runs: list[Run], new: list[Run]) -> None:
         """Know these runs, `new` among them, from now on."""
         self._runs, self._learnt_of = runs, self._learnt_of + 1
+        self._needs.clear()
         # Also those that were learnt from a recipe's runs with other settings.
         old = {run.asked.signature[:-1] for run in new}
         self._models = {k: v for k, v in self._models.items() if k[:-1] not in old}
@@ -300,6 +311,7 @@ class Forecasts(QObject):
     # -- what is shown --------------------------------------------------------
 
     def _show(self) -> None:
+        self._needs.clear()  # Whatever brought this may change them.
         asked, box = self._asked, self._compose.forecast
         if asked is None:
             box.show_forecast("")

@@ -1,9 +1,13 @@
-"""Lost jobs whose clip is found finished on their server: a person takes it, or runs them again."""
+"""Lost jobs whose clip is found finished, on their server or in the folder of finished clips.
+
+A person takes it, or runs them again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QTimer, Signal
@@ -14,7 +18,7 @@ from app.window import MainWindow
 from core.errors import Problem, ProblemError
 from core.events import Ending, Failed, Finished
 from core.jobs import Job, JobState
-from core.queue import Group
+from core.queue import Group, JobRow
 from core.scheduling.states import MEANS, Seen
 
 if TYPE_CHECKING:
@@ -24,6 +28,10 @@ if TYPE_CHECKING:
 MOST_LOOKED = 20
 """So many lost jobs of a server, the latest, are looked for."""
 AGAIN_MS = 5_000
+FOUND_HERE = "Its clip lies whole among the finished ones: take it, or run the job again."
+FOLDER_MS, FOLDER_AGAIN_MS = 4_000, 60_000
+"""When the folder is looked at for clips of lost jobs: once the window is there, then as long as
+jobs are lost. Its disk may come late."""
 
 
 class OrphanDesk(QObject):
@@ -34,7 +42,7 @@ class OrphanDesk(QObject):
         window: Holds the notices.
 
     Attributes:
-        found: Ids of lost jobs whose clip is finished on their server.
+        found: Ids of lost jobs whose clip is finished.
 
     Signals:
         changed: `found` is another.
@@ -52,12 +60,19 @@ class OrphanDesk(QObject):
         self._again: set[str] = set()
         self._timer = QTimer(self, singleShot=True, interval=AGAIN_MS)
         self._timer.timeout.connect(self._look_again)
+        self._here: dict[str, Finished] = {}
+        """Endings of lost jobs of this machine whose clip lies whole in its folder."""
+        self._folder = QTimer(self, singleShot=True, interval=FOLDER_MS)
+        self._folder.timeout.connect(self.look_here)
+        self._folder.start()
+        controller.job_ended.connect(self._on_ended)
         controller.queue_changed.connect(self._forget)
         self._taking: list[ComfyEngine] = []
         controller.closing.connect(self._on_closing)
 
     def _on_closing(self) -> None:
         self._timer.stop()
+        self._folder.stop()
         for engine in self._taking:
             engine.close()
 
@@ -68,18 +83,22 @@ class OrphanDesk(QObject):
 
     def lost_at(self, base: str) -> list[tuple[Job, int]]:
         """Return the lost jobs of a server of which nobody knows more, with their attempt."""
-        ledger, engine = self._controller.ledger, self._controller.engine
-        if not ledger.counts()[JobState.LOST]:
-            return []
+        engine = self._controller.engine
         rows = []
-        for row in ledger.rows(ledger.ids(Group.FINISHED)[: MOST_LOOKED * 4]):
-            # Lost ones stand first.
-            if row.state is not JobState.LOST:
-                break
+        for row in self._lost():
             fresh = (row.job.id, row.attempt) not in self._settled
             if fresh and row.job.engine == COMFY and engine.place_of(row.job) == base:
                 rows.append((row.job, row.attempt))
         return rows[:MOST_LOOKED]
+
+    def _lost(self) -> list[JobRow]:
+        """Return the latest lost jobs."""
+        ledger = self._controller.ledger
+        if not ledger.counts()[JobState.LOST]:
+            return []
+        # Lost ones stand first.
+        rows = ledger.rows(ledger.ids(Group.FINISHED)[: MOST_LOOKED * 4])
+        return list(takewhile(lambda row: row.state is JobState.LOST, rows))
 
     def look(self, base: str) -> None:
         """Ask a server, beside the window, what it knows of the jobs that were lost there."""
@@ -125,14 +144,52 @@ class OrphanDesk(QObject):
         row = self._controller.ledger.row(job.id)
         if not done or row is None or row.state is not JobState.LOST:
             return
+        self._offer(job, MEANS[Seen.ORPHAN_FINISHED])
+
+    def _offer(self, job: Job, words: str) -> None:
         self.found.add(job.id)
         self.changed.emit()
         take = ("Take the clip", lambda: self.take(job.id))
         again = ("Run again", lambda: self._run_again(job.id))
         self._notice.clear(f"lost {job.id}")
-        text = f"“{job.title}”: {MEANS[Seen.ORPHAN_FINISHED]}"
+        text = f"“{job.title}”: {words}"
         key = f"orphan {job.id}"
         self._notice.show_text(text, (take, again), "warning", key, jobs=[job.id])
+
+    # -- the folder of finished clips -----------------------------------------------
+
+    def _on_ended(self, job: Job, ending: object) -> None:
+        if isinstance(ending, Failed) and ending.lost and job.engine != COMFY:
+            self._folder.start(AGAIN_MS)
+
+    def look_here(self) -> None:
+        """Look, beside the window, for whole clips of lost jobs that ran on this machine."""
+        rows = [row for row in self._lost() if row.job.engine != COMFY]
+        if not rows:
+            return
+        self._folder.start(FOLDER_AGAIN_MS)
+        rows = [row for row in rows[:MOST_LOOKED] if row.job.id not in self.found]
+
+        def search() -> Iterator[object]:
+            from app.resuming import finished
+            from core.outputs.published import published
+
+            for row in rows:
+                output = published(row.job)
+                if output is not None:
+                    yield row, finished(row, output)
+
+        if rows:
+            self._controller.run_aside(search, "clips found", self._on_here)
+
+    def _on_here(self, item: object) -> None:
+        assert isinstance(item, tuple)
+        row, ending = item
+        now = self._controller.ledger.row(row.job.id)
+        if now is None or (now.state, now.attempt) != (JobState.LOST, row.attempt):
+            return
+        self._here[row.job.id] = ending
+        self._offer(row.job, FOUND_HERE)
 
     def _look_again(self) -> None:
         bases, self._again = self._again, set()
@@ -153,6 +210,8 @@ class OrphanDesk(QObject):
             self._notice.clear(f"orphan {job_id}")
         if gone:
             self.found -= gone
+            for job_id in gone:
+                self._here.pop(job_id, None)
             self.changed.emit()
 
     # -- what a person chooses --------------------------------------------------------
@@ -164,7 +223,13 @@ class OrphanDesk(QObject):
         """Fetch the clip of a lost job from its server, beside the window; nothing is sent."""
         row = self._controller.ledger.row(job_id)
         make = self._controller.engine.comfy_for
-        if row is None or make is None or job_id not in self.found:
+        if row is None or job_id not in self.found:
+            return
+        if job_id in self._here:
+            self._accept(row.job, self._here.pop(job_id))
+            self._controller.queue_changed.emit()
+            return
+        if make is None:
             return
         job, base = row.job, self._controller.engine.place_of(row.job)
         known = next((one for one in self._controller.engine.servers() if one.base == base), None)
@@ -187,14 +252,18 @@ class OrphanDesk(QObject):
             fetch, f"take {job_id[:8]}", partial(self._on_taken, job, engine)
         )
 
+    def _accept(self, job: Job, ending: Finished) -> None:
+        controller = self._controller
+        if controller.guard(lambda: controller.ledger.accept(job.id, ending)):
+            controller.told.emit(f"“{job.title}” is done after all: its clip was taken.")
+
     def _on_taken(self, job: Job, engine: ComfyEngine, ending: object) -> None:
         controller = self._controller
         if ending is None:
             self._taking.remove(engine)
             return
         if isinstance(ending, Finished):
-            if controller.guard(lambda: controller.ledger.accept(job.id, ending)):
-                controller.told.emit(f"“{job.title}” is done after all: its clip was taken.")
+            self._accept(job, ending)
         elif isinstance(ending, Failed):
             problem = ending.problem
             self._notice.show_problem(

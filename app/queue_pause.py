@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from app.queue_cli import DONE, bad, open_ledger, say
 from core import settings as settings_file
+from core.errors import ProblemError
 from core.jobs import JobState
 from core.ledger import Ledger
 from core.ledger.modes import ALL, DRAINING, PAUSED, modes, set_mode
+from core.ledger.wishes import panel
 from core.places import Places
+
+if TYPE_CHECKING:
+    from core.engines.comfy.known import KnownServer
 
 LOCAL = "local"
 _LOCAL_TITLE = "Local engine"
@@ -31,9 +37,16 @@ def pause(options: argparse.Namespace, places: Places) -> int:
         waiting = ledger.counts()[JobState.WAITING]
         held = modes(ledger.store)
         everything = ledger.paused
+        open_window = panel(ledger.store) is not None
     finally:
         ledger.close()
     words = _words(names.get(place, place), place, paused=paused, drain=drain)
+    freed: dict[str, str] = {}
+    if drain and not open_window:
+        freed = _freed([one for one in names if place in (ALL, one) and one != LOCAL], places)
+        words += "".join(f" {names[one]} {said}." for one, said in freed.items())
+        if place in (ALL, LOCAL):
+            words += " No window is open, so the local engine holds nothing."
     if not paused and place == ALL:
         rest = [names.get(one, one) for one in held if one != ALL]
         words += f" Still paused: {', '.join(rest)}." if rest else ""
@@ -44,8 +57,40 @@ def pause(options: argparse.Namespace, places: Places) -> int:
         facts["engine"] = place
     if held:
         facts["engines"] = held
+    if freed:
+        facts["freed"] = freed
     say(options, f"{words} {waiting} waiting.", **facts)
     return DONE
+
+
+def _freed(bases: list[str], places: Places) -> dict[str, str]:
+    """Ask servers to give their memory back; return by address what they said.
+
+    With no window open nobody else does. A prompt that runs there is left alone: a server
+    frees between prompts.
+    """
+    rows = settings_file.load(places.settings)[0].servers if bases else []
+    if not rows:
+        return {}
+    from app.signing_in import signed_by
+    from core.engines.comfy.http import Server
+    from core.engines.comfy.known import load
+    from core.vault import Vault
+
+    vault = Vault()
+
+    def ask(known: KnownServer) -> str:
+        server = Server(known.base, sign_in=signed_by(vault, known))
+        try:
+            busy = bool(server.queue().running)
+            server.free()
+        except ProblemError as error:
+            return f"could not be asked to give memory back: {error.problem.message.rstrip('.')}"
+        finally:
+            server.close()
+        return "gives its memory back " + ("when its job ends" if busy else "now")
+
+    return {known.base: ask(known) for known in load(rows)[0] if known.base in bases}
 
 
 def _words(title: str, place: str, *, paused: bool, drain: bool) -> str:

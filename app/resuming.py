@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from app.engines import COMFY
 from core.errors import ProblemError
-from core.events import Finished, Stopped
+from core.events import Finished, Output, Stopped
 from core.jobs import Job, JobState
 from core.ledger import Ledger
 from core.queue import Group, JobRow
@@ -95,9 +95,16 @@ def accept_published(ledger: Ledger, row: JobRow) -> bool:
     output = published(row.job)
     if output is None:
         return False
+    ledger.accept(row.job.id, finished(row, output))
+    _log.info("the clip of %s was whole when its process died", row.job.id)
+    return True
+
+
+def finished(row: JobRow, output: Output) -> Finished:
+    """Return the ending of a lost job whose clip was found whole. Reads the clip's age."""
     ended = Path(output.path).stat().st_mtime
     seed = row.job.params.get("seed")
-    found = Finished(
+    return Finished(
         job_id=row.job.id,
         output=output,
         seed=int(seed) if isinstance(seed, int | float) else 0,
@@ -106,9 +113,6 @@ def accept_published(ledger: Ledger, row: JobRow) -> bool:
         peak_vram_bytes=row.peak_vram_bytes,
         at_seconds=max(0.0, time.monotonic() - max(0.0, time.time() - ended)),
     )
-    ledger.accept(row.job.id, found)
-    _log.info("the clip of %s was whole when its process died", row.job.id)
-    return True
 
 
 def remove_half_files(ledger: Ledger, outputs: Collection[str]) -> None:

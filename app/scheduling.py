@@ -28,6 +28,7 @@ from core.jobs import Job
 from core.morning.marks import Mark, note_of
 
 if TYPE_CHECKING:
+    from app.foresight import Foresight
     from app.servers import ServersDesk
     from app.timing import TimingDesk
     from app.workflows import WorkflowDesk
@@ -127,6 +128,10 @@ class ScheduleDesk(QObject):
         self.affinity.workflow = workflows.workflow
         self.affinity.load_seconds = timing.load_seconds
         self.affinity.saved.connect(timing.set_saved)
+        timing.foresight, timing.model_of = self.foresight, self.affinity.model_of
+        timing.closed = lambda: (self._window.settings.quiet_hours, self.orders.start_at)
+        self.changed.connect(lambda _: timing.look_soon())
+        self.pauses.changed.connect(timing.look_soon)
         servers.jobs_words = self._jobs_words
         self._window.panels.servers.mode_requested.connect(
             lambda base, mode: self._controller.guard(lambda: self.pauses.set(base, mode))
@@ -271,6 +276,18 @@ class ScheduleDesk(QObject):
     def ask(self) -> OrdersDialog:
         """Ask when jobs may begin; it does not block."""
         return self.orders.ask()
+
+    def foresight(self) -> Foresight:
+        """Return what will decide when and where jobs begin, for a look at the night."""
+        from app.foresight import Foresight
+        from core.scheduling.snapshot import Snapshot
+
+        now, lanes = _now(), self.sight.lanes(self._freed)
+        holds = self.scheduler.holds(Snapshot((), lanes, self.orders.now()), now)
+        return Foresight(
+            self._controller.engine, holds, now, self.failover.frozen(lanes),
+            self.affinity.model_of, self.retries.not_before, self.scheduler,
+        )  # fmt: skip
 
     # -- carrying out -------------------------------------------------------------
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QTimer
 
 from app.controller import Controller
 from app.panels import Panels
-from app.window import MainWindow
 from core.events import Event, Failed, Finished, Stopped
 from core.jobs import Job
 
 if TYPE_CHECKING:
+    from app.foresight import Foresight
     from core.timing.eta import Left, Running
     from core.timing.outlook import Busy, Outlook
-    from core.timing.past import Kind, Past
+    from core.timing.past import Past
     from core.timing.planner import Plan
     from widgets.night import NightDialog
 
@@ -27,24 +27,35 @@ AGAIN_MS = 15_000
 """While a job runs, what was found ages; it is found anew."""
 TICK_MS = 1000
 SAY_SECONDS = 0.1
-LONGER, DAY_SECONDS = 24.0, 86_400.0
+MOST_LOADS = 1000
 LEAST_SECONDS = 1.0
 """“At least” less than this says nothing: of what is to come hardly anything is known."""
 
 
 class TimingDesk(QObject):
-    """Tells times. What is reckoned from history is reckoned beside the window."""
+    """Tells times. What is reckoned from history is reckoned beside the window.
+
+    Attributes:
+        foresight: Returns what decides when and where jobs begin; None before that is known.
+        closed: Returns the quiet hours and when the queue starts, as `foresight.shut` takes them.
+        model_of: Returns the key of what a job needs loaded; "" where nobody knows.
+    """
 
     def __init__(self, controller: Controller, panels: Panels, parent: QObject) -> None:
         super().__init__(parent)
         self._controller, self._panels = controller, panels
         self._running: dict[str, tuple[Job, Running]] = {}
-        self._held: dict[str, Kind] = {}
+        self._held: dict[str, Hashable] = {}
         self._past: Past | None = None
         self._known: Past | None = None
         """The same, kept while it is read anew."""
+        self._loads: dict[str, tuple[Job, float | None]] = {}
+        self._loads_of: Past | None = None
         self._found: tuple[Outlook, float] | None = None
-        self._looking = self._stale = False
+        self._looking = self._stale = self._stops = False
+        self.foresight: Callable[[], Foresight] | None = None
+        self.closed: Callable[[], tuple[str, float | None]] = lambda: ("", None)
+        self.model_of: Callable[[Job], str] = lambda _: ""
         self._saved_seconds = 0.0
         self._said_at = float("-inf")
         self._dialog: NightDialog | None = None
@@ -90,7 +101,7 @@ class TimingDesk(QObject):
         # After a failure nobody knows what the engine still holds.
         self._held.pop(lane, None)
         if isinstance(ending, Finished):
-            self._held[lane] = kind_of(job)
+            self._held[lane] = self.model_of(job) or kind_of(job)
             self._past = None
         if not self._running:
             self._tick.stop()
@@ -117,9 +128,18 @@ class TimingDesk(QObject):
         """Return what a job takes longer where its model must be loaded; None if not known."""
         if self._known is None:
             return None
+        if self._loads_of is not self._known or len(self._loads) >= MOST_LOADS:
+            self._loads_of = self._known
+            self._loads.clear()
+        known = self._loads.get(job.id)
+        if known is None or known[0] != job:
+            known = self._loads[job.id] = job, self._load_seconds(self._known, job)
+        return known[1]
+
+    def _load_seconds(self, past: Past, job: Job) -> float | None:
         from core.timing.past import asked_for
 
-        fresh, warm = self._known.loads(asked_for(job))
+        fresh, warm = past.loads(asked_for(job))
         if fresh is None or warm is None or fresh == warm:
             return None if fresh is None else fresh.median
         return max(0.0, fresh.median - warm.median)
@@ -131,6 +151,10 @@ class TimingDesk(QObject):
 
     # -- the queue --------------------------------------------------------------
 
+    def look_soon(self) -> None:
+        """Something that decides when jobs begin has changed."""
+        self._soon.start()
+
     def _busy(self) -> list[Busy]:
         from core.timing.outlook import Busy
 
@@ -138,10 +162,12 @@ class TimingDesk(QObject):
         by_lane: dict[str, tuple[Job, Left | None]] = {}
         for job, running in self._running.values():
             by_lane.setdefault(self._controller.engine.lane_of(job), (job, running.left(now)))
-        return [
-            Busy(name, *by_lane.get(name, (None, None)), kind=self._held.get(name))
-            for name in self._controller.engine.lanes()
-        ]
+        found = []
+        for name in self._controller.engine.lanes():
+            job, left = by_lane.get(name, (None, None))
+            model = (self.model_of(job) or None) if job is not None else None
+            found.append(Busy(name, job, left, kind=self._held.get(name), model=model))
+        return found
 
     def _look(self) -> None:
         self._soon.setInterval(LOOK_MS)
@@ -154,13 +180,17 @@ class TimingDesk(QObject):
             return  # Nothing to tell of: history is not even read.
         self._looking, self._stale = True, False
         past, path, at = self._past, self._controller.ledger.store.path, time.time()
-        engine = self._controller.engine
+        seen = self.foresight() if self.foresight is not None else None
+        self._stops = seen is not None and seen.stops
+        quiet, start_at = self.closed()
 
         def work() -> Iterator[object]:
+            from app.foresight import shut
             from core.timing.outlook import look
 
+            where = None if seen is None else seen.where
             try:
-                yield look(path, lanes, past, lambda job: (engine.lane_of(job),)), at, past
+                yield look(path, lanes, past, where, shut(quiet, start_at, at)), at, past
             finally:
                 yield None
 
@@ -174,7 +204,6 @@ class TimingDesk(QObject):
             return
         assert isinstance(item, tuple)
         found, at, asked_with = item
-        found = self._held_back(found, at)
         if self._past is asked_with:
             # Else a job ended meanwhile, and history is read anew.
             self._past = found.past
@@ -188,28 +217,12 @@ class TimingDesk(QObject):
         self._show()
         self._ask()
 
-    def _held_back(self, found: Outlook, at: float) -> Outlook:
-        """Put off what quiet hours put off."""
-        window = self._panels.queue.window()
-        text = window.settings.quiet_hours if isinstance(window, MainWindow) else ""
-        if not text or found.night.late_seconds is None:
-            return found
-        from dataclasses import replace
-
-        from app.queue_desk import quiet_stretches
-        from core.timing.held import after_quiet
-
-        # A night that quiet hours cut in pieces lasts days; each day leaves some hours at most.
-        last = at + found.night.late_seconds * LONGER + DAY_SECONDS
-        quiet = [(one - at, end - at) for one, end in quiet_stretches(text, at, last)]
-        return replace(found, night=after_quiet(found.night, quiet))
-
     def _show(self) -> None:
         if self._found is None:
             return
         from widgets import time_words
 
-        (found, at), paused = self._found, self._controller.ledger.paused
+        (found, at), paused = self._found, self._controller.ledger.paused or self._stops
         self._panels.queue.set_night(found.night, at)
         ready = time_words.ready(found.night, at, paused=paused)
         saved = time_words.saved(self._saved_seconds)

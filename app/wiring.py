@@ -174,7 +174,7 @@ class Wiring(QObject):
     def _on_edit(self, job_id: str) -> None:
         def edit() -> None:
             row = self._controller.row(job_id)
-            self._panels.compose.edit(job_id, row.job.recipe, dict(row.job.params))
+            self._panels.compose.edit(job_id, row.job.recipe, row.job.given)
             self._show_compose()
 
         self._controller.guard(edit)
@@ -182,7 +182,7 @@ class Wiring(QObject):
     def _on_duplicate(self, job_id: str) -> None:
         def duplicate() -> None:
             row = self._controller.row(job_id)
-            self._panels.compose.load(row.job.recipe, dict(row.job.params))
+            self._panels.compose.load(row.job.recipe, row.job.given)
             self._show_compose()
 
         self._controller.guard(duplicate)

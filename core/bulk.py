@@ -9,6 +9,7 @@ from pathlib import Path
 from core.errors import Problem, ProblemError
 from core.jobs import Job, Kind, Parameter, Recipe, Value, new_job
 
+_SERVER = "server"
 SHOWN = 4
 """So many different values of a parameter are kept to be shown."""
 
@@ -69,7 +70,9 @@ def shared(jobs: Sequence[Job], recipes: Mapping[str, Recipe]) -> list[Shared]:
         others = [table.get(parameter.name) for table in tables]
         if parameter.kind is Kind.IMAGE or not all(_fits(parameter, one) for one in others):
             continue
-        values = dict.fromkeys(job.params.get(parameter.name, parameter.default) for job in jobs)
+        values = dict.fromkeys(
+            _values(job, recipes[job.recipe]).get(parameter.name, parameter.default) for job in jobs
+        )
         known = [value for value in values if value is not None]
         found.append(Shared(parameter, tuple(known[:SHOWN]), max(0, len(known) - SHOWN)))
     return found
@@ -81,6 +84,12 @@ def _fits(parameter: Parameter, other: Parameter | None) -> bool:
     if parameter.kind is Kind.CHOICE and not (parameter.open and other.open):
         return not set(parameter.choices).isdisjoint(other.choices)
     return True
+
+
+def _values(job: Job, recipe: Recipe) -> Mapping[str, Value]:
+    """Return what a job asks for: no server where nobody chose one and that can be said."""
+    free = any("" in one.choices for one in recipe.parameters if one.name == _SERVER)
+    return job.given if free else job.params
 
 
 def apply(
@@ -109,7 +118,7 @@ def apply(
     for job in jobs:
         recipe = recipes[job.recipe]
         known = {parameter.name for parameter in recipe.parameters}
-        kept = {name: value for name, value in job.params.items() if name in known}
+        kept = {name: value for name, value in _values(job, recipe).items() if name in known}
         given: Mapping[str, object] = {**kept, **changes}
         try:
             if adjust is not None:
@@ -120,8 +129,11 @@ def apply(
             if problem is None:
                 problem, title = error.problem, job.title
             continue
-        if fresh.params == job.params:
+        if fresh.params == _values(job, recipe):
             same += 1
-        else:
-            changed.append(replace(fresh, created_at=job.created_at))
+            continue
+        free = fresh.anywhere or (
+            job.anywhere and fresh.params.get(_SERVER) == job.params.get(_SERVER)
+        )
+        changed.append(replace(fresh, created_at=job.created_at, anywhere=free))
     return Edited(tuple(changed), same, refused, problem, title)

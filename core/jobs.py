@@ -349,6 +349,11 @@ class Job:
         """The recipe as a person knows it."""
         return self.recipe_title or self.recipe
 
+    @property
+    def given(self) -> dict[str, Value]:
+        """The values as they were asked for: no server where nobody chose one."""
+        return {**self.params, "server": ""} if self.anywhere else dict(self.params)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "params", MappingProxyType(dict(self.params)))
 

@@ -76,6 +76,8 @@ TRANSITIONS: Mapping[tuple[JobState, Action], JobState] = MappingProxyType(
 )
 """Every allowed step; what is not here is refused. A removed row keeps its state.
 
+Taking back a retry is no step: the job stands as it did, as if there had been none.
+
 `core.scheduling.states` refines it by what a person sees.
 """
 

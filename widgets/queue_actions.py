@@ -33,7 +33,7 @@ SPECS = (
     Spec("calendar", "Calendar of the night", "", "Ctrl+Shift+K", "When what runs", bar=False),
     Spec("night", "Ready by…", "", "Ctrl+Shift+B", "When what waits is done", bar=False),
 )
-FOUND = "It was lost, and its server finished it all the same: take the clip or run it again."
+FOUND = "It was lost, and its clip is finished all the same: take the clip or run it again."
 PRIORITIES = {"high": 1, "normal": 0, "low": -1}
 """The actions that change what begins sooner, as the ledger keeps it."""
 ALWAYS = ("find", "calendar", "night")

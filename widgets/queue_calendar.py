@@ -58,6 +58,7 @@ class NightCalendar(QWidget):
         self.setMouseTracking(True)
         self._entries: Sequence[Entry] = ()
         self._night: Night | None = None
+        self._running: set[str] = set()
         self._at = 0.0
         self._paused = False
         self._until: float | None = None
@@ -71,7 +72,8 @@ class NightCalendar(QWidget):
     def show_night(self, night: Night | None, at_unix: float, *, paused: bool) -> None:
         """Take what is to be expected, as found at `at_unix`; None for nothing."""
         self._night, self._at, self._paused = night, at_unix, paused
-        entries = night.entries if night is not None else ()
+        entries = (*night.running, *night.entries) if night is not None else ()
+        self._running = {one.job_id for one in night.running} if night is not None else set()
         known = [one for one in entries if one.begin_seconds is not None and one.end_seconds]
         self._entries = sorted(known, key=lambda one: one.begin_seconds or 0.0)
         self._again()
@@ -90,10 +92,15 @@ class NightCalendar(QWidget):
 
     def text(self) -> str:
         """Return what is drawn, in words."""
-        if self._night is None or not self._night.entries:
+        night = self._night
+        if night is None or not (night.entries or night.running):
             return "Nothing waits: the calendar of the night is empty."
-        told = words.outlook(self._night, self._at, paused=self._paused)
-        count = len(self._night.entries)
+        told = words.outlook(night, self._at, paused=self._paused and bool(night.entries))
+        count = len(night.entries)
+        if not count:
+            running = len(night.running)
+            what = "1 job runs" if running == 1 else f"{running} jobs run"
+            return f"{what}, nothing waits" + (f" · {told}" if told else "")
         return (
             f"{count:,} {'job' if count == 1 else 'jobs'} · {told}"
             if told
@@ -207,22 +214,22 @@ class NightCalendar(QWidget):
         one, bar = self._entries[number], self.bar_of(number)
         painter.setPen(Qt.PenStyle.NoPen)
         late = one.late_seconds or one.end_seconds or 0.0
-        tail = QColor(colours.link)
+        solid = QColor(colours.success if one.job_id in self._running else colours.link)
+        tail = QColor(solid)
         tail.setAlphaF(0.28)
         right = self.x_of(self._at + late)
         painter.fillRect(QRectF(bar.right(), bar.top(), right - bar.right(), bar.height()), tail)
-        painter.fillRect(bar, QColor(colours.link))
+        painter.fillRect(bar, solid)
         if bar.height() >= 3:
-            painter.fillRect(
-                QRectF(right - 1.0, bar.top(), 1.0, bar.height()), QColor(colours.link)
-            )
+            painter.fillRect(QRectF(right - 1.0, bar.top(), 1.0, bar.height()), solid)
 
     def _morning(self, painter: QPainter, field: QRectF, colours: Tokens) -> None:
         first, last = self.span()
         if self._until is None or not first < self._until < last:
             return
         x, done = self.x_of(self._until), self._night.late_seconds if self._night else None
-        sure = done is not None and not (self._night and self._night.unknown)
+        left = self._night is None or self._night.unknown or self._night.held
+        sure = done is not None and not left
         ready = sure and self._at + (done or 0.0) <= self._until
         colour = QColor(colours.success if ready else colours.warning)
         painter.setPen(QPen(colour, 1.5, Qt.PenStyle.DashLine))
@@ -262,7 +269,11 @@ class NightCalendar(QWidget):
     def tip(self, spot: QPointF) -> str:
         """Return what stands at `spot`, in words."""
         one = self.entry_at(spot)
-        return self.text() if one is None else f"{one.title}\n{words.entry_tip(one, self._at)}"
+        if one is None:
+            return self.text()
+        runs = one.job_id in self._running
+        said = words.running_tip(one, self._at) if runs else words.entry_tip(one, self._at)
+        return f"{one.title}\n{said}"
 
     # -- what Qt calls -------------------------------------------------------------
 

@@ -264,10 +264,11 @@ class Finding(QObject):
         self.show_night()
 
     def _on_picked(self, job_id: str) -> None:
-        """Select a waiting job, and bring it in sight."""
+        """Select a job that runs or waits, and bring it in sight."""
         model, view = self._panel.model, self._panel.view
-        waiting = model.rows_of(Group.WAITING)
-        ids = model.ids_at(waiting)
-        if job_id in ids:
-            view.setCurrentIndex(model.index(waiting.start + ids.index(job_id)))
-            view.setFocus(Qt.FocusReason.MouseFocusReason)
+        for group in (Group.RUNNING, Group.WAITING):
+            rows = model.rows_of(group)
+            ids = model.ids_at(rows)
+            if job_id in ids:
+                view.setCurrentIndex(model.index(rows.start + ids.index(job_id)))
+                view.setFocus(Qt.FocusReason.MouseFocusReason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,19 +56,23 @@ def outlook(night: Night, at_unix: float, *, paused: bool) -> str:
         paused: Then nobody knows when it goes on, and its length is told.
     """
     done, late, unknown = night.done_seconds, night.late_seconds, night.unknown
+    held = f"{night.held} held back" if night.held else ""
     if done is None or late is None:
-        return f"done by {UNKNOWN}" if unknown and not paused else ""
+        told = f"done by {UNKNOWN}" if unknown and not paused else ""
+        return told or held
     if paused:
         return ("over " if unknown else "") + f"{about(done)} of work"
     when = clock(at_unix + done, at_unix)
     if unknown:
-        return f"not before {when} ({unknown} unknown)"
-    return f"done by {when} (±{about(max(60.0, late - done))})"
+        told = f"not before {when} ({unknown} unknown)"
+    else:
+        told = f"done by {when} (±{about(max(60.0, late - done))})"
+    return f"{told} · {held}" if held else told
 
 
 def ready(night: Night, at_unix: float, *, paused: bool) -> str:
     """Return the same for the line at the bottom; "" when nothing can be promised."""
-    if paused or night.unknown or night.done_seconds is None:
+    if paused or night.unknown or night.held or night.done_seconds is None:
         return ""
     return f"queue ready by {clock(at_unix + night.done_seconds, at_unix)}"
 
@@ -79,9 +84,13 @@ def saved(seconds: float) -> str:
 
 def entry_tip(entry: Entry, at_unix: float) -> str:
     """Say when a waiting job begins and ends."""
+    if entry.takes_seconds is None and entry.held:
+        return "It begins when the engine it is for goes on."
     if entry.takes_seconds is None:
         return "How long it takes is not known: no run like it has finished here yet."
     text = f"Takes about {duration(entry.takes_seconds)}"
+    if entry.held:
+        return f"{text} · begins when the engine it is for goes on"
     if entry.begin_seconds is None or entry.end_seconds is None or entry.late_seconds is None:
         return f"{text}; when it begins is not known"
     begin, end, late = (
@@ -89,6 +98,14 @@ def entry_tip(entry: Entry, at_unix: float) -> str:
         for s in (entry.begin_seconds, entry.end_seconds, entry.late_seconds)
     )
     return f"{text} · begins about {begin}, done about {end}, by {late} nine times in ten"
+
+
+def running_tip(entry: Entry, at_unix: float) -> str:
+    """Say when a running job ends."""
+    if entry.end_seconds is None or entry.late_seconds is None:
+        return "Runs now; how long it still takes is not known."
+    end, late = (clock(at_unix + s, at_unix) for s in (entry.end_seconds, entry.late_seconds))
+    return f"Runs now · done about {end}, by {late} nine times in ten"
 
 
 def percent(chance: float) -> str:
@@ -100,6 +117,14 @@ def percent(chance: float) -> str:
 
 def verdict(plan: Plan, when: str) -> tuple[str, str]:
     """Answer "ready by then?": the words, and their tone."""
+    if plan.held:
+        text, tone = verdict(replace(plan, held=()), when)
+        many = len(plan.held)
+        waits = "1 job waits" if many == 1 else f"{many} jobs wait"
+        head = f"Not all: {waits} for an engine that is paused or away."
+        if not plan.keep and not plan.drop:
+            return head, "warning"
+        return f"{head} Of the others: {text}", tone if tone == "danger" else "warning"
     total, kept, many = len(plan.keep) + len(plan.drop), len(plan.keep), len(plan.unknown)
     running = "How long the running job takes is not known yet."
     if not total:

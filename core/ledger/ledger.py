@@ -293,26 +293,32 @@ class Ledger(LedgerReader):
                 (edited.dumps(), edited.engine, key),
             )
 
-    def retry(self, ids: Iterable[str], *, top: bool = False) -> None:
+    def retry(self, ids: Iterable[str], *, top: bool = False) -> str:
         """Put failed, stopped or lost jobs back to wait, with the same ids. Durable.
 
         They stand at the end of their priority, or at the top, in the order given;
         the earlier attempts are kept. All or none.
+
+        Returns:
+            A token that `restore` takes to let those end again as they had that have not
+            begun since; "" for no jobs.
 
         Raises:
             ProblemError: A job is unknown, or in a state that has no retry.
         """
         wanted = list(dict.fromkeys(ids))
         if not wanted:
-            return
+            return ""
         with self._store.write() as database:
             anchor = order.first(database) if top else None
+            ended = steps.ended_as(database, wanted)
             keys = [steps.step(database, job_id, Action.RETRY)[0] for job_id in wanted]
             for key, place in zip(keys, steps.again(database, keys, anchor), strict=True):
                 database.execute(
                     "UPDATE jobs SET priority = ?, position = ?, ended_at = NULL WHERE key = ?",
                     (*place, key),
                 )
+            return steps.remember(database, "move", {"ended": ended})
 
     # Order, removal, and their undoing.
 
@@ -369,11 +375,12 @@ class Ledger(LedgerReader):
         return token
 
     def restore(self, token: str) -> None:
-        """Undo a removal, a move or an addition, once. Durable.
+        """Undo a removal, a move, an addition or a retry, once. Durable.
 
         Removed jobs come back in their state and to their place. Moved jobs go
         back to stand before the job they stood before; those that no longer
-        wait are left as they are. Added jobs leave the queue unless they began.
+        wait are left as they are. Added jobs leave the queue unless they began, and jobs that
+        wait again end again as they had.
 
         Raises:
             ProblemError: It was undone already or is too old.

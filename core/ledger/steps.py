@@ -200,7 +200,10 @@ def put_back(database: sqlite3.Connection, ids: Sequence[str], before: str | Non
 
 
 def undo_move(database: sqlite3.Connection, payload: object) -> None:
-    """Take back a move, or a change of priorities."""
+    """Take back a move, a change of priorities, or a retry: from ended to waiting."""
+    if isinstance(payload, dict) and "ended" in payload:
+        undo_retry(database, payload["ended"])
+        return
     if isinstance(payload, dict):
         for job_id, priority, position in payload["places"]:
             order.put_at(database, job_id, priority, position)
@@ -223,6 +226,25 @@ def again(
         mine = [key for key in keys if order.place(database, key)[0] == priority]
         found |= zip(mine, order.places(database, None, len(mine), priority), strict=True)
     return [found[key] for key in keys]
+
+
+def ended_as(database: sqlite3.Connection, ids: Sequence[str]) -> list[list[object]]:
+    """Return id, state, end and attempts of jobs, for `undo_retry`."""
+    found = database.execute(
+        """SELECT id, state, ended_at, attempt FROM jobs
+            WHERE removal IS NULL AND id IN (SELECT value FROM json_each(?))""",
+        (json.dumps(list(ids)),),
+    )
+    return [list(row) for row in found.fetchall()]
+
+
+def undo_retry(database: sqlite3.Connection, ended: Sequence[Sequence[object]]) -> None:
+    """Let jobs stand as ended again that wait since `ended_as` and were not begun."""
+    database.executemany(
+        """UPDATE jobs SET state = ?, ended_at = ? WHERE id = ? AND attempt = ?
+            AND state = 'waiting' AND removal IS NULL""",
+        [(state, at, job_id, attempt) for job_id, state, at, attempt in ended],
+    )
 
 
 def take_out(database: sqlite3.Connection, ids: Sequence[str]) -> None:

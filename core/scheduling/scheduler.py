@@ -105,6 +105,11 @@ class Scheduler:
         """Return how often a waiting job was overtaken."""
         return self._overtaken.get(job_id, 0)
 
+    @property
+    def overtakings(self) -> Mapping[str, int]:
+        """How often waiting jobs were overtaken, by id; those that never were are left out."""
+        return dict(self._overtaken)
+
     # -- what to do -----------------------------------------------------------
 
     def decide(self, snapshot: Snapshot, now: Now) -> Decided:

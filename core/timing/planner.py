@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from core.timing.nights import PROMISED, Draws, Lane, Piece
+from core.timing.order import LIMITS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
 
 TRIES = 30
 """So many shorter jobs are tried in the room that a long one leaves."""
+
+PLAYED, MOST_PLAYED = 40, 20_000
+"""So many nights are played job by job; fewer with more jobs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,7 @@ class Plan:
         unknown: Those of `drop` of which nothing is known.
         chance_kept: That all of `keep` are done; None when nothing can be said.
         saved_seconds: Until then, median, what is left over after all of `keep`.
+        held: Ids that wait until somebody lets their place go on; nothing else counts them.
     """
 
     chance: float | None
@@ -40,6 +47,7 @@ class Plan:
     unknown: tuple[str, ...]
     chance_kept: float | None
     saved_seconds: float | None
+    held: tuple[str, ...] = ()
 
 
 def plan(
@@ -60,7 +68,7 @@ def plan(
         draws: How many nights are looked at.
     """
     made = Draws(pieces, lanes, draws)
-    everything = list(range(len(pieces)))
+    everything = [n for n, piece in enumerate(pieces) if not piece.held]
     whole = _Look(made, everything, until_seconds)
     unknown = [n for n in everything if pieces[n].seconds is None]
     known = [n for n in everything if pieces[n].seconds is not None]
@@ -77,7 +85,20 @@ def plan(
         tuple(ids[n] for n in unknown),
         look.joint if kept else None,
         look.spare if kept else None,
+        tuple(ids[n] for n, piece in enumerate(pieces) if piece.held),
     )
+
+
+def _behind(draws: Draws, first: Sequence[int]) -> list[int]:
+    """Return the jobs that come after `first` as far as they might be taken before one of them.
+
+    A job whose model is loaded already may be.
+    """
+    if not draws.mixed:
+        return []
+    those = set(first)
+    rest = (n for n, piece in enumerate(draws.pieces) if n not in those and not piece.held)
+    return list(islice(rest, 2 * LIMITS.look_ahead))
 
 
 class _Look:
@@ -86,13 +107,14 @@ class _Look:
     def __init__(self, draws: Draws, order: Sequence[int], until: float) -> None:
         import numpy as np
 
-        self.order = list(order)
-        drawn = draws.run(order)
-        sure = np.array(drawn.sure, bool)[:, None]
-        self.done = (drawn.ends <= until) & sure
+        self.order, many = list(order), len(order)
+        drawn = draws.run([*order, *_behind(draws, order)])
+        ends = drawn.ends[:many]
+        sure = np.array(drawn.sure[:many], bool)[:, None]
+        self.done = (ends <= until) & sure
         self.each = self.done.mean(axis=1)
         self.joint = float(self.done.all(axis=0).mean()) if self.order else 1.0
-        self.spare = float(until - np.median(drawn.ends.max(axis=0))) if self.order else until
+        self.spare = float(until - np.median(ends.max(axis=0))) if self.order else until
         self._priorities = [draws.pieces[number].priority for number in self.order]
 
     def counts(self, levels: Sequence[int]) -> Counts:
@@ -112,10 +134,14 @@ def _kept(draws: Draws, known: Sequence[int], whole: _Look, until: float) -> lis
         if _never_worse(draws, trial, whole, until):
             return trial
     # The first jobs of the plain order: what goes to the end is at the end already.
-    firsts = list(known[: len(kept)])
-    while firsts and _Look(draws, firsts, until).joint < PROMISED:
-        firsts.pop()
-    return firsts
+    good, bad = 0, len(kept) + 1
+    while bad - good > 1:
+        many = (good + bad) // 2
+        if _Look(draws, known[:many], until).joint >= PROMISED:
+            good = many
+        else:
+            bad = many
+    return list(known[:good])
 
 
 def _fitting(draws: Draws, known: Sequence[int], until: float) -> list[int]:
@@ -157,7 +183,7 @@ def _never_worse(draws: Draws, best: Sequence[int], whole: _Look, until: float) 
     import numpy as np
 
     first = set(best)
-    order = [*best, *(n for n in range(len(draws.pieces)) if n not in first)]
+    order = [*best, *(n for n in whole.order if n not in first)]
     levels = sorted({piece.priority for piece in draws.pieces}, reverse=True)
     ours = _Look(draws, order, until).counts(levels)
     theirs = whole.counts(levels)
@@ -166,7 +192,28 @@ def _never_worse(draws: Draws, best: Sequence[int], whole: _Look, until: float) 
         if bool((~decided & (mine < other)).any()):
             return False
         decided |= mine > other
-    return True
+    return not draws.mixed or _never_worse_played(draws, order, whole.order, levels, until)
+
+
+def _never_worse_played(
+    draws: Draws, ours: Sequence[int], theirs: Sequence[int], levels: Sequence[int], until: float
+) -> bool:
+    """Say the same of some nights in which each job is chosen when a lane is free.
+
+    What is loaded by then decides, so a change of the order may change more than was meant.
+    """
+
+    def counts(order: Sequence[int], night: int) -> list[int]:
+        ends = draws.play(order, night)
+        done = Counter(
+            draws.pieces[number].priority
+            for number, end in zip(order, ends, strict=True)
+            if end is not None and end <= until
+        )
+        return [done[level] for level in levels]
+
+    nights = range(min(draws.count, PLAYED, max(2, MOST_PLAYED // max(1, len(ours)))))
+    return all(counts(ours, night) >= counts(theirs, night) for night in nights)
 
 
 def _running(draws: Draws, lanes: Sequence[Lane], until: float) -> float | None:

@@ -132,6 +132,23 @@ def test_remove_undo_move_edit_retry(qtbot: Any, controller: Controller) -> None
     assert waiting(controller) == [two, three, one]
 
 
+def test_a_retry_can_be_taken_back(qtbot: Any, controller: Controller) -> None:
+    seen = endings(controller)
+    (job,) = controller.add("test-pattern", SLOW)
+    on_event(controller, Sampled, lambda _: controller.cancel([job.id]))
+    qtbot.waitUntil(lambda: len(seen) == 1, timeout=30_000)
+    controller.set_paused(True)
+    controller.retry([job.id])
+    assert state(controller, job.id) is JobState.WAITING
+    assert controller.undos.words == "retrying 1 job"
+    controller.undo()
+    assert state(controller, job.id) is JobState.STOPPED
+    assert waiting(controller) == []
+    controller.undo()  # The addition; it began, so it stays.
+    assert state(controller, job.id) is JobState.STOPPED
+    assert not controller.undos
+
+
 def test_a_killed_worker_fails_the_job_and_the_next_runs(
     qtbot: Any, controller: Controller
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from app.scheduling import ScheduleDesk
 from app.timing import TimingDesk
 from app.window import MainWindow
 from core.events import PhaseStarted, Sampled
@@ -233,3 +234,39 @@ def test_with_nothing_to_do_it_says_so(
     assert dialog.empty.isVisible()
     assert not dialog.later.isVisible()
     dialog.close()
+
+
+def test_quiet_hours_and_paused_engines_are_foreseen(
+    window: MainWindow, qtbot: Any, controller: Any, desk: TimingDesk
+) -> None:
+    learnt(controller, qtbot)
+    ids = [job.id for job in controller.add("test-pattern", FAST, 3)]
+    night = window.panels.queue.model.told
+    qtbot.waitUntil(lambda: night.night is not None and "of work" in header(window), timeout=10_000)
+    # It begins in an hour, as it was ordered.
+    schedule = window.findChild(ScheduleDesk)
+    assert schedule is not None
+    schedule.orders.start_at = time.time() + 3600.0
+    desk.look_soon()
+
+    def begins() -> list[float | None]:
+        return [one.begin_seconds for one in night.night[0].entries] if night.night else []
+
+    qtbot.waitUntil(lambda: (begins() or [None])[0] not in (0.0, None), timeout=10_000)
+    assert begins()[0] == pytest.approx(3600, abs=20)
+    dialog = desk.open()
+    verdict = time_words.verdict(desk._found[0].plan(1800.0), "07:00")[0]
+    assert verdict.startswith("No: all 3 that wait will hardly be done by 07:00")
+    assert desk._found[0].plan(7200.0).drop == ()
+    # Paused, its engine takes nothing; nobody knows until when.
+    schedule.orders.start_at = None
+    schedule.pauses.set("local", "paused")
+    controller.set_paused(False)
+    qtbot.waitUntil(lambda: night.night[0].held == 3, timeout=10_000)
+    assert [one.job_id for one in night.night[0].entries] == ids
+    assert header(window).endswith("3 held back")
+    assert "goes on" in night.times(ids[0])
+    qtbot.waitUntil(lambda: "paused or away" in dialog.verdict.text(), timeout=10_000)
+    assert dialog.verdict.text() == "Not all: 3 jobs wait for an engine that is paused or away."
+    dialog.close()
+    controller.remove(ids)

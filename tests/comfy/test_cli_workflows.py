@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from app.queue_cli import main as queue
 from core.engines.comfy import workflows_files
 from core.engines.comfy.http import Server
 from core.engines.comfy.standin.script import Script
 from core.jobs import JobState
-from core.ledger import Ledger
+from core.ledger import Ledger, wishes
 from core.outputs import read_recipe
 from core.places import Places
 from core.queue import Group
@@ -148,3 +149,32 @@ def test_ctrl_c_takes_the_prompt_off_the_server(home: Path, tmp_path: Path) -> N
         with sampling(*slow, *SMALL, "--server", server.url) as process:
             assert "Stopped" in ended_by_ctrl_c(process)
         assert not Server(server.url).queue().running
+
+
+def test_draining_without_a_window_asks_the_servers_themselves(
+    home: Path,
+    server: Running,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    away = "http://127.0.0.1:1"
+    know(home, {"base": server.url, "title": "Near"}, {"base": away, "title": "Far"})
+    asked: list[str] = []
+    monkeypatch.setattr(server.server.backlog, "flag", asked.append)
+
+    def drain(*more: str) -> dict[str, Any]:
+        assert queue(["pause", "--drain", "--json", "--home", str(home), *more]) == 0
+        return dict(json.loads(capsys.readouterr().out))
+
+    told = drain("--engine", "near")
+    assert told["freed"] == {server.url: "gives its memory back now"}
+    assert asked == ["unload_models", "free_memory"]
+    told = drain()
+    assert told["freed"][away].startswith("could not be asked to give memory back: ")
+    assert told["freed"][server.url] == "gives its memory back now"
+    ledger = Ledger.open(Places.find(home).ledger)
+    wishes.announce(ledger.store)  # A window is open: it does so, and knows what runs.
+    ledger.close()
+    asked.clear()
+    assert "freed" not in drain("--engine", "near")
+    assert asked == []

@@ -8,9 +8,17 @@ from dataclasses import dataclass
 from math import exp
 
 from core.jobs import Phase
+from core.scheduling.admission import Admission, Answer
+from core.scheduling.choose import Chooser
+from core.scheduling.limits import Limits
+from core.scheduling.snapshot import Lane as Place
+from core.scheduling.snapshot import Snapshot
+from core.scheduling.snapshot import Waiting as InLine
 from core.statistics.runs import Asked
 from core.timing.nights import Lane, Piece
 from core.timing.past import Passed, Past
+
+LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -79,17 +87,47 @@ class Night:
     def live(
         self, jobs: Sequence[Waiting], lanes: Sequence[Lane] | None = None
     ) -> dict[str, float]:
-        """Let `jobs` truly run in their order; return when each ended, by its number."""
-        free = {lane.name: 0.0 for lane in lanes or self.lanes}
-        held: dict[str, object] = {lane.name: lane.kind for lane in lanes or self.lanes}
-        ends = {}
-        for job in jobs:
-            lane = min(job.lanes, key=lambda name: free[name])
+        """Let `jobs`, in their order by hand, truly run as the queue chooses among them.
+
+        Returns:
+            When each ended, by its number.
+        """
+        there = lanes or self.lanes
+        free = {lane.name: 0.0 for lane in there}
+        held = {lane.name: str(lane.kind or "") for lane in there}
+        shut = {lane.name: lane.shut for lane in there}
+        left = {str(job.number): job for job in jobs}
+        waiting = {name: self._waiting(job) for name, job in left.items()}
+        overtaken: dict[str, int] = {}
+        ends: dict[str, float] = {}
+        while left:
+            wanted = {name for job in left.values() for name in job.lanes}
+            for name in wanted:
+                free[name] = after(free[name], shut[name])
+            now = min(free[name] for name in wanted)
+            lanes_now = [Place(name, name, model=held[name]) for name in free]
+            idle = frozenset(name for name in wanted if free[name] <= now)
+            start = Chooser(
+                Snapshot(list(waiting.values()), lanes_now), idle, {}, fits, overtaken, LIMITS, now
+            ).next().start  # fmt: skip
+            assert start is not None
+            for other in start.overtakes:
+                overtaken[other] = overtaken.get(other, 0) + 1
+            job, lane = left.pop(start.job_id), start.place
+            del waiting[start.job_id]
             run = job.warm if held[lane] == job.kind.name else job.fresh
-            free[lane] += run.seconds
+            free[lane] = ends[start.job_id] = now + run.seconds
             held[lane] = job.kind.name
-            ends[str(job.number)] = free[lane]
         return ends
+
+    def _waiting(self, job: Waiting) -> InLine:
+        fresh, warm = self.past.loads(job.asked)
+        saved = None if fresh is None else fresh.median
+        if fresh is not None and warm is not None and fresh != warm:
+            saved = max(0.0, fresh.median - warm.median)
+        return InLine(
+            str(job.number), "", job.lanes, job.kind.name, job.priority, load_seconds=saved
+        )
 
 
 def night(seed: int) -> Night:
@@ -126,7 +164,22 @@ def night(seed: int) -> Night:
         warm = Passed("", asked, {}, fresh.seconds - fresh.load_seconds + load, False)
         jobs.append(Waiting(number, kind, asked, rng.choice([-1, 0, 0, 1]), lanes, fresh, warm))
     jobs.sort(key=lambda job: -job.priority)
-    return Night(tuple(jobs), tuple(Lane(name) for name in names), Past(passed))
+    shut = []
+    if rng.random() < 0.4:
+        # It starts later, or quiet hours come; never more than two stretches.
+        begin = rng.choice([0.0, rng.uniform(0, 6000)])
+        shut = [(begin, begin + rng.uniform(600, 20_000))]
+        shut += [(shut[0][1] + 5000.0, shut[0][1] + 9000.0)] if rng.random() < 0.5 else []
+    return Night(tuple(jobs), tuple(Lane(name, shut=tuple(shut)) for name in names), Past(passed))
+
+
+def after(at: float, shut: Sequence[tuple[float, float]]) -> float:
+    """Return when something may begin."""
+    return next((end for begin, end in shut if begin <= at < end), at)
+
+
+def fits(_job: InLine, _lane: Place) -> Admission:
+    return Admission(Answer.START)
 
 
 def ready(ends: dict[str, float], jobs: Sequence[Waiting], until: float) -> list[int]:

@@ -140,3 +140,28 @@ def test_a_job_that_does_not_wait_any_more_is_left_as_it_is(tmp_path: Path, how:
     if how != "unknown":
         assert ledger.row(jobs[2].id).job.params["steps"] == 10
     ledger.close()
+
+
+def server(*choices: str) -> Recipe:
+    where = Parameter("server", Kind.CHOICE, "Run on", choices[0], choices=choices)
+    return Recipe("far", "Far", "", "comfy", "z", (PROMPT, steps(), SEED, where))
+
+
+def test_what_was_for_any_server_stays_so_whatever_else_is_changed(tmp_path: Path) -> None:
+    far = server("http://a", "http://b", "")
+    job = new_job(far, {"server": "", "seed": 5}, tmp_path)
+    assert job.anywhere
+    # It ran on one of them once, and waits again.
+    ran = replace(job, params={**job.params, "server": "http://b"})
+    found = {one.parameter.name: one.values for one in shared([ran], {"far": far})}
+    assert found["server"] == ("",), "nobody chose that one"
+    (edited,) = apply([ran], {"steps": 30}, {"far": far}, tmp_path).jobs
+    assert (edited.anywhere, edited.params["server"], edited.params["steps"]) == (True, "", 30)
+    assert apply([ran], {"steps": 20}, {"far": far}, tmp_path).same == 1
+    (tied,) = apply([ran], {"server": "http://a"}, {"far": far}, tmp_path).jobs
+    assert (tied.anywhere, tied.params["server"]) == (False, "http://a")
+    # With one server left there is nothing to choose; with two again it is free again.
+    one = server("http://b")
+    (alone,) = apply([ran], {"steps": 30}, {"far": one}, tmp_path).jobs
+    assert (alone.anywhere, alone.params["server"]) == (True, "http://b")
+    assert alone.given["server"] == ""

@@ -406,3 +406,32 @@ def test_the_table_of_transitions_is_whole() -> None:
                 assert caught.value.problem.hint.endswith(".")
     assert not allowed(JobState.DONE, Action.RETRY)
     assert [state for state in JobState if allowed(state, Action.FINISH)] == [JobState.RUNNING]
+
+
+def test_a_retry_is_taken_back_for_what_has_not_begun_since(ledger: Ledger) -> None:
+    ids = fill(ledger, "abc")
+    for letter in "abc":
+        ledger.begin(ids[letter])
+    problem = Problem(Category.TIMEOUT, "It took too long.", "Try again.")
+    ledger.end(ids["a"], Failed(job_id=ids["a"], problem=problem, seconds=1.0))
+    ledger.end(ids["b"], Stopped(job_id=ids["b"], seconds=1.0))
+    ledger.end(ids["c"], Failed(job_id=ids["c"], problem=problem, seconds=1.0, lost=True))
+    before = ledger.rows(ledger.ids(Group.FINISHED))
+    assert titles(ledger, Group.FINISHED) == "cba", "the lost one first, then the latest"
+    token = ledger.retry([ids[letter] for letter in "abc"])
+    assert titles(ledger) == "abc"
+    ledger.restore(token)
+    assert titles(ledger) == ""
+    assert ledger.rows(ledger.ids(Group.FINISHED)) == before
+    with pytest.raises(ProblemError, match="cannot be undone"):
+        ledger.restore(token)
+    # What began meanwhile stays; so does what failed again and waits once more.
+    token = ledger.retry([ids[letter] for letter in "abc"])
+    ledger.begin(ids["a"])
+    ledger.begin(ids["b"])
+    ledger.end(ids["b"], Failed(job_id=ids["b"], problem=problem, seconds=1.0))
+    ledger.retry([ids["b"]])
+    ledger.restore(token)
+    states = {letter: ledger.row(ids[letter]).state for letter in "abc"}
+    assert states == {"a": JobState.RUNNING, "b": JobState.WAITING, "c": JobState.LOST}
+    assert ledger.retry([]) == ""

@@ -259,6 +259,10 @@ class LedgerMachine(RuleBasedStateMachine):
     def retry(self, numbers: list[int], top: bool) -> None:
         ids = self.pick_many(numbers)
         good = all(self.may(job_id, Action.RETRY) for job_id in ids)
+        # One that is taken back leaves everything as it was.
+        if good and ids and not top:
+            self.ledger.restore(self.ledger.retry(ids))
+            self.agree()
         with self.refused(unless=good):
             self.ledger.retry(ids, top=top)
         if good:

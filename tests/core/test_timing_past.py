@@ -135,9 +135,12 @@ def test_a_look_at_a_queue(ledger: Ledger, tmp_path: Path) -> None:
     again = look(ledger.store.path, [Busy("", running, left)], found.past)
     assert again.past is found.past
     assert again.night.done_seconds == pytest.approx(100 + 4 * 15.5, rel=0.1)
+    (bar,) = again.night.running
+    assert (bar.job_id, bar.begin_seconds) == (running.id, 0.0)
+    assert (bar.end_seconds, bar.late_seconds) == pytest.approx((100.0, 110.0))
     assert again.expected[running.id][Phase.DECODE].median == pytest.approx(4.0)
     unknown = look(ledger.store.path, [Busy("", running, None)], found.past)
-    assert unknown.night.unknown == 1
+    assert (unknown.night.unknown, unknown.night.running) == (1, ())
     assert unknown.night.entries[0].begin_seconds is None
     assert found.plan(40.0).keep == tuple(one.id for one in waiting[:2])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 from PySide6.QtCore import QPointF, Qt
@@ -67,6 +68,27 @@ def test_a_bar_lasts_from_begin_to_likely_end_and_fades_to_the_late_end(calendar
     tops = [calendar.bar_of(n).top() for n in range(6)]
     assert tops == sorted(set(tops))
     assert calendar.bar_of(5).bottom() <= calendar._field().bottom()
+
+
+def test_what_runs_has_a_bar_of_its_own_colour_from_now_on(calendar, qapp):
+    theme.apply(qapp, "light")
+    now = Entry(job(1).id, "Scene 1", 0, 0.0, HOUR / 2, HOUR * 0.6, HOUR / 2)
+    later = [replace(one, begin_seconds=one.begin_seconds + HOUR / 2) for one in night(2).entries]
+    calendar.show_night(Night(tuple(later), 2.5 * HOUR, 3 * HOUR, running=(now,)), AT, paused=False)
+    bar = calendar.bar_of(0)
+    assert (bar.left(), bar.right()) == pytest.approx(
+        (calendar.x_of(AT), calendar.x_of(AT + HOUR / 2))
+    )
+    solid = colour(calendar, bar.center().x(), bar.center().y())
+    assert solid.name() == QColor(theme.of(calendar).success).name()
+    below = calendar.bar_of(1).center()
+    assert colour(calendar, below.x(), below.y()).name() == QColor(theme.of(calendar).link).name()
+    assert calendar.tip(bar.center()) == (
+        "Scene 1\nRuns now · done about 22:40, by 22:46 nine times in ten"
+    )
+    assert calendar.text().startswith("2 jobs · done by 00:40")
+    calendar.show_night(Night((), HOUR / 2, HOUR * 0.6, running=(now,)), AT, paused=False)
+    assert calendar.text() == "1 job runs, nothing waits · done by 22:40 (±6 min)"
 
 
 def test_quiet_hours_are_shaded_and_the_morning_is_a_line(calendar, qapp):
