@@ -128,7 +128,7 @@ class Controller(QObject):
 
     def running_job(self, job_id: str | None) -> Job | None:
         """Return the running job of that id, None when it does not run."""
-        return next((job for job in self._lanes.jobs if job.id == job_id), None)
+        return self._lanes.at_work(job_id)
 
     @property
     def holds(self) -> Callable[[Job | None], bool]:
@@ -281,8 +281,7 @@ class Controller(QObject):
 
     def remove(self, ids: Sequence[str]) -> None:
         """Take jobs out of the list; `undo` brings them back. A running one stays."""
-        keep = {job.id for job in self._lanes.jobs}
-        gone = [job_id for job_id in ids if job_id not in keep]
+        gone = [job_id for job_id in ids if self.running_job(job_id) is None]
         if gone:
             self.undos.marked(self.ledger.remove(gone), f"removing {jobs(len(gone))}")
         self.queue_changed.emit()

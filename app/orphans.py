@@ -53,12 +53,13 @@ class OrphanDesk(QObject):
         self._timer = QTimer(self, singleShot=True, interval=AGAIN_MS)
         self._timer.timeout.connect(self._look_again)
         controller.queue_changed.connect(self._forget)
-        self._taking: list[ComfyEngine] = []
+        self._taking: dict[str, ComfyEngine] = {}
+        """Who fetches a job's clip just now."""
         controller.closing.connect(self._on_closing)
 
     def _on_closing(self) -> None:
         self._timer.stop()
-        for engine in self._taking:
+        for engine in self._taking.values():
             engine.close()
 
     def heard(self, base: str, health: Health) -> None:
@@ -163,7 +164,7 @@ class OrphanDesk(QObject):
         """Fetch the clip of a lost job from its server, beside the window; nothing is sent."""
         row = self._controller.ledger.row(job_id)
         make = self._controller.engine.comfy_for
-        if row is None or make is None or job_id not in self.found:
+        if row is None or make is None or job_id not in self.found or job_id in self._taking:
             return
         job, base = row.job, self._controller.engine.place_of(row.job)
         known = next((one for one in self._controller.engine.servers() if one.base == base), None)
@@ -173,7 +174,7 @@ class OrphanDesk(QObject):
 
         # The server's own engine may be at work with another job.
         engine = make(known)
-        self._taking.append(engine)
+        self._taking[job_id] = engine
 
         def fetch() -> Iterator[object]:
             try:
@@ -183,13 +184,13 @@ class OrphanDesk(QObject):
                 yield None
 
         self._controller.run_aside(
-            fetch, f"take {job_id[:8]}", partial(self._on_taken, job, engine)
+            fetch, f"take {job_id[:8]}", partial(self._on_taken, job)
         )
 
-    def _on_taken(self, job: Job, engine: ComfyEngine, ending: object) -> None:
+    def _on_taken(self, job: Job, ending: object) -> None:
         controller = self._controller
         if ending is None:
-            self._taking.remove(engine)
+            del self._taking[job.id]
             return
         if isinstance(ending, Finished):
             if controller.guard(lambda: controller.ledger.accept(job.id, ending)):

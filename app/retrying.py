@@ -53,8 +53,9 @@ class RetryDesk(QObject):
         self._closing = True
 
     def began(self, job: Job) -> None:
-        """Forget what a job waited for."""
-        self.not_before.pop(job.id, None)
+        """Forget what a job waited for; the offer not to try it again is over."""
+        if self.not_before.pop(job.id, None) is not None:
+            self._notice.clear(f"again {job.id}")
 
     def after(self, job: Job, place: str, problem: Problem, *, off: bool = False) -> None:
         """Let a failed job try again, where that has a chance.
@@ -63,7 +64,7 @@ class RetryDesk(QObject):
             job: Which; as it ran.
             place: Where.
             problem: Why it failed.
-            off: It is known that its server is rid of it.
+            off: It is known that its server is rid of it, or never had it.
         """
         if job.engine == COMFY and not off and problem.category not in AGAIN_ON_SERVERS:
             return

@@ -212,7 +212,8 @@ class WatchdogDesk(QObject):
         def source() -> Iterator[object]:
             try:
                 yield ask()
-            except ProblemError:
+            except Exception as error:  # noqa: BLE001 - without an answer it is held for good
+                _log.info("a server was asked in vain: %s", error)
                 yield False
 
         def take(found: object) -> None:

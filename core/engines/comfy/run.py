@@ -376,7 +376,10 @@ class Run:
         return Stopped(job_id=self.job.id, seconds=self._seconds())
 
     def _failed(self, problem: Problem, *, lost: bool = False) -> Failed:
-        return Failed(job_id=self.job.id, problem=problem, seconds=self._seconds(), lost=lost)
+        unsent = not (self._sent or self._attach or lost)
+        return Failed(
+            job_id=self.job.id, problem=problem, seconds=self._seconds(), lost=lost, unsent=unsent
+        )
 
 
 def _seed(job: Job) -> int:
