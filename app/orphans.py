@@ -183,9 +183,7 @@ class OrphanDesk(QObject):
                 engine.close()
                 yield None
 
-        self._controller.run_aside(
-            fetch, f"take {job_id[:8]}", partial(self._on_taken, job)
-        )
+        self._controller.run_aside(fetch, f"take {job_id[:8]}", partial(self._on_taken, job))
 
     def _on_taken(self, job: Job, ending: object) -> None:
         controller = self._controller

@@ -16,6 +16,7 @@ from app.controller import Controller
 from app.engines import SERVER
 from core.engines.comfy.known import KnownServer
 from core.engines.comfy.standin.process import StandInProcess
+from core.errors import Category
 from core.events import Failed, Finished, Sampled, Stopped
 from core.jobs import Job, JobState, new_job
 from core.ledger.modes import PAUSED
@@ -62,9 +63,7 @@ def two(tmp_path: Path) -> Iterator[tuple[StandInProcess, StandInProcess]]:
 
 
 @pytest.fixture
-def held(
-    qtbot: Any, tmp_path: Path, two: tuple[StandInProcess, StandInProcess]
-) -> Iterator[Held]:
+def held(qtbot: Any, tmp_path: Path, two: tuple[StandInProcess, StandInProcess]) -> Iterator[Held]:
     known = [
         KnownServer(server.url, arguments=("--cuda-device", str(gpu)))
         for gpu, server in enumerate(two, 1)
@@ -154,3 +153,30 @@ def test_what_was_never_sent_is_tried_again_when_its_server_is_there(
             assert "Tried again" not in case.notice()
     finally:
         fake.clean()
+
+
+@pytest.mark.parametrize("makes", ["image", "video"])
+def test_a_retry_after_a_bad_file_has_it_saved_anew_without_sampling_again(
+    qtbot: Any, tmp_path: Path, two: tuple[StandInProcess, StandInProcess], makes: str
+) -> None:
+    server = two[0]
+    controller = make(tmp_path / "home", [KnownServer(server.url)])
+    endings: list[Any] = []
+    sampled: list[Sampled] = []
+    controller.job_ended.connect(lambda _, ending: endings.append(ending))
+    try:
+        server.arm("corrupt", times=1)
+        (job,) = controller.add(f"drill-{makes}", {"graph": json.dumps(graph(makes, seed=7))})
+        qtbot.waitUntil(lambda: len(endings) == 1, timeout=20_000)
+        assert endings[0].problem.category is Category.BAD_OUTPUT
+        controller.event.connect(
+            lambda event: sampled.append(event) if isinstance(event, Sampled) else None
+        )
+        controller.retry([job.id])
+        qtbot.waitUntil(lambda: len(endings) == 2, timeout=20_000)
+        assert isinstance(endings[1], Finished)
+        assert not sampled
+        assert server.posted()[job.id] == 2
+        assert any("saved anew" in note for note in controller.ledger.notes(job.id, 2))
+    finally:
+        assert controller.close()
