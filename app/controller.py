@@ -41,6 +41,7 @@ class Controller(QObject):
 
     Attributes:
         undos: What can be taken back.
+        comes_back: Says whether a job that failed is yet to be given back to the queue.
         correct: Whether numbers that a model does not take are moved to the nearest it takes.
         vault: Where secrets are; not for the window's thread.
         queue_changed: Order, states or rows changed; views ask again.
@@ -93,6 +94,7 @@ class Controller(QObject):
         self.engine = engine if isinstance(engine, Engines) else Engines(engine)
         self.recipes = {recipe.id: recipe for recipe in recipes}
         self.outputs = outputs
+        self.comes_back: Callable[[], bool] = lambda: False
         self.correct = False
         self.undos = Undos(ledger, lambda: self.undo_changed.emit(bool(self.undos)))
         self.vault = Vault()

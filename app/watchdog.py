@@ -84,6 +84,7 @@ class WatchdogDesk(QObject):
         """By server, the job that ended there and after which it is cleared."""
         self._held: dict[str, str] = {}
         self.rules: Callable[[], Rules] = self._rules
+        controller.comes_back = self._comes_back
         state.acts = lambda job: self._acts and job.id in self._cases
         state.judged.connect(self._on_judged)
         controller.job_began.connect(self._on_began)
@@ -102,6 +103,12 @@ class WatchdogDesk(QObject):
 
     def _holds(self, job: Job | None) -> bool:
         return job is not None and self._controller.engine.place_of(job) in self._held
+
+    def _comes_back(self) -> bool:
+        """Whether a job is tried again once its server is in order; a person may take for ever."""
+        from core.watchdog import Step
+
+        return any(case.guard.step is not Step.HOLD for case in self._clearing.values())
 
     @property
     def _acts(self) -> bool:
@@ -275,6 +282,7 @@ class WatchdogDesk(QObject):
             "Restart it, or say that it goes on as it is."
         )
         self._notice.show_text(text, actions, "danger", f"held {place}")
+        self._controller.queue_changed.emit()
         self._controller.go_on()
 
     def _go_on(self, case: _Case) -> None:
@@ -292,7 +300,8 @@ class WatchdogDesk(QObject):
 
     def _let_go(self, place: str) -> None:
         """Let jobs begin at a place again."""
-        self._clearing.pop(place, None)
+        if self._clearing.pop(place, None) is not None:
+            self._controller.queue_changed.emit()
         if self._held.pop(place, None) is not None:
             self._notice.clear(f"held {place}")
             self._controller.go_on()

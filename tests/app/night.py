@@ -35,6 +35,7 @@ from tests.comfy.app_graphs import graph, script
 from tests.comfy.fake_install import FakeInstall
 
 STANDS_SECONDS = 20.0
+MODELS = ["drill.safetensors", "rig_sd15_random.safetensors"]
 DAWN_SECONDS = 180.0
 _FAULTS: tuple[dict[str, Any], ...] = (
     {"kind": "out_of_memory", "node": "KSampler", "times": 1},
@@ -161,7 +162,7 @@ class Night:
     def _settings(self) -> None:
         first, second = self.installs
         for install in self.installs:
-            install.plan(script=script(step_seconds=0.2))
+            install.plan(script=script(step_seconds=0.2, models={"checkpoints": MODELS}))
         known = [
             replace(first.server, arguments=("--cuda-device", "1")).to_json(),
             replace(second.server, folder="").to_json(),
@@ -206,6 +207,8 @@ class Night:
             if said["passed"]:
                 self.wrong(f"{said['began']} began before {said['passed']} of higher priority")
             self.runs[said["began"]] = said["place"]
+        elif "added" in said:
+            self.seeds |= said["added"]
         elif "ended" in said:
             self.runs.pop(said["ended"], None)
             self.endings[said["ended"]].append((said["how"], said["words"]))
@@ -348,7 +351,12 @@ class Night:
         self.restart(self.chance.choice(["quit", "term"]))
 
     def act_add(self) -> None:
-        self.add(self.chance.randint(1, 3))
+        if self.chance.random() < 0.5:
+            self.add(self.chance.randint(1, 3))
+        else:
+            bases = [one.server.base for one in self.installs]
+            server = self.chance.choice([*bases, None])
+            self.guest.do("add", server=server, copies=self.chance.randint(1, 3))
 
     def act_cancel(self) -> None:
         ids = self.ids(Group.WAITING) + self.ids(Group.RUNNING)
@@ -545,7 +553,7 @@ class Night:
 
 ACTS = {
     "worker_kill": 2, "worker_stop": 1, "fault": 5, "server_kill": 1, "server_start": 3,
-    "kill": 1.5, "quit": 1.5, "add": 1, "cancel": 2, "move": 2, "priority": 2, "retry": 3,
+    "kill": 1.5, "quit": 1.5, "add": 2, "cancel": 2, "move": 2, "priority": 2, "retry": 3,
     "pause": 2, "mode": 2, "free": 3, "quiet": 1.5, "keep": 2, "undo": 1, "press": 4,
     "stop_after": 1,
 }  # fmt: skip

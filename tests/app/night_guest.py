@@ -35,7 +35,7 @@ from core.scheduling.breaker import BreakerRules
 from core.statistics.classify import Limits
 from core.watchdog import Rules
 from tests.app import hanging
-from tests.comfy.desks import Quick
+from tests.comfy.desks import RECIPE, SMALL, Quick
 
 BEAT_MS = 50
 GAP_SECONDS = 0.2
@@ -195,6 +195,14 @@ class Guest(QObject):
 
     def do_cancel(self, ids: list[str]) -> None:
         self.controller.guard(lambda: self.controller.cancel(ids))
+
+    def do_add(self, server: str | None, copies: int) -> None:
+        """Add jobs of a workflow; None for whichever server has what they need."""
+        if RECIPE not in self.controller.recipes:
+            return
+        given = {**SMALL, "server": server or ""}
+        made = self.controller.add(RECIPE, given, copies)
+        say(added={job.id: job.params.get("seed") for job in made})
 
     def do_undo(self) -> None:
         self.controller.guard(self.controller.undo)

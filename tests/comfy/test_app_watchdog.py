@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from app import watching
+from app.unattended import UnattendedDesk
 from app.watchdog import WatchdogDesk
 from app.watching import StateDesk
 from core.engines.comfy.client import Patience
@@ -124,7 +125,13 @@ def test_one_that_obeys_is_freed_and_not_restarted(
         plain = engine.free
         engine.free = lambda **more: (freed.append(1.0), plain(**more))[1]
         job = case.add(base)
+        empty: list[JobState] = []
+        unattended = case.window.findChild(UnattendedDesk)
+        assert unattended is not None
+        unattended._on_empty = lambda: empty.append(case.controller.row(job.id).state)
         until_done(case, job)
+        case.until(lambda: empty)
+        assert empty == [JobState.DONE], "nothing ends the night while a job is looked after"
         first, second = endings(case, job)
         assert isinstance(first, Failed), first
         assert "it hung while sampling" in first.problem.message
