@@ -57,25 +57,28 @@ class RetryDesk(QObject):
         if self.not_before.pop(job.id, None) is not None:
             self._notice.clear(f"again {job.id}")
 
-    def after(self, job: Job, place: str, problem: Problem, *, off: bool = False) -> None:
-        """Let a failed job try again, where that has a chance.
+    def after(self, job: Job, place: str, problem: Problem, *, off: bool = False) -> bool:
+        """Let a failed job, or one that died with its server, try again where that has a chance.
 
         Args:
             job: Which; as it ran.
             place: Where.
             problem: Why it failed.
             off: It is known that its server is rid of it, or never had it.
+
+        Returns:
+            Whether it waits again.
         """
         if job.engine == COMFY and not off and problem.category not in AGAIN_ON_SERVERS:
-            return
+            return False
         if self._closing:
-            return
+            return False
         row = self._controller.ledger.row(job.id)
-        if row is None or row.state.value != "failed":
-            return  # A person was faster.
+        if row is None or row.state.value not in (("failed", "lost") if off else ("failed",)):
+            return False  # A person was faster.
         verdict = self._verdict(job, place, row.attempt, problem)
         if not verdict.retry:
-            return
+            return False
         from core.scheduling.ladder import Rung
 
         if any(step.rung is Rung.FREE for step in verdict.steps):
@@ -88,6 +91,7 @@ class RetryDesk(QObject):
             "warning",
             f"again {job.id}",
         )
+        return True
 
     def _verdict(self, job: Job, place: str, attempts: int, problem: Problem) -> Verdict:
         from core.failures.recovery import recovery

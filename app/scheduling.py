@@ -82,6 +82,7 @@ class ScheduleDesk(QObject):
         self.affinity = AffinityDesk(controller, self)
         self.failover = FailoverDesk(controller, window, self)
         self.failover.rank = self._rank
+        self.failover.again = partial(self.retries.after, off=True)
         self.sight = Sight(controller, self.pauses, self.affinity, self)
         self.pauses.away = self.sight.away
         self.orders = OrderDesk(controller, window, self.pauses, self.sight, self)

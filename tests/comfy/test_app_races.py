@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +16,7 @@ import pytest
 
 from app.controller import Controller
 from app.engines import SERVER
+from core.engines.comfy.client import Patience
 from core.engines.comfy.known import KnownServer
 from core.engines.comfy.standin.process import StandInProcess
 from core.errors import Category
@@ -180,3 +183,37 @@ def test_a_retry_after_a_bad_file_has_it_saved_anew_without_sampling_again(
         assert any("saved anew" in note for note in controller.ledger.notes(job.id, 2))
     finally:
         assert controller.close()
+
+
+def test_a_job_whose_server_surely_died_waits_for_it_and_runs_once_more(
+    qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = retries.RetryRules
+    monkeypatch.setattr(
+        retries, "RetryRules", lambda budget: usual(budget=budget, first_seconds=0.2)
+    )
+    monkeypatch.setattr("app.server_watch.LOOK_MS", 300)
+    fake = FakeInstall(tmp_path / "ComfyUI")
+    fake.plan(script=script(step_seconds=0.4))
+    base = fake.server.base
+    try:
+        with desks(qtbot, tmp_path, fake.server) as case:
+            pid = case.start(base)
+            engine = case.controller.engine.comfy()[base]
+            engine.options = replace(engine.options, patience=Patience(grace=1.0, away=1.0))
+            job = new_job(recipe([base]), {"graph": text()}, case.controller.outputs)
+            case.controller.ledger.enqueue([job])
+            case.controller.look_again()
+            case.until(lambda: any(isinstance(event, Sampled) for event in case.events))
+            fake.plan(script=script())
+            os.kill(pid, signal.SIGKILL)
+            case.until(lambda: case._ended(job))
+            assert case._ended(job)[0].lost
+            case.until(lambda: case.controller.row(job.id).state is JobState.WAITING, 5.0)
+            if not fake.alive():
+                case.wiring.servers.start(base)
+            case.until(lambda: case.controller.row(job.id).state is JobState.DONE)
+            assert [post["start"] for post in fake.posted()] == [1, 2]
+            assert case.controller.row(job.id).job.params["seed"] == job.params["seed"]
+    finally:
+        fake.clean()
