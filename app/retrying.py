@@ -16,6 +16,7 @@ from app.lighter import LighterDesk, Need
 from app.window import MainWindow
 from core.errors import Category, Problem
 from core.jobs import Job
+from core.ledger import owed
 
 if TYPE_CHECKING:
     from core.scheduling.retries import Verdict
@@ -51,6 +52,20 @@ class RetryDesk(QObject):
 
     def _on_closing(self) -> None:
         self._closing = True
+
+    def at_start(self) -> None:
+        """Give back to the queue what an earlier start had not come to, first in line.
+
+        If its server still hangs over it, it is found there and seen to before the others.
+        """
+        ledger = self._controller.ledger
+        for job_id in owed.take(ledger.store):
+            row = ledger.row(job_id)
+            if row is None or row.problem is None:
+                continue
+            place = self._controller.engine.place_of(row.job)
+            if self._verdict(row.job, place, row.attempt, row.problem).retry:
+                ledger.retry([job_id], top=True)
 
     def began(self, job: Job) -> None:
         """Forget what a job waited for; the offer not to try it again is over."""

@@ -21,6 +21,7 @@ from app.window import MainWindow
 from core.errors import Category, Problem, ProblemError
 from core.events import Failed, Finished, Noted, Stopped
 from core.jobs import Job, Phase
+from core.ledger import owed
 
 if TYPE_CHECKING:
     from core.statistics.classify import Judgement
@@ -183,6 +184,8 @@ class WatchdogDesk(QObject):
             self._let_go(case.place)
             return
         self._clearing[case.place], case.why = case, problem
+        # The program may end before its server is in order.
+        self._controller.guard(lambda: owed.put(self._controller.ledger.store, job.id))
         case.guard = case.guard if poisoned else case.guard.on(Signal.OVERDUE)
         if poisoned:
             self._held[case.place] = f"{self._title(case)} must be restarted"
@@ -300,7 +303,9 @@ class WatchdogDesk(QObject):
 
     def _let_go(self, place: str) -> None:
         """Let jobs begin at a place again."""
-        if self._clearing.pop(place, None) is not None:
+        case = self._clearing.pop(place, None)
+        if case is not None:
+            self._controller.guard(lambda: owed.settle(self._controller.ledger.store, case.job.id))
             self._controller.queue_changed.emit()
         if self._held.pop(place, None) is not None:
             self._notice.clear(f"held {place}")

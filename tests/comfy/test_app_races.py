@@ -49,7 +49,7 @@ class Held:
             lambda event: self.sampled.append(event) if isinstance(event, Sampled) else None
         )
         self.gate = threading.Event()
-        controller.engine.between_jobs = lambda *_: "" if self.gate.wait(20) else ""
+        controller.engine.between_jobs = lambda *_: str(self.gate.wait(20))[:0]
         one.arm("error", node="KSampler", times=1)
         self.job: Job = controller.add("drill-image", {"graph": text()})[0]
         self.until(lambda: self.endings)

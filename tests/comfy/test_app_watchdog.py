@@ -25,6 +25,7 @@ from core.engines.comfy.standin.faults import Kind
 from core.errors import Category
 from core.events import Event, Failed, Finished, NodeStarted
 from core.jobs import Job, JobState
+from core.ledger import Ledger, owed
 from core.scheduling import retries
 from core.settings import Settings
 from core.statistics.classify import Limits
@@ -253,3 +254,31 @@ def test_a_night_in_which_jobs_1_4_and_7_of_10_go_wrong_ends_without_a_hand(
             assert controller.row(job.id).attempt == 1 + (number in faults), number
         posts = Counter(post["prompt_id"] for post in fake.posted())
         assert [posts[job.id] for job in ten] == [2, 1, 1, 2, 1, 1, 2, 1, 1, 1]
+
+
+def test_what_was_not_given_back_before_the_end_of_the_program_is_at_the_next_start(
+    qtbot: Any, tmp_path: Path, fake: FakeInstall
+) -> None:
+    """The program ends while it waits for a word about the server."""
+    fake.plan(faults=[HANG])
+    base = fake.server.base
+    with watched(qtbot, tmp_path, fake) as (case, desk):
+        desk._servers.restart_unasked = lambda _: None  # It never comes to an end.
+        job, after = case.add(base, seed=5), case.add(base, seed=6)
+        case.until(lambda: desk.held(base).endswith("is restarted"), 40)
+        assert case.controller.row(job.id).state is JobState.FAILED
+    fake.clean()
+    fake.plan()
+    ledger = Ledger.open(tmp_path / "home" / "ledger.sqlite")
+    assert owed.take(ledger.store) == [job.id]
+    assert owed.take(ledger.store) == []
+    owed.put(ledger.store, job.id)
+    ledger.close()
+    with watched(qtbot, tmp_path, fake) as (case, _):
+        case.wiring.schedule.retries.at_start()
+        case.controller.go_on()
+        until_done(case, job)
+        until_done(case, after)
+        assert case.controller.row(job.id).attempt == 2
+        assert case.controller.row(job.id).job.params["seed"] == 5
+        assert owed.take(case.controller.ledger.store) == []
