@@ -198,10 +198,15 @@ class WatchdogDesk(QObject):
 
     def _step(self, case: _Case, signal: Signal, problem: Problem | None = None) -> None:
         """Take what came of a step, and do the next one."""
+        from core.watchdog import Signal as Told
         from core.watchdog import Step
 
         before, case.guard = case.guard.step, case.guard.on(signal)
-        if case.guard.step is before or self._clearing.get(case.place) is not case:
+        if self._clearing.get(case.place) is not case:
+            return
+        if case.guard.step is before:
+            if before is Step.HOLD and signal is Signal.IGNORED:
+                self._hold(case, _in_the_way(case.job))
             return
         _log.info("job %s: %s after %s", case.job.id, case.guard.step.value, signal.value)
         match case.guard.step:
@@ -289,9 +294,11 @@ class WatchdogDesk(QObject):
         self._controller.go_on()
 
     def _go_on(self, case: _Case) -> None:
+        """Let jobs begin again, unless they would wait for ever behind the one that hangs."""
         from core.watchdog import Signal
 
-        self._step(case, Signal.GO_ON)
+        engine, job = self._controller.engine, case.job
+        self._aside(case, lambda: engine.take_off(job), Signal.GO_ON, Signal.IGNORED)
 
     def _resubmit(self, case: _Case) -> None:
         """Give the job back to the queue, where retries are left; its seed is what it was."""
@@ -355,6 +362,11 @@ class WatchdogDesk(QObject):
         bases = {server.base for server in known}
         for place in [place for place in self._held if place not in bases]:
             self._let_go(place)
+
+
+def _in_the_way(job: Job) -> Problem:
+    words = f"“{job.title}” is still there, and what is sent there waits behind it."
+    return Problem(Category.TIMEOUT, words, "Restart the server.")
 
 
 def _not_back(servers: ServersDesk, place: str) -> Problem:

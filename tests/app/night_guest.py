@@ -42,7 +42,6 @@ GAP_SECONDS = 0.2
 LIMITS = Limits(
     quiet_seconds=4.0, soonest_seconds=3.0, stuck_seconds=5.0, still_seconds=6.0, late_factor=1.0
 )
-PRESSED = ("Go on", "Restart")
 
 
 def say(**facts: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import requests
+from PySide6.QtWidgets import QPushButton
 
 from app import watching
 from app.unattended import UnattendedDesk
@@ -162,6 +163,11 @@ def test_where_others_wait_the_server_gets_no_job_until_somebody_says_so(
         assert "must be restarted" in desk.held(base)
         assert desk.held(base) in case.window.panels.status._queue.text()
         assert fake.starts == 1
+        # Where the prompt still hangs all that is sent would wait behind it for ever.
+        buttons = case.window.panels.notice.findChildren(QPushButton)
+        next(one for one in buttons if one.text() == "Go on" and not one.isHidden()).click()
+        case.until(lambda: "is still there" in case.notice(), 10)
+        assert case.controller.row(after.id).state is JobState.WAITING
         # Somebody restarts it, by whatever way: then it goes on by itself.
         case.window.confirm = lambda *_: True
         case.wiring.servers.restart(base)
