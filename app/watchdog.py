@@ -198,8 +198,7 @@ class WatchdogDesk(QObject):
 
     def _step(self, case: _Case, signal: Signal, problem: Problem | None = None) -> None:
         """Take what came of a step, and do the next one."""
-        from core.watchdog import Signal as Told
-        from core.watchdog import Step
+        from core.watchdog import Signal, Step
 
         before, case.guard = case.guard.step, case.guard.on(signal)
         if self._clearing.get(case.place) is not case:
