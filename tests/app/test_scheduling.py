@@ -284,3 +284,23 @@ def test_a_place_that_fails_again_and_again_gets_no_jobs(
     shown()["Try now"].click()
     until_done(qtbot, window, 1)
     assert desk.scheduler.streak == 0
+
+
+def test_freeing_stops_no_other_job_than_the_one_it_asked_about(
+    qtbot: Any, window: MainWindow
+) -> None:
+    controller = controller_of(window)
+    first, second = (
+        controller.add("test-pattern", {**SMALL, "steps": 20, "step_seconds": 0.03})[0]
+        for _ in range(2)
+    )
+    qtbot.waitUntil(lambda: controller.running_job(first.id) is not None, timeout=20_000)
+
+    def confirm(*_: object) -> bool:
+        qtbot.waitUntil(lambda: controller.running_job(second.id) is not None, timeout=20_000)
+        return True
+
+    window.confirm = confirm
+    window.panels.top.free_at_requested.emit("local")
+    until_done(qtbot, window, 2)
+    assert counts(window)[JobState.STOPPED] == 0
