@@ -41,6 +41,7 @@ class Controller(QObject):
 
     Attributes:
         undos: What can be taken back.
+        comes_back: Says whether a job that failed is yet to be given back to the queue.
         correct: Whether numbers that a model does not take are moved to the nearest it takes.
         vault: Where secrets are; not for the window's thread.
         queue_changed: Order, states or rows changed; views ask again.
@@ -93,6 +94,7 @@ class Controller(QObject):
         self.engine = engine if isinstance(engine, Engines) else Engines(engine)
         self.recipes = {recipe.id: recipe for recipe in recipes}
         self.outputs = outputs
+        self.comes_back: Callable[[], bool] = lambda: False
         self.correct = False
         self.undos = Undos(ledger, lambda: self.undo_changed.emit(bool(self.undos)))
         self.vault = Vault()
@@ -128,7 +130,7 @@ class Controller(QObject):
 
     def running_job(self, job_id: str | None) -> Job | None:
         """Return the running job of that id, None when it does not run."""
-        return next((job for job in self._lanes.jobs if job.id == job_id), None)
+        return self._lanes.at_work(job_id)
 
     @property
     def holds(self) -> Callable[[Job | None], bool]:
@@ -282,8 +284,7 @@ class Controller(QObject):
 
     def remove(self, ids: Sequence[str]) -> None:
         """Take jobs out of the list; `undo` brings them back. A running one stays."""
-        keep = {job.id for job in self._lanes.jobs}
-        gone = [job_id for job_id in ids if job_id not in keep]
+        gone = [job_id for job_id in ids if self.running_job(job_id) is None]
         if gone:
             self.undos.marked(self.ledger.remove(gone), f"removing {jobs(len(gone))}")
         self.queue_changed.emit()

@@ -372,7 +372,9 @@ class Engines:
                 self._look(job, engine)
         finally:
             with self._lock:
-                del self._at[job.id]
+                # It may run elsewhere by now: moved from a server that was still looked at.
+                if self._at.get(job.id) is engine:
+                    del self._at[job.id]
 
     def _begin(self, job: Job) -> Engine:
         with self._lock:

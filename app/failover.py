@@ -41,6 +41,7 @@ class FailoverDesk(QObject):
     Attributes:
         absences: The servers that are away, and how often they were tried.
         note: Notes something of a job's next attempt.
+        again: Lets a job that surely runs no more be tried again; says whether it will be.
         rank: Orders servers by how well a job would run there.
     """
 
@@ -61,6 +62,7 @@ class FailoverDesk(QObject):
         """Jobs that the notice shown tells of."""
         self._processes: dict[str, int] = {}
         self.note: Callable[[str, str], None] = lambda *_: None
+        self.again: Callable[[Job, str, Problem], bool] = lambda *_: False
         self.rank: Callable[[Job, list[str]], list[str]] = lambda _, places: places
         controller.event.connect(self._on_event)
         controller.job_ended.connect(self._on_ended)
@@ -276,11 +278,14 @@ class FailoverDesk(QObject):
             for one in engine.comfy()
             if one != place and self._answers(one) and self._can_now(job, one)
         ]
+        sure = pid is not None and _is_gone(pid)
+        moves = job.anywhere or self._window.settings.fail_over == "always"
+        if sure and not (others and moves) and self.again(job, place, problem):
+            return  # It waits for its server, and as others that do may be let run elsewhere.
         if not others:
             return
         others = self.rank(job, others)
-        sure = pid is not None and _is_gone(pid)
-        if sure and (job.anywhere or self._window.settings.fail_over == "always"):
+        if sure and moves:
             self.move(job, place, others[0], f"{engine.title_at(place)} died while it ran")
             return
         why = "" if sure else " It may still run there: wait until it answers if you can."

@@ -120,8 +120,10 @@ class FreeDesk(QObject):
 
     def request(self, place: str = "") -> None:
         """Free the memory of a place, of all of them without one."""
-        job = self._controller.running
-        stops = job is not None and not self._controller.engine.stays(job)
+        controller = self._controller
+        ours = (one for one in controller.running_jobs if not controller.engine.stays(one))
+        job = next(ours, None)
+        stops = job is not None
         if (
             stops
             and place in ("", LOCAL)
@@ -132,6 +134,8 @@ class FreeDesk(QObject):
             )
         ):
             return
+        # While that was asked it may have ended: the next one was not spoken of.
+        stops = job is not None and controller.running_job(job.id) is not None
         places = [place] if place else self._controller.engine.places()
         new = [one for one in places if one not in self._open]
         if not self._open:

@@ -170,6 +170,7 @@ class Program(QObject):
         self._single.raise_requested.connect(self._bring_up)
         self._steps.append(self._single.listen)
         wiring.schedule.pauses.at_start()
+        controller.guard(wiring.schedule.retries.at_start)
         wiring.tell_lost(controller.start())
         if self._reset:
             window.panels.notice.show_problem(_reset_problem(self._reset, self._places.settings))

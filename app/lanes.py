@@ -54,6 +54,11 @@ class Lane(QObject):
         self.pump.crashed.connect(self._on_crash)
         self.pump.finished.connect(self._on_finished)
 
+    @property
+    def runs(self) -> bool:
+        """Whether the job has not ended; after that its engine may be looked at for a while."""
+        return self.ending is None
+
     def start(self) -> None:
         """Begin with the job."""
         self.pump.start()
@@ -123,6 +128,11 @@ class Lanes(QObject):
         """The jobs that run, the one that began first first."""
         return [lane.job for lane in self._lanes.values()]
 
+    def at_work(self, job_id: str | None) -> Job | None:
+        """Return the job of that id that has not ended, None where it does not run."""
+        lanes = self._lanes.values()
+        return next((lane.job for lane in lanes if lane.job.id == job_id and lane.runs), None)
+
     def pumps(self) -> list[Pump]:
         """Return the threads that follow jobs."""
         return [lane.pump for lane in self._lanes.values()]
@@ -134,7 +144,7 @@ class Lanes(QObject):
     def cancel(self, ids: Collection[str]) -> None:
         """Stop those of `ids` that run, and those that wait to be followed."""
         self._resumes.cancel(ids)
-        for lane in [lane for lane in self._lanes.values() if lane.job.id in ids]:
+        for lane in [lane for lane in self._lanes.values() if lane.job.id in ids and lane.runs]:
             self._say(lane, "stopping")
             self._cancelled.add(lane.job.id)
             self._engine.cancel(lane.job.id)

@@ -67,13 +67,14 @@ class OrphanDesk(QObject):
         self._folder.start()
         controller.job_ended.connect(self._on_ended)
         controller.queue_changed.connect(self._forget)
-        self._taking: list[ComfyEngine] = []
+        self._taking: dict[str, ComfyEngine] = {}
+        """Who fetches a job's clip just now."""
         controller.closing.connect(self._on_closing)
 
     def _on_closing(self) -> None:
         self._timer.stop()
         self._folder.stop()
-        for engine in self._taking:
+        for engine in self._taking.values():
             engine.close()
 
     def heard(self, base: str, health: Health) -> None:
@@ -223,7 +224,7 @@ class OrphanDesk(QObject):
         """Fetch the clip of a lost job from its server, beside the window; nothing is sent."""
         row = self._controller.ledger.row(job_id)
         make = self._controller.engine.comfy_for
-        if row is None or job_id not in self.found:
+        if row is None or job_id not in self.found or job_id in self._taking:
             return
         if job_id in self._here:
             self._accept(row.job, self._here.pop(job_id))
@@ -239,7 +240,7 @@ class OrphanDesk(QObject):
 
         # The server's own engine may be at work with another job.
         engine = make(known)
-        self._taking.append(engine)
+        self._taking[job_id] = engine
 
         def fetch() -> Iterator[object]:
             try:
@@ -248,19 +249,17 @@ class OrphanDesk(QObject):
                 engine.close()
                 yield None
 
-        self._controller.run_aside(
-            fetch, f"take {job_id[:8]}", partial(self._on_taken, job, engine)
-        )
+        self._controller.run_aside(fetch, f"take {job_id[:8]}", partial(self._on_taken, job))
 
     def _accept(self, job: Job, ending: Finished) -> None:
         controller = self._controller
         if controller.guard(lambda: controller.ledger.accept(job.id, ending)):
             controller.told.emit(f"“{job.title}” is done after all: its clip was taken.")
 
-    def _on_taken(self, job: Job, engine: ComfyEngine, ending: object) -> None:
+    def _on_taken(self, job: Job, ending: object) -> None:
         controller = self._controller
         if ending is None:
-            self._taking.remove(engine)
+            del self._taking[job.id]
             return
         if isinstance(ending, Finished):
             self._accept(job, ending)

@@ -15,6 +15,7 @@ from app.lighter import LighterDesk, Need
 from app.window import MainWindow
 from core.errors import Category, Problem
 from core.jobs import Job
+from core.ledger import owed
 
 if TYPE_CHECKING:
     from core.scheduling.retries import Verdict
@@ -53,29 +54,47 @@ class RetryDesk(QObject):
     def _on_closing(self) -> None:
         self._closing = True
 
-    def began(self, job: Job) -> None:
-        """Forget what a job waited for."""
-        self.not_before.pop(job.id, None)
+    def at_start(self) -> None:
+        """Give back to the queue what an earlier start had not come to, first in line.
 
-    def after(self, job: Job, place: str, problem: Problem, *, off: bool = False) -> None:
-        """Let a failed job try again, where that has a chance.
+        If its server still hangs over it, it is found there and seen to before the others.
+        """
+        ledger = self._controller.ledger
+        for job_id in owed.take(ledger.store):
+            row = ledger.row(job_id)
+            if row is None or row.problem is None:
+                continue
+            place = self._controller.engine.place_of(row.job)
+            if self._verdict(row.job, place, row.attempt, row.problem).retry:
+                ledger.retry([job_id], top=True)
+
+    def began(self, job: Job) -> None:
+        """Forget what a job waited for; the offer not to try it again is over."""
+        if self.not_before.pop(job.id, None) is not None:
+            self._notice.clear(f"again {job.id}")
+
+    def after(self, job: Job, place: str, problem: Problem, *, off: bool = False) -> bool:
+        """Let a failed job, or one that died with its server, try again where that has a chance.
 
         Args:
             job: Which; as it ran.
             place: Where.
             problem: Why it failed.
-            off: It is known that its server is rid of it.
+            off: It is known that its server is rid of it, or never had it.
+
+        Returns:
+            Whether it waits again.
         """
         if job.engine == COMFY and not off and problem.category not in AGAIN_ON_SERVERS:
-            return
+            return False
         if self._closing:
-            return
+            return False
         row = self._controller.ledger.row(job.id)
-        if row is None or row.state.value != "failed":
-            return  # A person was faster.
+        if row is None or row.state.value not in (("failed", "lost") if off else ("failed",)):
+            return False  # A person was faster.
         verdict = self._verdict(job, place, row.attempt, problem)
         if not verdict.retry:
-            return
+            return False
         from core.scheduling.ladder import Rung
 
         if any(step.rung is Rung.FREE for step in verdict.steps):
@@ -93,6 +112,7 @@ class RetryDesk(QObject):
                 f"{problem.message}"
             ),
         )
+        return True
 
     def _verdict(self, job: Job, place: str, attempts: int, problem: Problem) -> Verdict:
         from core.failures.recovery import recovery

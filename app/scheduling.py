@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from widgets.orders import OrdersDialog
 
 LOOKED_THROUGH = 64
-"""So many waiting jobs of a lane are looked at; the others wait behind them."""
+"""So many waiting jobs of a place that may begin are looked at; the others wait behind."""
 ASK_SECONDS = 2.0
 """So long a job waits at most until it is known which servers have what it needs."""
 LONGEST_LOOK_MS = 60_000
@@ -85,6 +85,7 @@ class ScheduleDesk(QObject):
         self.affinity = AffinityDesk(controller, self)
         self.failover = FailoverDesk(controller, window, self)
         self.failover.rank = self._rank
+        self.failover.again = partial(self.retries.after, off=True)
         self.sight = Sight(controller, self.pauses, self.affinity, self)
         self.pauses.away = self.sight.away
         self.orders = OrderDesk(controller, window, self.pauses, self.sight, self)
@@ -237,8 +238,14 @@ class ScheduleDesk(QObject):
     def _waiting(self) -> list[InLine]:
         ledger, engine = self._controller.ledger, self._controller.engine
         lanes = engine.lanes().values()
+        # Of each place its own, and past those that cannot begin: a place that is away, or a
+        # batch that fits nowhere, must not hide from the others of its lane what waits behind.
+        most = LOOKED_THROUGH + len(self._aside) + len(self.retries.not_before)
         rows = {
-            row.job.id: row for names in lanes for row in ledger.places_in(names, LOOKED_THROUGH)
+            row.job.id: row
+            for names in lanes
+            for name in names
+            for row in ledger.places_in([name], most)
         }
         return sorted(rows.values(), key=lambda row: (row.rank, row.position))
 
@@ -408,7 +415,8 @@ class ScheduleDesk(QObject):
         self._keeper.keep(self.scheduler, _now())
         self._show_servers()
         if isinstance(ending, Failed) and not ending.lost:
-            QTimer.singleShot(0, self, partial(self.retries.after, job, place, ending.problem))
+            after = partial(self.retries.after, job, place, ending.problem, off=ending.unsent)
+            QTimer.singleShot(0, self, after)
 
 
 def _now() -> Any:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 COUNT_SECONDS = 60
 """How long a person has to cancel what follows the queue."""
+SETTLE_MS = 50
+"""A job that fails waits again so soon after, where it is tried again."""
 KEY = "after"
 _LATER = {
     After.SLEEP: "The computer goes to sleep",
@@ -66,7 +68,8 @@ class UnattendedDesk(QObject):
         controller.paused_changed.connect(lambda _: self._on_queue())
         controller.job_ended.connect(self._on_ended)
         controller.alerted.connect(lambda alert: self.news.on_alert(alert))
-        controller.closing.connect(self._release)
+        self._closing = False
+        controller.closing.connect(self._on_closing)
 
     @cached_property
     def news(self) -> NewsDesk:
@@ -77,8 +80,13 @@ class UnattendedDesk(QObject):
 
     # -- awake ------------------------------------------------------------------
 
+    def _on_closing(self) -> None:
+        self._closing = True
+        self._release()
+
     def _on_queue(self) -> None:
-        busy = bool(self._controller.running_jobs)
+        # What is looked after is not over, though nothing runs just then.
+        busy = bool(self._controller.running_jobs) or self._controller.comes_back()
         ledger = self._controller.ledger
         waits = busy or (not ledger.paused and ledger.next_waiting() is not None)
         if waits and self._second.isActive():
@@ -89,6 +97,14 @@ class UnattendedDesk(QObject):
         else:
             self._release()
         if not busy and self._ran and ledger.next_waiting() is None:
+            # A job that failed just now may be about to wait again.
+            QTimer.singleShot(SETTLE_MS, self, self._look_empty)
+
+    def _look_empty(self) -> None:
+        controller = self._controller
+        if self._closing or not self._ran or controller.running_jobs or controller.comes_back():
+            return
+        if controller.ledger.next_waiting() is None:
             self._ran = False
             self._on_empty()
 

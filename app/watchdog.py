@@ -21,6 +21,7 @@ from app.window import MainWindow
 from core.errors import Category, Problem, ProblemError
 from core.events import Failed, Finished, Noted, Stopped
 from core.jobs import Job, Phase
+from core.ledger import owed
 
 if TYPE_CHECKING:
     from core.statistics.classify import Judgement
@@ -84,6 +85,7 @@ class WatchdogDesk(QObject):
         """By server, the job that ended there and after which it is cleared."""
         self._held: dict[str, str] = {}
         self.rules: Callable[[], Rules] = self._rules
+        controller.comes_back = self._comes_back
         state.acts = lambda job: self._acts and job.id in self._cases
         state.judged.connect(self._on_judged)
         controller.job_began.connect(self._on_began)
@@ -102,6 +104,12 @@ class WatchdogDesk(QObject):
 
     def _holds(self, job: Job | None) -> bool:
         return job is not None and self._controller.engine.place_of(job) in self._held
+
+    def _comes_back(self) -> bool:
+        """Whether a job is tried again once its server is in order; a person may take for ever."""
+        from core.watchdog import Step
+
+        return any(case.guard.step is not Step.HOLD for case in self._clearing.values())
 
     @property
     def _acts(self) -> bool:
@@ -177,6 +185,8 @@ class WatchdogDesk(QObject):
             self._let_go(case.place)
             return
         self._clearing[case.place], case.why = case, problem
+        # The program may end before its server is in order.
+        self._controller.guard(lambda: owed.put(self._controller.ledger.store, job.id))
         case.guard = case.guard if poisoned else case.guard.on(Signal.OVERDUE)
         if poisoned:
             self._held[case.place] = f"{self._title(case)} must be restarted"
@@ -189,10 +199,14 @@ class WatchdogDesk(QObject):
 
     def _step(self, case: _Case, signal: Signal, problem: Problem | None = None) -> None:
         """Take what came of a step, and do the next one."""
-        from core.watchdog import Step
+        from core.watchdog import Signal, Step
 
         before, case.guard = case.guard.step, case.guard.on(signal)
-        if case.guard.step is before or self._clearing.get(case.place) is not case:
+        if self._clearing.get(case.place) is not case:
+            return
+        if case.guard.step is before:
+            if before is Step.HOLD and signal is Signal.IGNORED:
+                self._hold(case, _in_the_way(case.job))
             return
         _log.info("job %s: %s after %s", case.job.id, case.guard.step.value, signal.value)
         match case.guard.step:
@@ -213,7 +227,8 @@ class WatchdogDesk(QObject):
         def source() -> Iterator[object]:
             try:
                 yield ask()
-            except ProblemError:
+            except Exception as error:  # noqa: BLE001 - without an answer it is held for good
+                _log.info("a server was asked in vain: %s", error)
                 yield False
 
         def take(found: object) -> None:
@@ -275,12 +290,15 @@ class WatchdogDesk(QObject):
             "Restart it, or say that it goes on as it is."
         )
         self._notice.show_text(text, actions, "danger", f"held {place}")
+        self._controller.queue_changed.emit()
         self._controller.go_on()
 
     def _go_on(self, case: _Case) -> None:
+        """Let jobs begin again, unless they would wait for ever behind the one that hangs."""
         from core.watchdog import Signal
 
-        self._step(case, Signal.GO_ON)
+        engine, job = self._controller.engine, case.job
+        self._aside(case, lambda: engine.take_off(job), Signal.GO_ON, Signal.IGNORED)
 
     def _resubmit(self, case: _Case) -> None:
         """Give the job back to the queue, where retries are left; its seed is what it was."""
@@ -292,7 +310,10 @@ class WatchdogDesk(QObject):
 
     def _let_go(self, place: str) -> None:
         """Let jobs begin at a place again."""
-        self._clearing.pop(place, None)
+        case = self._clearing.pop(place, None)
+        if case is not None:
+            self._controller.guard(lambda: owed.settle(self._controller.ledger.store, case.job.id))
+            self._controller.queue_changed.emit()
         if self._held.pop(place, None) is not None:
             self._notice.clear(f"held {place}")
             self._controller.go_on()
@@ -341,6 +362,11 @@ class WatchdogDesk(QObject):
         bases = {server.base for server in known}
         for place in [place for place in self._held if place not in bases]:
             self._let_go(place)
+
+
+def _in_the_way(job: Job) -> Problem:
+    words = f"“{job.title}” is still there, and what is sent there waits behind it."
+    return Problem(Category.TIMEOUT, words, "Restart the server.")
 
 
 def _not_back(servers: ServersDesk, place: str) -> Problem:

@@ -171,12 +171,14 @@ class Stopped(JobEvent):
 class Failed(JobEvent):
     """The job ended with a problem.
 
-    `lost`: it was on a server that knows nothing of it any more.
+    `lost`: it was on a server that knows nothing of it any more. `unsent`: it is known that
+    nothing was sent, so that it may be tried again without asking.
     """
 
     problem: Problem
     seconds: float
     lost: bool = False
+    unsent: bool = False
 
 
 Event = (

@@ -17,6 +17,7 @@ from PySide6.QtWidgets import QPushButton
 from app import scheduling
 from app.controller import Controller
 from app.scheduling import ScheduleDesk
+from app.unattended import UnattendedDesk
 from app.window import MainWindow
 from core.errors import Category, Problem
 from core.events import Failed, Sampled, Stopped
@@ -196,6 +197,10 @@ def test_a_dead_engine_is_tried_again_once(
     rules = retries.RetryRules
     quick = lambda **given: rules(first_seconds=0.2, **given)  # noqa: E731
     monkeypatch.setattr(retries, "RetryRules", quick)
+    empty: list[JobState] = []
+    unattended = window.findChild(UnattendedDesk)
+    assert unattended is not None
+    unattended._on_empty = lambda: empty.append(controller.row(job.id).state)
     job = controller.add("test-pattern", {**SMALL, "steps": 30, "step_seconds": 0.1})[0]
     with qtbot.waitSignal(
         controller.event, timeout=30_000, check_params_cb=lambda e: isinstance(e, Sampled)
@@ -212,10 +217,12 @@ def test_a_dead_engine_is_tried_again_once(
     assert (row.state, row.attempt) == (JobState.RUNNING, 2)
     assert not window.panels.notice.holds("again"), "it is tried now: that is no news any more"
     assert row.job.params["seed"] == job.params["seed"]
+    assert "Tried again in" not in window.panels.notice.text(), "it is too late to say no"
     kill_worker(controller)
     qtbot.waitUntil(lambda: counts(window)[JobState.FAILED] == 1, timeout=20_000)
     qtbot.wait(600)
     assert counts(window)[JobState.FAILED] == 1
+    assert empty == [JobState.FAILED], "the queue was not empty between its two tries"
 
 
 def fail(controller: Controller, job: Job, problem: Problem) -> None:
@@ -365,3 +372,23 @@ def test_a_place_that_fails_again_and_again_gets_no_jobs(
     shown()["Try now"].click()
     until_done(qtbot, window, 1)
     assert desk.scheduler.streak == 0
+
+
+def test_freeing_stops_no_other_job_than_the_one_it_asked_about(
+    qtbot: Any, window: MainWindow
+) -> None:
+    controller = controller_of(window)
+    first, second = (
+        controller.add("test-pattern", {**SMALL, "steps": 20, "step_seconds": 0.03})[0]
+        for _ in range(2)
+    )
+    qtbot.waitUntil(lambda: controller.running_job(first.id) is not None, timeout=20_000)
+
+    def confirm(*_: object) -> bool:
+        qtbot.waitUntil(lambda: controller.running_job(second.id) is not None, timeout=20_000)
+        return True
+
+    window.confirm = confirm
+    window.panels.top.free_at_requested.emit("local")
+    until_done(qtbot, window, 2)
+    assert counts(window)[JobState.STOPPED] == 0

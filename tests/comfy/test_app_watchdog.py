@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 import requests
+from PySide6.QtWidgets import QPushButton
 
 from app import watching
+from app.unattended import UnattendedDesk
 from app.watchdog import WatchdogDesk
 from app.watching import StateDesk
 from core.engines.comfy.client import Patience
@@ -24,6 +26,7 @@ from core.engines.comfy.standin.faults import Kind
 from core.errors import Category
 from core.events import Event, Failed, Finished, NodeStarted
 from core.jobs import Job, JobState
+from core.ledger import Ledger, owed
 from core.scheduling import retries
 from core.settings import Settings
 from core.statistics.classify import Limits
@@ -124,7 +127,13 @@ def test_one_that_obeys_is_freed_and_not_restarted(
         plain = engine.free
         engine.free = lambda **more: (freed.append(1.0), plain(**more))[1]
         job = case.add(base)
+        empty: list[JobState] = []
+        unattended = case.window.findChild(UnattendedDesk)
+        assert unattended is not None
+        unattended._on_empty = lambda: empty.append(case.controller.row(job.id).state)
         until_done(case, job)
+        case.until(lambda: empty)
+        assert empty == [JobState.DONE], "nothing ends the night while a job is looked after"
         first, second = endings(case, job)
         assert isinstance(first, Failed), first
         assert "it hung while sampling" in first.problem.message
@@ -154,6 +163,11 @@ def test_where_others_wait_the_server_gets_no_job_until_somebody_says_so(
         assert "must be restarted" in desk.held(base)
         assert desk.held(base) in case.window.panels.status._queue.text()
         assert fake.starts == 1
+        # Where the prompt still hangs all that is sent would wait behind it for ever.
+        buttons = case.window.panels.notice.findChildren(QPushButton)
+        next(one for one in buttons if one.text() == "Go on" and not one.isHidden()).click()
+        case.until(lambda: "is still there" in case.notice(), 10)
+        assert case.controller.row(after.id).state is JobState.WAITING
         # Somebody restarts it, by whatever way: then it goes on by itself.
         case.window.confirm = lambda *_: True
         case.wiring.servers.restart(base)
@@ -246,3 +260,31 @@ def test_a_night_in_which_jobs_1_4_and_7_of_10_go_wrong_ends_without_a_hand(
             assert controller.row(job.id).attempt == 1 + (number in faults), number
         posts = Counter(post["prompt_id"] for post in fake.posted())
         assert [posts[job.id] for job in ten] == [2, 1, 1, 2, 1, 1, 2, 1, 1, 1]
+
+
+def test_what_was_not_given_back_before_the_end_of_the_program_is_at_the_next_start(
+    qtbot: Any, tmp_path: Path, fake: FakeInstall
+) -> None:
+    """The program ends while it waits for a word about the server."""
+    fake.plan(faults=[HANG])
+    base = fake.server.base
+    with watched(qtbot, tmp_path, fake) as (case, desk):
+        desk._servers.restart_unasked = lambda _: None  # It never comes to an end.
+        job, after = case.add(base, seed=5), case.add(base, seed=6)
+        case.until(lambda: desk.held(base).endswith("is restarted"), 40)
+        assert case.controller.row(job.id).state is JobState.FAILED
+    fake.clean()
+    fake.plan()
+    ledger = Ledger.open(tmp_path / "home" / "ledger.sqlite")
+    assert owed.take(ledger.store) == [job.id]
+    assert owed.take(ledger.store) == []
+    owed.put(ledger.store, job.id)
+    ledger.close()
+    with watched(qtbot, tmp_path, fake) as (case, _):
+        case.wiring.schedule.retries.at_start()
+        case.controller.go_on()
+        until_done(case, job)
+        until_done(case, after)
+        assert case.controller.row(job.id).attempt == 2
+        assert case.controller.row(job.id).job.params["seed"] == 5
+        assert owed.take(case.controller.ledger.store) == []

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from core.engines.comfy import answers, decode, graphs
+from core.engines.comfy import answers, decode, graphs, savers
 from core.engines.comfy.answers import Outputs, Remote
 from core.engines.comfy.http import Graph
 from core.errors import ProblemError
@@ -59,6 +59,7 @@ class Parts:
         self._job = job.id
         self._graph = graph
         self._clean: graphs.Graph | None = None
+        self._mark = ""
         self._stem = ""
         self._split: decode.Checkpoint | None = None
         if checkpoint:
@@ -93,6 +94,10 @@ class Parts:
         assert self.kept
         files = {node: _place(remote) for node, remote in self.kept.items()}
         return Part(self._id("decode", self.level), self._eased(self._split.filled(files)))
+
+    def rename(self) -> None:
+        """Let all that is saved from now on have names that it never had."""
+        self._mark = f"-{uuid.uuid4().hex[:6]}"
 
     def present(self) -> Part:
         """Return the part at which the job is."""
@@ -181,6 +186,8 @@ class Parts:
         return any(node["class_type"] == decode.PLAIN for node in (self._clean or {}).values())
 
     def _eased(self, graph: Graph) -> Graph:
+        if self._mark:
+            graph = savers.marked(graph, self._mark)
         tiles = _TILES[self.level]
         if tiles is None or not self._has_whole_decodes():
             return graph

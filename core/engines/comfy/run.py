@@ -23,7 +23,7 @@ from core.engines.comfy.show import Show
 from core.engines.comfy.socket import Listener
 from core.engines.comfy.tell import Teller
 from core.engines.comfy.tidying import clean_up
-from core.errors import Problem, ProblemError, problem_from
+from core.errors import Category, Problem, ProblemError, problem_from
 from core.events import Event, Failed, Finished, Noted, Output, PhaseStarted, Stopped, WorkerStarted
 from core.frames import Ring
 from core.jobs import Job, Phase
@@ -57,6 +57,8 @@ class Run:
         self._began = monotonic()
         self._stop = Stop(options.patience.grace)
         self._sent = self.rescuing = self._works = False
+        self._earlier = False
+        """The prompt that it is at was sent by an earlier try."""
         self._notes: list[str] = []
         self._graph: Graph = {}
         self._outputs: dict[str, Mapping[str, Any]] = {}
@@ -142,9 +144,7 @@ class Run:
         check_writable(self.job.output)
         wanted = self.job.params.get("latent_checkpoint", self._engine.options.checkpoint)
         self._plan(checkpoint=wanted is True)
-        self._way.listener = self._stop.listener = Listener(
-            self._server.base, self._client, self._server.fetcher.sign_in
-        )
+        self._listen()
         self._way.memory = self._memory
         stats, cold = self._engine.stats()
         yield WorkerStarted(
@@ -155,7 +155,20 @@ class Run:
         yield from self._begin()
         while (yield from self._part(teller)):
             pass
+        try:
+            return (yield from self._end(self._way.follower, teller))
+        except ProblemError as error:
+            if not self._earlier or error.problem.category is not Category.BAD_OUTPUT:
+                raise
+        yield from self._save_anew()
+        while (yield from self._part(teller)):
+            pass
         return (yield from self._end(self._way.follower, teller))
+
+    def _listen(self) -> None:
+        self._way.listener = self._stop.listener = Listener(
+            self._server.base, self._client, self._server.fetcher.sign_in
+        )
 
     def _reach(self) -> Iterator[Event]:
         """Wait for the server of a job that was sent earlier. Raises GivenUpError."""
@@ -241,6 +254,20 @@ class Run:
             self._submit(self._parts.first())
         yield from self._told()
 
+    def _save_anew(self) -> Iterator[Event]:
+        """Send what an earlier try finished, whose files are bad, under new names.
+
+        Under the same ones the server would tell of the same files: it did all that before.
+        """
+        self._hang_up()
+        self._listen()
+        self._server.forget([self.job.id, *self._parts.later()])
+        self._outputs, self._pictures = {}, []
+        self._parts.rename()
+        self._notes.append("What the server saved in an earlier try is bad; it is saved anew.")
+        self._submit(self._parts.present())
+        yield from self._told()
+
     def _has(self, remote: Remote) -> bool:
         return latents.whole(self._server, remote)
 
@@ -262,6 +289,7 @@ class Run:
         self._way.listener.ready(_SOCKET_SECONDS)
         if self._stop:
             raise StoppedError
+        self._earlier = False
         # Before the answer: whoever goes away now takes off what may be there.
         self._follow(part.prompt)
         prompt, told = self._sender.submit(part)
@@ -271,6 +299,7 @@ class Run:
 
     def _take_over(self, found: Found) -> None:
         """Follow a prompt that the server has already."""
+        self._earlier = not self._attach
         self._follow(found.prompt)
         if found.record is not None:
             self._way.follower.take_history(found.record, monotonic(), monotonic())
@@ -376,7 +405,10 @@ class Run:
         return Stopped(job_id=self.job.id, seconds=self._seconds())
 
     def _failed(self, problem: Problem, *, lost: bool = False) -> Failed:
-        return Failed(job_id=self.job.id, problem=problem, seconds=self._seconds(), lost=lost)
+        unsent = not (self._sent or self._attach or lost)
+        return Failed(
+            job_id=self.job.id, problem=problem, seconds=self._seconds(), lost=lost, unsent=unsent
+        )
 
 
 def _seed(job: Job) -> int:

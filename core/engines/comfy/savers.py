@@ -114,3 +114,16 @@ def rename(graph: Graph, prefix: str) -> None:
     ]
     for count, node in enumerate(named, 1):
         node["inputs"]["filename_prefix"] = prefix if len(named) == 1 else f"{prefix}-{count}"
+
+
+def marked(graph: Mapping[str, Any], mark: str) -> dict[str, Any]:
+    """Return a graph whose savers put `mark` behind the beginning of their files' names."""
+    found = dict(graph)
+    for node_id, node in graph.items():
+        prefix = node["inputs"].get("filename_prefix")
+        if isinstance(prefix, str) and node["class_type"] != "SaveLatent":
+            found[node_id] = {
+                **node,
+                "inputs": {**node["inputs"], "filename_prefix": prefix + mark},
+            }
+    return found
