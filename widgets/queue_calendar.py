@@ -237,11 +237,16 @@ class NightCalendar(QWidget):
         word = f"ready by {words.clock(self._until, first)}"
         metrics = painter.fontMetrics()
         wide = metrics.horizontalAdvance(word)
-        # Bars run from the upper left to the lower right: the other two corners are free.
+        # Bars run from the upper left to the lower right: the other two corners are freest.
         if x - wide - 4 >= field.left():
-            painter.drawText(QPointF(x - wide - 4, field.bottom() - 3), word)
+            spot = QPointF(x - wide - 4, field.bottom() - 3)
         else:
-            painter.drawText(QPointF(x + 4, field.top() + metrics.ascent()), word)
+            spot = QPointF(x + 4, field.top() + metrics.ascent())
+        plate = QRectF(spot.x() - 2, spot.y() - metrics.ascent(), wide + 4, metrics.height())
+        ground = QColor(colours.field)
+        ground.setAlphaF(0.85)
+        painter.fillRect(plate, ground)
+        painter.drawText(spot, word)
 
     def _caption(self, painter: QPainter, colours: Tokens) -> None:
         painter.setPen(QColor(colours.muted))
