@@ -25,6 +25,7 @@ from core.outputs.publish import (
     write_synced,
 )
 from core.outputs.read import RECIPE_KEY, container_recipe
+from core.outputs.still import jpeg
 from core.outputs.verify import BLACK_LUMA, NOISE, Expected, inspect
 
 if TYPE_CHECKING:
@@ -326,18 +327,8 @@ class ClipWriter:
         return expected
 
     def _write_poster(self) -> None:
-        import av
-
         assert self._best is not None
-        picture = av.VideoFrame.from_ndarray(self._best[1], format="rgb24").reformat(
-            format="yuvj420p"
-        )
-        coder: Any = av.CodecContext.create("mjpeg", "w")
-        coder.width, coder.height, coder.pix_fmt = picture.width, picture.height, "yuvj420p"
-        coder.time_base = Fraction(1, 25)
-        coder.options = {"qmin": "2", "qmax": "4"}
-        packets = [*coder.encode(picture), *coder.encode(None)]
-        write_synced(self._poster, b"".join(bytes(packet) for packet in packets))
+        write_synced(self._poster, jpeg(self._best[1]))
 
 
 class _Storage:

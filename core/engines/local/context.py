@@ -117,7 +117,7 @@ class Context:
                 first=first,
                 count=count,
                 total=total,
-                fps=float(self.job.params["fps"]),
+                fps=float(self.job.params.get("fps", 1)),
                 preview=preview,
             )
         )

@@ -24,13 +24,21 @@ from core.events import (
     Progressed,
     Stopped,
 )
-from core.jobs import Phase
-from core.outputs import ClipWriter, check_writable
+from core.jobs import Job, Phase
+from core.outputs import ClipWriter, PictureWriter, check_writable
 
 if TYPE_CHECKING:
     import numpy as np
 
 _MEMORY_EVERY_SECONDS = 0.5
+
+
+Writer = ClipWriter | PictureWriter
+
+
+def writer_of(job: Job) -> type[ClipWriter] | type[PictureWriter]:
+    """Return what writes the result of a job: a job without a length is one for a picture."""
+    return ClipWriter if "frames" in job.params else PictureWriter
 
 
 def run_job(
@@ -83,7 +91,7 @@ def _make(context: Context, family: Family) -> Output:
     frames = family.generate(context)
     try:
         while True:
-            with ClipWriter(job, _VerifyReport(context)) as writer:
+            with writer_of(job)(job, _VerifyReport(context)) as writer:
                 if not _encode(context, frames, writer):
                     continue
                 context.phase(Phase.ENCODE)
@@ -97,9 +105,9 @@ def _make(context: Context, family: Family) -> Output:
             close()
 
 
-def _encode(context: Context, frames: Iterator[np.ndarray | None], writer: ClipWriter) -> bool:
+def _encode(context: Context, frames: Iterator[np.ndarray | None], writer: Writer) -> bool:
     """Add frames up to the last one; False where they begin anew, in another file."""
-    total = int(context.job.params["frames"])
+    total = int(context.job.params.get("frames", 1))
     for done, frame in enumerate(frames, 1):
         if frame is None:
             return False
