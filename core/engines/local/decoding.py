@@ -63,6 +63,32 @@ class Bench:
     vae: Any
     step_aside: Callable[[], None] | None = None
     to_cpu: Callable[[], Any] | None = None
+    joined = False
+    """Frames that are decoded together shape each other."""
+
+    def whole(self, count: int) -> int:
+        """Return how many latent frames must be decoded together; 1: each is by itself."""
+        return min(1, count)
+
+    def total(self, count: int) -> int:
+        """Return how many frames `count` latent frames become."""
+        return count
+
+    def prepared(self, latents: Any) -> Any:
+        """Return latents of shape (1, c, f, h, w) as the autoencoder takes them, (f, c, h, w)."""
+        return latents[0].transpose(0, 1) / self.vae.config.scaling_factor
+
+    def pictures(self, vae: Any, latents: Any, way: Way) -> Any:
+        """Return the pictures of prepared latents, floats of shape (n, 3, h, w) from -1 to 1."""
+        tiles = vae.use_tiling, vae.tile_latent_min_size, vae.tile_sample_min_size
+        vae.use_tiling = way.tile > 0
+        if way.tile:
+            vae.tile_latent_min_size = way.tile
+            vae.tile_sample_min_size = way.tile * self.scale
+        try:
+            return vae.decode(latents.to(vae.dtype)).sample
+        finally:
+            vae.use_tiling, vae.tile_latent_min_size, vae.tile_sample_min_size = tiles
 
     @property
     def scale(self) -> int:
@@ -71,8 +97,10 @@ class Bench:
 
     def tile(self, height: int, width: int) -> int:
         """Return the side of the first tiles for such latents; 0 where they are too small."""
-        longest = max(height, width)
-        usual = max(SMALLEST_TILE, int(self.vae.tile_latent_min_size))
+        return self._tile(int(self.vae.tile_latent_min_size), max(height, width))
+
+    def _tile(self, usual: int, longest: int) -> int:
+        usual = max(SMALLEST_TILE, usual)
         if usual >= longest:
             usual = -(-int(longest * FIRST_SHARE) // _STEP) * _STEP
         fitting = usual // _STEP * _STEP
@@ -82,18 +110,31 @@ class Bench:
 def first_way(bench: Bench, latents: Any, *, chunk: int, tiling: bool) -> Way:
     """Return the way that a job asks for. Latents are of shape (1, c, f, h, w)."""
     height, width = (int(side) for side in latents.shape[-2:])
-    return Way(max(1, chunk), bench.tile(height, width) if tiling else 0)
+    return Way(
+        max(1, chunk, bench.whole(int(latents.shape[2]))),
+        bench.tile(height, width) if tiling else 0,
+    )
 
 
-def lighter(way: Way, bench: Bench, height: int, width: int) -> tuple[Way, str] | None:
-    """Return the next way and its words; None where none is left."""
+def lighter(
+    way: Way, bench: Bench, height: int, width: int, least: int = 1
+) -> tuple[Way, str] | None:
+    """Return the next way and its words; None where none is left.
+
+    Args:
+        way: The way that took too much.
+        bench: What it works with.
+        height: Latent pixels.
+        width: Latent pixels.
+        least: Frames that must stay together.
+    """
     if not way.alone and bench.step_aside is not None and not way.on_cpu:
         words = "keep more of the model off the card (offload none → model)"
         return replace(way, freed=True, alone=True), words
     if not way.freed:
         return replace(way, freed=True), "memory given back first"
-    if way.chunk > 1:
-        less = way.chunk // 2
+    if way.chunk > least:
+        less = max(least, way.chunk // 2)
         words = f"decode in smaller pieces (decode_chunk {way.chunk} → {less})"
         return replace(way, chunk=less), words
     if way.on_cpu:
@@ -120,17 +161,19 @@ def decode(
         Cancelled: The job was cancelled.
     """
     vae = bench.vae
-    scaled = latents[0].transpose(0, 1) / vae.config.scaling_factor
-    total, height, width = len(scaled), int(scaled.shape[-2]), int(scaled.shape[-1])
+    scaled = bench.prepared(latents)
+    total, height, width = bench.total(len(scaled)), int(scaled.shape[-2]), int(scaled.shape[-1])
+    least = max(1, bench.whole(len(scaled)))
     number = 0
     while number < total:
         found = _tried(bench, vae, scaled[number : number + way.chunk], way, number)
         if not isinstance(found, Exception):
-            context.publish(found, first=number, total=total, preview=False)
-            yield from found
-            number += len(found)
+            for shown in _shown(found, least):
+                context.publish(shown, first=number, total=total, preview=False)
+                yield from shown
+                number += len(shown)
             continue
-        step = lighter(way, bench, height, width)
+        step = lighter(way, bench, height, width, least)
         if step is None:
             raise found
         before, (way, words) = way, step
@@ -142,7 +185,8 @@ def decode(
         del found
         gc.collect()
         give_back()
-        if number and (way.tile, way.on_cpu) != (before.tile, before.on_cpu):
+        seen = (way.tile, way.on_cpu) != (before.tile, before.on_cpu)
+        if number and (seen or (bench.joined and way.chunk != before.chunk)):
             # Frames of two ways side by side would be seen as a jump.
             yield None
             number = 0
@@ -167,6 +211,14 @@ def on_cpu(vae: Any) -> Any:
     weights = {name: part.to("cpu", torch.float32) for name, part in vae.state_dict().items()}
     made.load_state_dict(weights)
     return made.eval()
+
+
+def _shown(frames: Any, together: int) -> Iterator[Any]:
+    """Yield frames as they are shown: at once, or one by one where a whole clip came at once."""
+    if together == 1:
+        yield frames
+    else:
+        yield from (frames[number : number + 1] for number in range(len(frames)))
 
 
 def _tell(context: Context, number: int, words: str) -> None:
@@ -198,22 +250,14 @@ def _frames(bench: Bench, vae: Any, latents: Any, way: Way, number: int) -> npt.
     """Return frames of shape (n, h, w, 3)."""
     import torch
 
-    tiles = vae.use_tiling, vae.tile_latent_min_size, vae.tile_sample_min_size
-    vae.use_tiling = way.tile > 0
-    if way.tile:
-        vae.tile_latent_min_size = way.tile
-        vae.tile_sample_min_size = way.tile * bench.scale
-    try:
-        with torch.no_grad():
-            pictures = vae.decode(latents.to(vae.dtype)).sample.float()
-            good = torch.isfinite(pictures).flatten(1).all(1)
-            if not bool(good.all()):
-                raise _not_a_number(number + int(good.int().argmin()))
-            colours = pictures.permute(0, 2, 3, 1).mul(127.5).add(128).clamp(0, 255)
-            frames: npt.NDArray[np.uint8] = colours.to(torch.uint8).contiguous().cpu().numpy()
-            return frames
-    finally:
-        vae.use_tiling, vae.tile_latent_min_size, vae.tile_sample_min_size = tiles
+    with torch.no_grad():
+        pictures = bench.pictures(vae, latents, way).float()
+        good = torch.isfinite(pictures).flatten(1).all(1)
+        if not bool(good.all()):
+            raise _not_a_number(number + int(good.int().argmin()))
+        colours = pictures.permute(0, 2, 3, 1).mul(127.5).add(128).clamp(0, 255)
+        frames: npt.NDArray[np.uint8] = colours.to(torch.uint8).contiguous().cpu().numpy()
+        return frames
 
 
 def _not_a_number(frame: int) -> ProblemError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,36 @@ MODELS: Mapping[str, tuple[str, ...]] = {
 }
 """Parts with weights and the classes they may be of."""
 
+TOKENIZER = ("tokenizer_config.json", "vocab.json", "tokenizer.json")
 CONFIGS: Mapping[str, tuple[str, ...]] = {
-    "tokenizer": ("tokenizer_config.json", "vocab.json", "tokenizer.json"),
+    "tokenizer": TOKENIZER,
     "scheduler": ("scheduler_config.json",),
 }
 """Parts without weights and files of which one must be there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the model folders of one family hold.
+
+    Attributes:
+        title: The family's name.
+        pipelines: Pipeline classes that their index may name.
+        models: Parts with weights and the classes they may be of.
+        configs: Parts without weights and files of which one must be there.
+        optional: Parts of both kinds that a model may do without.
+    """
+
+    title: str
+    pipelines: tuple[str, ...]
+    models: Mapping[str, tuple[str, ...]]
+    configs: Mapping[str, tuple[str, ...]]
+    optional: frozenset[str] = frozenset()
+
+
+ANIMATEDIFF = Layout("AnimateDiff", PIPELINES, MODELS, CONFIGS)
+_OF_TRANSFORMERS = ("text_encoder", "text_encoder_2", "image_encoder")
+"""Parts whose files are named as transformers names them."""
 
 _HEADER_LIMIT = 100_000_000
 _BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8}
@@ -50,6 +75,8 @@ class ModelFolder:
         classes: Class name of each part with weights.
         variants: Variant of each part's files, such as "fp16"; None for plain.
         weights_bytes: Size of the weights that will be read.
+        configs: Its parts without weights.
+        options: What else its index says, such as `boundary_ratio`.
     """
 
     path: Path
@@ -57,6 +84,8 @@ class ModelFolder:
     classes: Mapping[str, str]
     variants: Mapping[str, str | None]
     weights_bytes: int
+    configs: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def native_size(folder: Path) -> int | None:
@@ -70,8 +99,26 @@ def native_size(folder: Path) -> int | None:
     return size if 64 <= size <= 2048 and size % 8 == 0 else None
 
 
-def check(folder: Path) -> ModelFolder:
-    """Look through the model folder `folder`.
+def pipeline_of(folder: Path) -> str:
+    """Return the pipeline class that the index of a model folder names; "" for none.
+
+    Raises:
+        ProblemError: It is missing, empty, a pickle, or its index is damaged.
+    """
+    return str(_index(folder).get("_class_name", ""))
+
+
+def config_of(folder: Path, part: str, name: str = "config.json") -> Mapping[str, Any]:
+    """Return the settings of a part; empty where they cannot be read."""
+    try:
+        found = json.loads((folder / part / name).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def check(folder: Path, layout: Layout = ANIMATEDIFF) -> ModelFolder:
+    """Look through the model folder `folder` of the family that `layout` is of.
 
     Raises:
         ProblemError: It is missing, empty, incomplete, damaged, holds pickles
@@ -79,25 +126,38 @@ def check(folder: Path) -> ModelFolder:
     """
     index = _index(folder)
     pipeline = str(index.get("_class_name", ""))
-    if pipeline not in PIPELINES:
-        known = " or ".join(PIPELINES)
+    if pipeline not in layout.pipelines:
+        known = " or ".join(layout.pipelines)
         raise _problem(
             f"{folder.name} is a model for {pipeline or 'an unnamed pipeline'}, "
-            "which AnimateDiff cannot run.",
+            f"which {layout.title} cannot run.",
             f"Choose a folder whose {INDEX} names {known}.",
             folder,
         )
-    for part, names in CONFIGS.items():
+    left_out = {name for name in layout.optional if not _is_there(folder, index, name)}
+    configs = tuple(name for name in layout.configs if name not in left_out)
+    for part in configs:
+        names = layout.configs[part]
         if not any((folder / part / name).is_file() for name in names):
             raise _missing(folder, part, names[0])
     classes: dict[str, str] = {}
     variants: dict[str, str | None] = {}
     size = 0
-    for part, allowed in MODELS.items():
-        classes[part] = _class_of(folder, index, part, allowed)
-        variants[part], part_size = _weights(folder, part)
-        size += part_size
-    return ModelFolder(folder, pipeline, classes, variants, size)
+    for part, allowed in layout.models.items():
+        if part not in left_out:
+            classes[part] = _class_of(folder, index, part, allowed, layout.title)
+            variants[part], part_size = _weights(folder, part)
+            size += part_size
+    options = {name: value for name, value in index.items() if not isinstance(value, list)}
+    return ModelFolder(folder, pipeline, classes, variants, size, configs, options)
+
+
+def _is_there(folder: Path, index: Mapping[str, Any], part: str) -> bool:
+    """Say whether a part that a model may do without belongs to this one."""
+    entry = index.get(part)
+    if isinstance(entry, list):
+        return any(name is not None for name in entry)
+    return (folder / part).is_dir()
 
 
 def _index(folder: Path) -> dict[str, Any]:
@@ -158,7 +218,9 @@ def _json_object(path: Path, folder: Path) -> dict[str, Any]:
     return data
 
 
-def _class_of(folder: Path, index: Mapping[str, Any], part: str, allowed: tuple[str, ...]) -> str:
+def _class_of(
+    folder: Path, index: Mapping[str, Any], part: str, allowed: tuple[str, ...], title: str
+) -> str:
     if not (folder / part).is_dir():
         raise _missing(folder, part, "config.json")
     config = _json_object(folder / part / "config.json", folder)
@@ -168,8 +230,8 @@ def _class_of(folder: Path, index: Mapping[str, Any], part: str, allowed: tuple[
     if found not in allowed:
         raise _problem(
             f"The part {part} of {folder.name} is a {found or 'model without a name'}, "
-            f"but AnimateDiff needs a {' or '.join(allowed)}.",
-            "Choose a model folder made for AnimateDiff.",
+            f"but {title} needs a {' or '.join(allowed)}.",
+            f"Choose a model folder made for {title}.",
             folder / part,
         )
     return found
@@ -184,7 +246,7 @@ def _weights(folder: Path, part: str) -> tuple[str | None, int]:
         if pickles:
             raise _pickle(pickles[0])
         raise _missing(folder, part, "its .safetensors weights")
-    stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
+    stem = "model" if part in _OF_TRANSFORMERS else "diffusion_pytorch_model"
     for variant in (None, "fp16"):
         ending = f".{variant}" if variant else ""
         single = place / f"{stem}{ending}.safetensors"
@@ -202,7 +264,7 @@ def _weights(folder: Path, part: str) -> tuple[str | None, int]:
 
 def _shards(listing: Path, folder: Path) -> int:
     table = _json_object(listing, folder).get("weight_map")
-    names = sorted(set(table.values())) if isinstance(table, dict) else []
+    names = sorted(set(map(str, table.values()))) if isinstance(table, dict) else []
     if not names:
         raise _problem(
             f"{listing.relative_to(folder)} is damaged: it lists no files.",
@@ -210,6 +272,12 @@ def _shards(listing: Path, folder: Path) -> int:
             listing,
         )
     for name in names:
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise _problem(
+                f"{listing.relative_to(folder)} is damaged: it leads out of its folder.",
+                "Fetch the model anew from where you trust it.",
+                listing,
+            )
         if not (listing.parent / name).is_file():
             raise _missing(folder, listing.parent.name, name)
     return sum(check_safetensors(listing.parent / name) for name in names)

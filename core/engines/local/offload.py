@@ -74,15 +74,20 @@ def place(pipe: Any, device: str, offload: str) -> None:
         pipe.enable_sequential_cpu_offload(device=device)
 
 
-def bench(context: Context, pipe: Any, step_aside: Callable[[], None]) -> Bench:
-    """Return what the decode of a pipeline may do where memory runs out."""
+def bench(
+    context: Context,
+    pipe: Any,
+    step_aside: Callable[[], None],
+    kind: Callable[..., Bench] | None = None,
+) -> Bench:
+    """Return what the decode of a pipeline may do where memory runs out, as a bench of `kind`."""
     # The window reads recipes, and needs no decode for that.
     from core.engines.local import decoding
 
     offload, on_card = of(context), context.device.startswith("cuda")
     # Layer by layer the weights lie nowhere as a whole.
     movable = on_card and offload != SEQUENTIAL
-    return decoding.Bench(
+    return (kind or decoding.Bench)(
         pipe.vae,
         step_aside if on_card and offload == NONE else None,
         functools.partial(decoding.on_cpu, pipe.vae) if movable else None,

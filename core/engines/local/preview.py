@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,40 @@ STABLE_DIFFUSION = Projection(
 """Published factors of Stable Diffusion 1's autoencoder."""
 
 
+STABLE_DIFFUSION_XL = Projection(
+    (
+        (0.3651, 0.4232, 0.4341),
+        (-0.2533, -0.0042, 0.1068),
+        (0.1076, 0.1111, -0.0362),
+        (-0.3165, -0.2492, -0.2188),
+    ),
+    (0.1084, -0.0175, -0.0011),
+)
+"""Published factors of Stable Diffusion XL's autoencoder."""
+WAN = Projection(
+    (
+        (-0.1299, -0.1692, 0.2932),
+        (0.0671, 0.0406, 0.0442),
+        (0.3568, 0.2548, 0.1747),
+        (0.0372, 0.2344, 0.1420),
+        (0.0313, 0.0189, -0.0328),
+        (0.0296, -0.0956, -0.0665),
+        (-0.3477, -0.4059, -0.2925),
+        (0.0166, 0.1902, 0.1975),
+        (-0.0412, 0.0267, -0.1364),
+        (-0.1293, 0.0740, 0.1636),
+        (0.0680, 0.3019, 0.1128),
+        (0.0032, 0.0581, 0.0639),
+        (-0.1251, 0.0927, 0.1699),
+        (0.0060, -0.0633, 0.0005),
+        (0.3477, 0.2275, 0.2950),
+        (0.1984, 0.0913, 0.1861),
+    ),
+    (-0.1835, -0.0868, -0.3360),
+)
+"""Published factors of WAN 2.1's autoencoder."""
+
+
 def read(folder: Path) -> Projection | None:
     """Return the factors kept in `folder`; None if there are none that fit."""
     try:
@@ -95,40 +130,85 @@ def read(folder: Path) -> Projection | None:
     return Projection(factors, (red, green, blue)) if factors else None
 
 
-def for_model(folder: Path, vae: Any) -> Projection:
-    """Return the factors of a loaded model, fitting them when none are known."""
-    channels = int(vae.config.latent_channels)
+def for_model(
+    folder: Path, vae: Any, decode: Callable[[Any], Any] | None = None, channels: int = 0
+) -> Projection:
+    """Return the factors of a loaded model, fitting them when none are known.
+
+    Args:
+        folder: The model's.
+        vae: Its autoencoder.
+        decode: As `fit` takes it.
+        channels: Of its latents; 0: as the autoencoder says.
+    """
+    channels = channels or int(vae.config.latent_channels)
     kept = read(folder)
     if kept is not None and len(kept.factors) == channels:
         return kept
-    widths = tuple(vae.config.block_out_channels)
-    if channels == 4 and widths == (128, 256, 512, 512):
-        return STABLE_DIFFUSION
-    return fit(vae)
+    return published(vae) or fit(vae, decode, channels)
 
 
-def fit(vae: Any) -> Projection:
+def stretched(pixels: npt.NDArray[np.uint8], frames: int) -> npt.NDArray[np.uint8]:
+    """Return latent frames shown as long as the frames that they become.
+
+    The first one becomes a single frame, each other one equally many.
+
+    Args:
+        pixels: Of shape (latent frames, h, w, 4).
+        frames: Of the clip.
+    """
+    import numpy as np
+
+    if len(pixels) < 2:
+        return np.repeat(pixels, frames, axis=0)
+    each = (frames - 1) // (len(pixels) - 1)
+    return np.repeat(pixels, [1] + [each] * (len(pixels) - 1), axis=0)
+
+
+def published(vae: Any) -> Projection | None:
+    """Return the known factors of a well-known autoencoder, by its shape."""
+    config = vae.config
+    if type(vae).__name__ == "AutoencoderKLWan":
+        return WAN if (config.z_dim, config.base_dim) == (16, 96) else None
+    widths = tuple(getattr(config, "block_out_channels", ()))
+    if widths != (128, 256, 512, 512) or config.latent_channels != 4:
+        return None
+    large = abs(float(config.scaling_factor) - 0.13025) < 1e-4
+    return STABLE_DIFFUSION_XL if large else STABLE_DIFFUSION
+
+
+def fit(vae: Any, decode: Callable[[Any], Any] | None = None, channels: int = 0) -> Projection:
     """Return the factors that best foretell what `vae` decodes.
 
     Random latents, smooth and rough, are decoded; least squares then finds
     the matrix from each latent to the mean colour of the pixels it became.
+
+    Args:
+        vae: The autoencoder.
+        decode: Turns latents (1, c, h, w) into pictures (n, 3, h, w); None: as it does itself.
+        channels: Of its latents; 0: as the autoencoder says.
     """
     import numpy as np
     import torch
     import torch.nn.functional as functional
 
-    channels = int(vae.config.latent_channels)
+    def plain(latents: Any) -> Any:
+        return vae.decode((latents / vae.config.scaling_factor).to(**where)).sample
+
+    decode = decode or plain
+    channels = channels or int(vae.config.latent_channels)
+    samples = max(SAMPLES, channels // 8)
     generator = torch.Generator("cpu").manual_seed(1)
-    rough = torch.randn((SAMPLES, channels, 8, 8), generator=generator)
-    smooth = torch.randn((SAMPLES, channels, 2, 2), generator=generator)
+    rough = torch.randn((samples, channels, 8, 8), generator=generator)
+    smooth = torch.randn((samples, channels, 2, 2), generator=generator)
     smooth = functional.interpolate(smooth, size=(8, 8), mode="bilinear")
     latents = torch.cat([rough, smooth])
     where = {"device": vae.device, "dtype": vae.dtype}
     decoded = []
     with torch.no_grad():
         for one in latents.split(1):
-            image = vae.decode((one / vae.config.scaling_factor).to(**where)).sample
-            decoded.append(functional.adaptive_avg_pool2d(image.float().cpu(), (8, 8)))
+            image = decode(one).float().mean(0, keepdim=True).cpu()
+            decoded.append(functional.adaptive_avg_pool2d(image, (8, 8)))
     known = latents.permute(0, 2, 3, 1).reshape(-1, channels).double().numpy()
     seen = torch.cat(decoded).permute(0, 2, 3, 1).reshape(-1, 3).double().numpy()
     ones = np.ones((len(known), 1))

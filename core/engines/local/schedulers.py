@@ -61,8 +61,29 @@ def clean_latents(scheduler: Any, output: Any, latents: Any) -> Any:
         guess = getattr(output, field, None)
         if guess is not None:
             return guess
+    if isinstance(output, tuple) and len(output) > 1 and _alike(output[1], latents):
+        return output[1]
     # Multistep solvers keep their guess at the finished latents instead.
     kept = getattr(scheduler, "model_outputs", None)
     if kept and kept[-1] is not None and kept[-1].shape == latents.shape:
         return kept[-1]
     return latents
+
+
+def flow_guess(scheduler: Any, direction: Any, noisy: Any) -> Any:
+    """Return the finished latents that a flow's step points at; None for other samplers.
+
+    Args:
+        scheduler: The sampler, after the step.
+        direction: What the model answered.
+        noisy: Latents before the step.
+    """
+    if type(scheduler).__name__ != "FlowMatchEulerDiscreteScheduler" or not scheduler.step_index:
+        return None
+    if not _alike(direction, noisy):
+        return None
+    return noisy - scheduler.sigmas[scheduler.step_index - 1].to(noisy.device) * direction
+
+
+def _alike(one: Any, other: Any) -> bool:
+    return bool(getattr(one, "shape", None) == other.shape)

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
     from core.engines.local.context import Context
 
-NAMES = ("animatediff", "test_pattern")
+NAMES = ("animatediff", "stable_diffusion", "svd", "wan", "ltx", "test_pattern")
 """The families there are, in the order of their recipes."""
+BUILT_IN = ("animatediff", "test_pattern")
+"""Those that offer something without a folder of a person's own."""
 
 
 class Family(Protocol):
@@ -54,7 +56,26 @@ def load(family: str) -> Family:
 
 def recipes(models: Path) -> tuple[Recipe, ...]:
     """Return the recipes of all families. `models` is the folder of models."""
-    return tuple(recipe for family in NAMES for recipe in load(family).recipes(models))
+    from core.engines.local.detect import families_in
+
+    there = families_in(models)
+    # What nobody has a model for is not even imported.
+    wanted = [family for family in NAMES if family in BUILT_IN or family in there]
+    return tuple(recipe for family in wanted for recipe in load(family).recipes(models))
+
+
+def recipe_for_folder(folder: Path) -> Recipe:
+    """Return a recipe for the model in `folder`, whatever its family.
+
+    Raises:
+        ProblemError: The folder is no model that can be run.
+    """
+    from core.engines.local.detect import family_of
+
+    made: Recipe = importlib.import_module(f"{__name__}.{family_of(folder)}").recipe_for_folder(
+        folder
+    )
+    return made
 
 
 def own_recipes(folders: Iterable[Path]) -> tuple[list[Recipe], list[Problem]]:
@@ -63,8 +84,6 @@ def own_recipes(folders: Iterable[Path]) -> tuple[list[Recipe], list[Problem]]:
     Returns:
         The recipes of folders that can be run, and what is wrong with the others.
     """
-    from core.engines.local.families.animatediff import recipe_for_folder
-
     found: dict[str, Recipe] = {}
     problems = []
     for folder in folders:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from hashlib import blake2b
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import folders, offload, preview, schedulers, starter
-from core.engines.local.quiet import hush
+from core.engines.local import detect, folders, offload, pipelines, schedulers, starter
 from core.engines.local.unknown import unknown_words
-from core.errors import ProblemError
-from core.events import Noted, Progressed
-from core.jobs import Kind, Parameter, Phase, Recipe
-from core.statistics.runs import WENT_ON
+from core.events import Noted
+from core.jobs import Kind, Parameter, Recipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,15 +42,7 @@ def recipes(models: Path) -> tuple[Recipe, ...]:
         model=str(starter.folder()),
         examples=starter.EXAMPLES,
     )
-    return (first, *found_in(models))
-
-
-def found_in(models: Path) -> Iterator[Recipe]:
-    """Yield a recipe for each folder in `models` that can be run."""
-    for folder in sorted(models.iterdir()) if models.is_dir() else ():
-        if (folder / folders.INDEX).is_file():
-            with contextlib.suppress(ProblemError):
-                yield recipe_for_folder(folder)
+    return (first, *detect.recipes_in(models, ID, recipe_for_folder))
 
 
 def recipe_for_folder(folder: Path, *, id: str | None = None, title: str | None = None) -> Recipe:
@@ -66,20 +52,15 @@ def recipe_for_folder(folder: Path, *, id: str | None = None, title: str | None 
         ProblemError: The folder is no model that can be run.
     """
     folder = folder.absolute()
-    found = folders.check(folder)
-    # Folders of one name may lie in different places, and a job must mean one of them.
-    place = blake2b(str(folder).encode(), digest_size=3).hexdigest()
-    return Recipe(
-        id=id or f"{folder.name}-{place}",
-        title=title or f"{folder.name} · text → video",
-        summary=f"Makes a clip from text with the model in {folder.name}.",
-        engine="local",
-        family=ID,
-        parameters=parameters(
-            size=folders.native_size(folder) or 512, smallest=64, largest=2048, steps=25
-        ),
-        model=str(found.path),
+    folders.check(folder)
+    made = pipelines.recipe(
+        folder,
+        ID,
+        parameters(size=folders.native_size(folder) or 512, smallest=64, largest=2048, steps=25),
+        task="text → video",
+        summary="Makes a clip from text",
     )
+    return replace(made, id=id or made.id, title=title or made.title)
 
 
 def parameters(
@@ -157,224 +138,54 @@ def parameters(
     )
 
 
-@dataclass(slots=True)
-class Model:
-    """A loaded model, kept warm between jobs."""
+class _Maker(pipelines.Maker):
+    family = ID
+    layout = folders.ANIMATEDIFF
+    half = "float16"
 
-    pipe: Any
-    colours: preview.Projection
-    scheduler_config: Mapping[str, Any]
-    tokens: int
-    window: int
-    aside: bool = False
-    """Only the autoencoder is on the card."""
+    def assemble(self, found: folders.ModelFolder, parts: dict[str, Any]) -> Any:  # noqa: ARG002
+        import diffusers
+
+        return diffusers.AnimateDiffPipeline(**parts)
+
+    def notes(self, context: Context, model: pipelines.Model) -> None:
+        super().notes(context, model)
+        _note_unknown_words(context, model)
+
+    def scheduler(self, context: Context, model: pipelines.Model) -> Any:
+        params = context.job.params
+        return schedulers.make(
+            str(params["scheduler"]), model.scheduler_config, int(params["steps"])
+        )
+
+    def call(self, context: Context, model: pipelines.Model) -> Mapping[str, Any]:
+        params = context.job.params
+        own = Path(context.job.model) != starter.folder()
+        window = CONTEXT_FRAMES if own else starter.FRAMES
+        set_windows(model.pipe, int(params["frames"]), window)
+        return {
+            "prompt": str(params["prompt"]),
+            "negative_prompt": str(params["negative_prompt"]),
+            "guidance_scale": float(params["guidance_scale"]),
+        }
 
 
 def generate(context: Context) -> Iterator[npt.NDArray[np.uint8] | None]:
-    """Make the clip of `context.job`, yielding RGB frames of shape (h, w, 3).
-
-    None where the frames begin anew; see `core.engines.local.families`.
-
-    Raises:
-        ProblemError: The model cannot be loaded, or gave numbers that are no
-            picture.
-        Cancelled: The job was cancelled.
-    """
-    context.phase(Phase.LOAD)
-    hush()
-    model = _model(context)
-    _note_cut_words(context, model)
-    _note_unknown_words(context, model)
-    offload.note(context)
-    key = _key(context)
-    latents = context.kept.read(context.job.id, key)
-    if latents is None:
-        context.phase(Phase.SAMPLE)
-        latents = _sample(context, model)
-        context.kept.write(context.job.id, key, latents)
-    else:
-        text = f"{WENT_ON}: nothing is sampled again."
-        context.report(Noted(job_id=context.job.id, text=text))
-        latents = latents.to(context.device)
-    context.phase(Phase.DECODE)
-    yield from _decode(context, model, latents)
+    """Make the clip of `context.job`; see `core.engines.local.families`."""
+    yield from _Maker().generate(context)
 
 
-# ---- loading -----------------------------------------------------------------
+def _model(context: Context) -> pipelines.Model:
+    return _Maker().model(context)
 
 
-def _model(context: Context) -> Model:
-    folder = Path(context.job.model)
-    found = folders.check(folder)
-    dtype = "float16" if context.device.startswith("cuda") else "float32"
-    waits = offload.of(context)
-    key = f"{ID}|{folder}|{dtype}|{context.device}|{waits}"
-    model = context.warm(key, lambda: _load(context, found, dtype, waits))
-    if model.aside:
-        model.pipe.to(context.device)
-        model.aside = False
-    return model
-
-
-def _key(context: Context) -> str:
-    """Return what the latents of this job are known by."""
-    import diffusers
-    import torch
-
-    from core.engines.local import kept
-
-    versions = torch.__version__, diffusers.__version__
-    return kept.key_of(context.job.params, Path(context.job.model), ID, context.device, *versions)
-
-
-def _teller(context: Context) -> Callable[[int, int, str], None]:
-    def told(done: int, total: int, word: str) -> None:
-        text = "Loading " + word.replace("_", " ")
-        context.report(
-            Progressed(job_id=context.job.id, phase=Phase.LOAD, done=done, total=total, text=text)
-        )
-
-    return told
-
-
-def _load(
-    context: Context, found: folders.ModelFolder, dtype_name: str, waits: str = offload.NONE
-) -> Model:
-    """Load part by part, so that a cancel is heard between two parts."""
-    import diffusers
-    import torch
-    import transformers
-
-    told = _teller(context)
-    dtype = getattr(torch, dtype_name)
-    parts: dict[str, Any] = {}
-    total = len(folders.CONFIGS) + len(found.classes) + 1
-    told(0, total, "tokenizer")
-    parts["tokenizer"] = transformers.CLIPTokenizer.from_pretrained(
-        found.path / "tokenizer", local_files_only=True
-    )
-    for name, class_name in found.classes.items():
-        told(len(parts), total, name)
-        library = transformers if name == "text_encoder" else diffusers
-        naming = {"dtype": dtype} if library is transformers else {"torch_dtype": dtype}
-        parts[name] = getattr(library, class_name).from_pretrained(
-            found.path / name,
-            use_safetensors=True,
-            local_files_only=True,
-            variant=found.variants[name],
-            **naming,
-        )
-    told(len(parts), total, "scheduler")
-    config = diffusers.DDIMScheduler.load_config(found.path / "scheduler", local_files_only=True)
-    parts["scheduler"] = diffusers.DDIMScheduler.from_config(config)
-    told(len(parts), total, "pipeline")
-    pipe = diffusers.AnimateDiffPipeline(**parts)
-    pipe.unet.eval()
-    pipe.set_progress_bar_config(disable=True)
-    if waits == offload.NONE:
-        offload.place(pipe, context.device, waits)
-        colours = preview.for_model(found.path, pipe.vae)
-    else:
-        # Colours are found where the decode runs; it goes back before hooks move it.
-        colours = preview.for_model(found.path, pipe.vae.to(context.device))
-        pipe.vae.to("cpu")
-        offload.place(pipe, context.device, waits)
-    told(total, total, "done")
-    window = starter.FRAMES if found.path == starter.folder() else CONTEXT_FRAMES
-    return Model(pipe, colours, dict(config), int(pipe.tokenizer.model_max_length), window)
-
-
-def _note_cut_words(context: Context, model: Model) -> None:
-    """Tell which words stand behind the last one that the model reads."""
-    fields = {"prompt": "prompt", "negative_prompt": "negative prompt"}
-    for name, label in fields.items():
-        text = str(context.job.params[name])
-        cut = cut_words(model.pipe.tokenizer, text, model.tokens)
-        if cut:
-            short = cut if len(cut) <= 120 else cut[:119] + "…"
-            words = f"The end of the {label} is not read, because it is too long: “{short}”"
-            context.report(Noted(job_id=context.job.id, text=words))
-
-
-def _note_unknown_words(context: Context, model: Model) -> None:
+def _note_unknown_words(context: Context, model: pipelines.Model) -> None:
     """Tell which words a small model does not know."""
     words = unknown_words(model.pipe.tokenizer, str(context.job.params["prompt"]))
     if words:
         listed = ", ".join(f"“{word}”" for word in words[:8]) + (", …" if len(words) > 8 else "")
         text = f"The model does not know {listed}, so that is ignored."
         context.report(Noted(job_id=context.job.id, text=text))
-
-
-def cut_words(tokenizer: Any, text: str, limit: int) -> str:
-    """Return the end of `text` that does not fit into `limit` tokens."""
-    spans = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    offsets = spans["offset_mapping"]
-    # Two tokens are taken by the start and the end.
-    if len(offsets) <= limit - 2:
-        return ""
-    return text[offsets[limit - 2][0] :].strip()
-
-
-# ---- sampling ----------------------------------------------------------------
-
-
-def _sample(context: Context, model: Model) -> Any:
-    """Run the pipeline; return latents of shape (1, channels, f, h, w)."""
-    import torch
-
-    params = context.job.params
-    pipe = model.pipe
-    frames, steps = int(params["frames"]), int(params["steps"])
-    pipe.scheduler = schedulers.make(str(params["scheduler"]), model.scheduler_config, steps)
-    set_windows(pipe, frames, model.window)
-    watch = _Watch(context, model, frames)
-    pipe.scheduler.step = watch.wrapped(pipe.scheduler.step)
-    result = pipe(
-        prompt=str(params["prompt"]),
-        negative_prompt=str(params["negative_prompt"]),
-        width=int(params["width"]),
-        height=int(params["height"]),
-        num_frames=frames,
-        num_inference_steps=steps,
-        guidance_scale=float(params["guidance_scale"]),
-        # On the CPU, so that a seed means the same noise on every device.
-        generator=torch.Generator("cpu").manual_seed(int(params["seed"])),
-        output_type="latent",
-        callback_on_step_end=watch.step_ended,
-    )
-    return result.frames
-
-
-class _Watch:
-    """Follows the sampler: shows the whole clip and reports after each step."""
-
-    def __init__(self, context: Context, model: Model, frames: int) -> None:
-        self._context = context
-        self._model = model
-        self._frames = frames
-        self._output: Any = None
-
-    def wrapped(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `step` remembering what it returned, where the clean guess is."""
-
-        @functools.wraps(step)
-        def remembering(*args: Any, **options: Any) -> Any:
-            self._output = step(*args, **options)
-            return self._output
-
-        return remembering
-
-    def step_ended(
-        self, pipe: Any, index: int, _timestep: Any, tensors: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Publish the clip so far; raises Cancelled through `sampled`."""
-        latents = tensors["latents"]
-        guess = schedulers.clean_latents(pipe.scheduler, self._output, latents)
-        self._output = None
-        pixels = self._model.colours.pixels(guess)
-        self._context.publish(pixels, first=0, total=self._frames, preview=True)
-        self._context.sampled(index + 1, int(pipe.num_timesteps))
-        return tensors
 
 
 def set_windows(pipe: Any, frames: int, window: int = CONTEXT_FRAMES) -> None:
@@ -391,30 +202,3 @@ def set_windows(pipe: Any, frames: int, window: int = CONTEXT_FRAMES) -> None:
                 pipe._disable_free_noise_in_block(block)
         pipe._free_noise_context_length = None
     pipe.unet.eval()
-
-
-# ---- decoding ----------------------------------------------------------------
-
-
-def _decode(context: Context, model: Model, latents: Any) -> Iterator[npt.NDArray[np.uint8] | None]:
-    """Decode as asked, and lighter where memory runs out."""
-    from core.engines.local import decoding
-
-    pipe, params = model.pipe, context.job.params
-
-    def step_aside() -> None:
-        model.aside = True
-        for part in (pipe.unet, pipe.text_encoder):
-            part.to("cpu")
-
-    bench = offload.bench(context, pipe, step_aside)
-    chunk, tiling = int(params.get("decode_chunk", 1)), params.get("tiling") is True
-    way = decoding.first_way(bench, latents, chunk=chunk, tiling=tiling)
-    if tiling and not way.tile:
-        text = "The picture is too small to be decoded in tiles; it is decoded whole."
-        context.report(Noted(job_id=context.job.id, text=text))
-    try:
-        yield from decoding.decode(context, bench, latents, way)
-    finally:
-        if offload.of(context) != offload.NONE:
-            pipe.maybe_free_model_hooks()

@@ -1,0 +1,74 @@
+"""Which family a model folder belongs to, from its files alone; imports no family."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from core.engines.local import folders
+from core.errors import Category, Problem, ProblemError
+from core.jobs import Recipe
+
+PIPELINES: Mapping[str, str] = {
+    "AnimateDiffPipeline": "animatediff",
+    "LTXPipeline": "ltx",
+    "LTXImageToVideoPipeline": "ltx",
+    "LatentConsistencyModelPipeline": "stable_diffusion",
+    "StableDiffusionPipeline": "stable_diffusion",
+    "StableDiffusionXLPipeline": "stable_diffusion",
+    "StableVideoDiffusionPipeline": "svd",
+    "WanImageToVideoPipeline": "wan",
+    "WanPipeline": "wan",
+}
+"""The family of each pipeline class that an index may name."""
+
+TITLES = (
+    "AnimateDiff",
+    "Stable Diffusion 1.5, XL, Turbo and LCM",
+    "Stable Video Diffusion",
+    "WAN",
+    "LTX-Video",
+)
+"""What can be run, for people."""
+
+
+def family_of(folder: Path) -> str:
+    """Return the family that runs the model in `folder`.
+
+    Raises:
+        ProblemError: It is no model folder, or one of a pipeline that no family runs.
+    """
+    pipeline = folders.pipeline_of(folder)
+    if pipeline == "StableDiffusionPipeline" and (folder / "motion_adapter").is_dir():
+        return "animatediff"
+    family = PIPELINES.get(pipeline)
+    if family is None:
+        raise ProblemError(
+            Problem(
+                Category.MODEL_NOT_FOUND,
+                f"{folder.name} is a model for {pipeline or 'an unnamed pipeline'}, "
+                "which the embedded engine cannot run.",
+                f"It runs {', '.join(TITLES[:-1])} and {TITLES[-1]}; "
+                "a ComfyUI server may run more.",
+                f"Path: {folder}",
+            )
+        )
+    return family
+
+
+def families_in(models: Path) -> dict[str, list[Path]]:
+    """Return the model folders in `models` by their families; what none runs is left out."""
+    found: dict[str, list[Path]] = {}
+    for folder in sorted(models.iterdir()) if models.is_dir() else ():
+        if (folder / folders.INDEX).is_file():
+            with contextlib.suppress(ProblemError):
+                found.setdefault(family_of(folder), []).append(folder)
+    return found
+
+
+def recipes_in(models: Path, family: str, make: Callable[[Path], Recipe]) -> Iterator[Recipe]:
+    """Yield a recipe for each folder in `models` of one family that can be run."""
+    for folder in families_in(models).get(family, []):
+        with contextlib.suppress(ProblemError):
+            yield make(folder)

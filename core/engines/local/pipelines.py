@@ -1,0 +1,442 @@
+"""What the families of diffusers' pipelines share: loading, watching, decoding.
+
+A family subclasses `Maker` and says how its pipeline is put together and called.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.engines.local import folders, offload, preview, schedulers
+from core.engines.local.quiet import hush
+from core.events import Noted, Progressed
+from core.jobs import Parameter, Phase, Recipe
+from core.statistics.runs import WENT_ON
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from core.engines.local.context import Context
+    from core.engines.local.decoding import Bench, Way
+
+Heard = Callable[[], None] | None
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+_TRANSFORMERS = ("text_encoder", "text_encoder_2", "image_encoder")
+
+
+def recipe(
+    folder: Path,
+    family: str,
+    parameters: tuple[Parameter, ...],
+    *,
+    task: str,
+    summary: str,
+    **more: Any,
+) -> Recipe:
+    """Return a recipe for a model folder of a person's own.
+
+    Args:
+        folder: The model's, absolute.
+        family: Who runs it.
+        parameters: Its knobs.
+        task: What becomes what, such as "text → video".
+        summary: What it makes, without the model's name.
+        more: Further fields of the recipe.
+    """
+    # Folders of one name may lie in different places, and a job must mean one of them.
+    place = blake2b(str(folder).encode(), digest_size=3).hexdigest()
+    return Recipe(
+        id=f"{folder.name}-{place}",
+        title=f"{folder.name} · {task}",
+        summary=f"{summary} with the model in {folder.name}.",
+        engine="local",
+        family=family,
+        parameters=parameters,
+        model=str(folder),
+        **more,
+    )
+
+
+@dataclass(slots=True)
+class Model:
+    """A loaded model, kept warm between jobs."""
+
+    pipe: Any
+    colours: preview.Projection
+    scheduler_config: Mapping[str, Any]
+    aside: bool = False
+    """Only the autoencoder is on the card."""
+
+
+class Maker:
+    """Makes clips or pictures with one kind of pipeline.
+
+    Attributes:
+        family: Id of the family.
+        layout: What its model folders hold.
+    """
+
+    family: str
+    layout: folders.Layout
+    autoencoder_in_full = False
+    """The autoencoder overflows or fades in half precision."""
+    half = "bfloat16"
+    """Type of the weights on a card."""
+
+    # ---- what a family says
+
+    def assemble(self, found: folders.ModelFolder, parts: dict[str, Any]) -> Any:
+        """Return the pipeline of loaded parts."""
+        raise NotImplementedError
+
+    def notes(self, context: Context, model: Model) -> None:
+        """Tell what a person should know before the first step."""
+        self.note_cut_words(context, model)
+
+    def scheduler(self, context: Context, model: Model) -> Any:
+        """Return the sampler of a job."""
+        raise NotImplementedError
+
+    def call(self, context: Context, model: Model) -> Mapping[str, Any]:
+        """Return what the pipeline is called with beside size, seed and callbacks."""
+        raise NotImplementedError
+
+    def pipeline(self, context: Context, model: Model) -> Any:  # noqa: ARG002 - some need it
+        """Return the pipeline that runs a job."""
+        return model.pipe
+
+    def latents(self, context: Context, model: Model, found: Any) -> Any:  # noqa: ARG002
+        """Return the sampler's latents as (1, c, f, h, w)."""
+        return found
+
+    def shown(self, context: Context, pixels: Any) -> Any:  # noqa: ARG002 - some need it
+        """Return as many preview frames as the clip will have."""
+        return pixels
+
+    def bench(self, context: Context, heard: Heard = None) -> Callable[..., Bench]:  # noqa: ARG002
+        """Return what makes the bench that its autoencoder needs.
+
+        Args:
+            context: The run.
+            heard: Called during a decode that takes long; raises Cancelled.
+        """
+        from core.engines.local.decoding import Bench
+
+        return Bench
+
+    # ---- the way through
+
+    def generate(self, context: Context) -> Iterator[npt.NDArray[np.uint8] | None]:
+        """Make what `context.job` asks for; see `core.engines.local.families`.
+
+        Raises:
+            ProblemError: The model cannot be loaded, or gave numbers that are
+                no picture.
+            Cancelled: The job was cancelled.
+        """
+        context.phase(Phase.LOAD)
+        hush()
+        model = self.model(context)
+        self.notes(context, model)
+        offload.note(context)
+        latents = self.sampled(context, model)
+        context.phase(Phase.DECODE)
+        yield from self.decode(context, model, latents)
+
+    def model(self, context: Context) -> Model:
+        """Return the model of a job, loading it where it is not warm."""
+        folder = Path(context.job.model)
+        found = folders.check(folder, self.layout)
+        waits = offload.of(context)
+        key = f"{self.family}|{folder}|{context.device}|{waits}"
+        model: Model = context.warm(key, lambda: self.load(context, found, waits))
+        if model.aside:
+            model.pipe.to(context.device)
+            model.aside = False
+        return model
+
+    def load(self, context: Context, found: folders.ModelFolder, waits: str) -> Model:
+        """Load part by part, so that a cancel is heard between two parts."""
+        import diffusers
+
+        told = teller(context, len(found.configs) + len(found.classes) + 1)
+        parts: dict[str, Any] = {}
+        for name, class_name in found.classes.items():
+            told(len(parts), name)
+            parts[name] = self.weights(context, found, name, class_name)
+        config: Mapping[str, Any] = {}
+        for name in found.configs:
+            told(len(parts), name)
+            if name == "scheduler":
+                config = diffusers.DDIMScheduler.load_config(
+                    found.path / name, local_files_only=True
+                )
+                parts[name] = own_scheduler(config)
+            else:
+                parts[name] = plain_part(found.path, name)
+        told(len(parts), "pipeline")
+        pipe = self.assemble(found, parts)
+        for part in pipe.components.values():
+            if hasattr(part, "eval"):
+                part.eval()
+        pipe.set_progress_bar_config(disable=True)
+        if waits == offload.NONE:
+            offload.place(pipe, context.device, waits)
+            colours = self.colours(context, found.path, pipe.vae)
+        else:
+            # Colours are found where the decode runs; it goes back before hooks move it.
+            colours = self.colours(context, found.path, pipe.vae.to(context.device))
+            pipe.vae.to("cpu")
+            offload.place(pipe, context.device, waits)
+        told(len(found.configs) + len(found.classes) + 1, "done")
+        return Model(pipe, colours, dict(config))
+
+    def weights(
+        self, context: Context, found: folders.ModelFolder, name: str, class_name: str
+    ) -> Any:
+        """Return one part with its weights, read from safetensors alone."""
+        import diffusers
+        import torch
+        import transformers
+
+        on_card = context.device.startswith("cuda")
+        full = not on_card or (name == "vae" and self.autoencoder_in_full)
+        dtype = torch.float32 if full else getattr(torch, self.half)
+        library = transformers if name in _TRANSFORMERS else diffusers
+        naming = {"dtype": dtype} if library is transformers else {"torch_dtype": dtype}
+        return getattr(library, class_name).from_pretrained(
+            found.path / name,
+            use_safetensors=True,
+            local_files_only=True,
+            variant=found.variants[name],
+            **naming,
+        )
+
+    def colours(self, context: Context, folder: Path, vae: Any) -> preview.Projection:
+        """Return the factors of the preview."""
+        from core.engines.local.decoding import Way
+
+        bench = self.bench(context)(vae)
+
+        def decode(latents: Any) -> Any:
+            prepared = bench.prepared(latents[:, :, None].to(vae.device))
+            return bench.pictures(vae, prepared, Way())
+
+        return preview.for_model(folder, vae, decode, channels_of(vae))
+
+    def note_cut_words(self, context: Context, model: Model) -> None:
+        """Tell which words stand behind the last one that the model reads."""
+        tokenizer = getattr(model.pipe, "tokenizer", None)
+        if tokenizer is None:
+            return
+        limit = self.tokens(model)
+        for name, label in (("prompt", "prompt"), ("negative_prompt", "negative prompt")):
+            text = str(context.job.params.get(name, ""))
+            cut = cut_words(tokenizer, text, limit) if text else ""
+            if cut:
+                short = cut if len(cut) <= 120 else cut[:119] + "…"
+                words = f"The end of the {label} is not read, because it is too long: “{short}”"
+                context.report(Noted(job_id=context.job.id, text=words))
+
+    def tokens(self, model: Model) -> int:
+        """Return how many tokens of a prompt the pipeline reads."""
+        return int(model.pipe.tokenizer.model_max_length)
+
+    def sampled(self, context: Context, model: Model) -> Any:
+        """Return the latents of a job: those of an earlier try, or newly sampled ones."""
+        key = latents_key(context, self.family)
+        latents = context.kept.read(context.job.id, key)
+        if latents is not None:
+            text = f"{WENT_ON}: nothing is sampled again."
+            context.report(Noted(job_id=context.job.id, text=text))
+            return latents.to(context.device)
+        context.phase(Phase.SAMPLE)
+        latents = self.sample(context, model)
+        context.kept.write(context.job.id, key, latents)
+        return latents
+
+    def sample(self, context: Context, model: Model) -> Any:
+        """Run the pipeline; return latents of shape (1, c, f, h, w)."""
+        params = context.job.params
+        pipe = self.pipeline(context, model)
+        pipe.scheduler = self.scheduler(context, model)
+        watch = Watch(context, self, model)
+        pipe.scheduler.step = watch.wrapped(pipe.scheduler.step)
+        frames = {"num_frames": int(params["frames"])} if "frames" in params else {}
+        result = pipe(
+            width=int(params["width"]),
+            height=int(params["height"]),
+            num_inference_steps=int(params["steps"]),
+            generator=noise(context),
+            output_type="latent",
+            callback_on_step_end=watch.step_ended,
+            **frames,
+            **self.call(context, model),
+        )
+        return self.latents(context, model, result[0])
+
+    def decode(
+        self, context: Context, model: Model, latents: Any
+    ) -> Iterator[npt.NDArray[np.uint8] | None]:
+        """Decode as asked, and lighter where memory runs out."""
+        from core.engines.local import decoding
+
+        pipe, params = model.pipe, context.job.params
+
+        def step_aside() -> None:
+            model.aside = True
+            for name, part in pipe.components.items():
+                if name != "vae" and hasattr(part, "parameters"):
+                    part.to("cpu")
+
+        total = int(params.get("frames", 1))
+
+        def heard() -> None:
+            context.report(
+                Progressed(job_id=context.job.id, phase=Phase.DECODE, done=0, total=total)
+            )
+
+        bench = offload.bench(context, pipe, step_aside, self.bench(context, heard))
+        tiling = params.get("tiling") is True
+        chunk = int(params.get("decode_chunk", 1))
+        way: Way = decoding.first_way(bench, latents, chunk=chunk, tiling=tiling)
+        if tiling and not way.tile:
+            text = "The picture is too small to be decoded in tiles; it is decoded whole."
+            context.report(Noted(job_id=context.job.id, text=text))
+        try:
+            yield from decoding.decode(context, bench, latents, way)
+        finally:
+            if offload.of(context) != offload.NONE:
+                pipe.maybe_free_model_hooks()
+
+
+class Watch:
+    """Follows a sampler: shows the whole clip and reports after each step."""
+
+    def __init__(self, context: Context, maker: Maker, model: Model) -> None:
+        self._context, self._maker, self._model = context, maker, model
+        self._output: Any = None
+
+    def wrapped(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `step` remembering where the clean guess is."""
+
+        @functools.wraps(step)
+        def remembering(*args: Any, **options: Any) -> Any:
+            output = step(*args, **options)
+            scheduler = getattr(step, "__self__", None)
+            guess = schedulers.flow_guess(scheduler, args[0], args[2]) if len(args) > 2 else None
+            self._output = output if guess is None else (None, guess)
+            return output
+
+        return remembering
+
+    def step_ended(
+        self, pipe: Any, index: int, _timestep: Any, tensors: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Publish the clip so far; raises Cancelled through `sampled`."""
+        context = self._context
+        guess = schedulers.clean_latents(pipe.scheduler, self._output, tensors["latents"])
+        self._output = None
+        pixels = self._model.colours.pixels(self._maker.latents(context, self._model, guess))
+        pixels = self._maker.shown(context, pixels)
+        context.publish(pixels, first=0, total=len(pixels), preview=True)
+        context.sampled(index + 1, int(pipe.num_timesteps))
+        return tensors
+
+
+def teller(context: Context, total: int) -> Callable[[int, str], None]:
+    """Return what tells which part is loaded. Raises Cancelled when called."""
+
+    def told(done: int, word: str) -> None:
+        text = "Loading " + word.replace("_", " ")
+        context.report(
+            Progressed(job_id=context.job.id, phase=Phase.LOAD, done=done, total=total, text=text)
+        )
+
+    return told
+
+
+def latents_key(context: Context, family: str) -> str:
+    """Return what the latents of a job are known by."""
+    import diffusers
+    import torch
+
+    from core.engines.local import kept
+
+    versions = torch.__version__, diffusers.__version__
+    return kept.key_of(
+        context.job.params, Path(context.job.model), family, context.device, *versions
+    )
+
+
+def noise(context: Context) -> Any:
+    """Return the source of a job's noise."""
+    import torch
+
+    # On the CPU, so that a seed means the same noise on every device.
+    return torch.Generator("cpu").manual_seed(int(context.job.params["seed"]))
+
+
+def cut_words(tokenizer: Any, text: str, limit: int) -> str:
+    """Return the end of `text` that does not fit into `limit` tokens."""
+    spans = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    offsets = spans["offset_mapping"]
+    added = tokenizer.num_special_tokens_to_add()
+    if len(offsets) <= limit - added:
+        return ""
+    return text[offsets[limit - added][0] :].strip()
+
+
+def plain_part(folder: Path, name: str) -> Any:
+    """Return a tokenizer or a picture's preparation; no code of the folder is run."""
+    import transformers
+
+    if name.startswith("tokenizer"):
+        return transformers.AutoTokenizer.from_pretrained(
+            folder / name, local_files_only=True, trust_remote_code=False
+        )
+    # With the newest transformers the plain one asks for torchvision.
+    kind = getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)
+    return kind.from_pretrained(folder / name, local_files_only=True)
+
+
+def own_scheduler(config: Mapping[str, Any]) -> Any:
+    """Return the sampler that a model came with; one of diffusers' own, whatever it is called."""
+    import diffusers
+
+    name = str(config.get("_class_name", ""))
+    known = name.endswith("Scheduler") and hasattr(diffusers, name)
+    return getattr(diffusers, name if known else "DDIMScheduler").from_config(dict(config))
+
+
+def channels_of(vae: Any) -> int:
+    """Return the channels of an autoencoder's latents."""
+    config = vae.config
+    return int(getattr(config, "latent_channels", 0) or config.z_dim)
+
+
+def picture(context: Context, name: str = "image") -> Any:
+    """Return the start picture of a job as PIL has it, cut to its shape and size."""
+    from PIL import Image, ImageOps
+
+    from core.errors import invalid
+
+    params = context.job.params
+    path = Path(str(params[name]))
+    size = int(params["width"]), int(params["height"])
+    try:
+        with Image.open(path, formats=_FORMATS) as found:
+            upright = ImageOps.exif_transpose(found).convert("RGB")
+            return ImageOps.fit(upright, size, Image.Resampling.LANCZOS)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise invalid(
+            name,
+            f"The start picture {path.name} cannot be read.",
+            "Choose a PNG, JPEG or WebP that opens elsewhere.",
+        ) from error
