@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_arguments(measure)
     for command in (listing, make, measure):
         command.add_argument(
-            "--model", type=Path, metavar="FOLDER", help="an AnimateDiff model in diffusers' format"
+            "--model", type=Path, metavar="FOLDER", help="a model in the format of diffusers"
         )
         command.add_argument("--json", action="store_true", help="print one JSON line on stdout")
         command.add_argument("--home", type=Path, help="keep everything below this folder")

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import folders, offload, preview, schedulers
+from core.engines.local import folders, offload, pieces, preview, schedulers
 from core.engines.local.quiet import hush
 from core.events import Noted, Progressed
 from core.jobs import Parameter, Phase, Recipe
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from core.engines.local.decoding import Bench, Way
 
 Heard = Callable[[], None] | None
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 _TRANSFORMERS = ("text_encoder", "text_encoder_2", "image_encoder")
 
 
@@ -177,9 +176,9 @@ class Maker:
                 config = diffusers.DDIMScheduler.load_config(
                     found.path / name, local_files_only=True
                 )
-                parts[name] = own_scheduler(config)
+                parts[name] = pieces.own_scheduler(config)
             else:
-                parts[name] = plain_part(found.path, name)
+                parts[name] = pieces.plain_part(found.path, name)
         told(len(parts), "pipeline")
         pipe = self.assemble(found, parts)
         for part in pipe.components.values():
@@ -228,7 +227,7 @@ class Maker:
             prepared = bench.prepared(latents[:, :, None].to(vae.device))
             return bench.pictures(vae, prepared, Way())
 
-        return preview.for_model(folder, vae, decode, channels_of(vae))
+        return preview.for_model(folder, vae, decode, pieces.channels_of(vae))
 
     def note_cut_words(self, context: Context, model: Model) -> None:
         """Tell which words stand behind the last one that the model reads."""
@@ -238,7 +237,7 @@ class Maker:
         limit = self.tokens(model)
         for name, label in (("prompt", "prompt"), ("negative_prompt", "negative prompt")):
             text = str(context.job.params.get(name, ""))
-            cut = cut_words(tokenizer, text, limit) if text else ""
+            cut = pieces.cut_words(tokenizer, text, limit) if text else ""
             if cut:
                 short = cut if len(cut) <= 120 else cut[:119] + "…"
                 words = f"The end of the {label} is not read, because it is too long: “{short}”"
@@ -381,62 +380,3 @@ def noise(context: Context) -> Any:
 
     # On the CPU, so that a seed means the same noise on every device.
     return torch.Generator("cpu").manual_seed(int(context.job.params["seed"]))
-
-
-def cut_words(tokenizer: Any, text: str, limit: int) -> str:
-    """Return the end of `text` that does not fit into `limit` tokens."""
-    spans = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    offsets = spans["offset_mapping"]
-    added = tokenizer.num_special_tokens_to_add()
-    if len(offsets) <= limit - added:
-        return ""
-    return text[offsets[limit - added][0] :].strip()
-
-
-def plain_part(folder: Path, name: str) -> Any:
-    """Return a tokenizer or a picture's preparation; no code of the folder is run."""
-    import transformers
-
-    if name.startswith("tokenizer"):
-        return transformers.AutoTokenizer.from_pretrained(
-            folder / name, local_files_only=True, trust_remote_code=False
-        )
-    # With the newest transformers the plain one asks for torchvision.
-    kind = getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)
-    return kind.from_pretrained(folder / name, local_files_only=True)
-
-
-def own_scheduler(config: Mapping[str, Any]) -> Any:
-    """Return the sampler that a model came with; one of diffusers' own, whatever it is called."""
-    import diffusers
-
-    name = str(config.get("_class_name", ""))
-    known = name.endswith("Scheduler") and hasattr(diffusers, name)
-    return getattr(diffusers, name if known else "DDIMScheduler").from_config(dict(config))
-
-
-def channels_of(vae: Any) -> int:
-    """Return the channels of an autoencoder's latents."""
-    config = vae.config
-    return int(getattr(config, "latent_channels", 0) or config.z_dim)
-
-
-def picture(context: Context, name: str = "image") -> Any:
-    """Return the start picture of a job as PIL has it, cut to its shape and size."""
-    from PIL import Image, ImageOps
-
-    from core.errors import invalid
-
-    params = context.job.params
-    path = Path(str(params[name]))
-    size = int(params["width"]), int(params["height"])
-    try:
-        with Image.open(path, formats=_FORMATS) as found:
-            upright = ImageOps.exif_transpose(found).convert("RGB")
-            return ImageOps.fit(upright, size, Image.Resampling.LANCZOS)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise invalid(
-            name,
-            f"The start picture {path.name} cannot be read.",
-            "Choose a PNG, JPEG or WebP that opens elsewhere.",
-        ) from error

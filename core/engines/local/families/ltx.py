@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import detect, folders, knobs, pipelines, preview
+from core.engines.local import detect, folders, knobs, pieces, pipelines, preview
 from core.engines.local.decoding_clips import ClipBench
 from core.jobs import Recipe
 
@@ -88,11 +88,11 @@ class _Maker(pipelines.Maker):
         if int(context.job.params["steps"]) == 1:
             # A single step has no end to stretch to; it would divide by zero.
             config["shift_terminal"] = None
-        return pipelines.own_scheduler(config)
+        return pieces.own_scheduler(config)
 
     def call(self, context: Context, model: pipelines.Model) -> Mapping[str, Any]:
         params = context.job.params
-        start = {"image": pipelines.picture(context)} if params["image"] else {}
+        start = {"image": pieces.picture(context)} if params["image"] else {}
         return {
             **start,
             "prompt": str(params["prompt"]),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import detect, folders, knobs, pipelines, schedulers
+from core.engines.local import detect, folders, knobs, pieces, pipelines, schedulers
 from core.jobs import Recipe
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class _Maker(pipelines.Maker):
     def scheduler(self, context: Context, model: pipelines.Model) -> Any:
         name, steps = str(context.job.params["scheduler"]), int(context.job.params["steps"])
         if name == OWN:
-            return pipelines.own_scheduler(model.scheduler_config)
+            return pieces.own_scheduler(model.scheduler_config)
         return schedulers.make(name, model.scheduler_config, steps)
 
     def call(self, context: Context, model: pipelines.Model) -> Mapping[str, Any]:  # noqa: ARG002

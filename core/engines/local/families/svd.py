@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import detect, folders, knobs, pipelines
+from core.engines.local import detect, folders, knobs, pieces, pipelines
 from core.engines.local.decoding import Bench, Way
 from core.jobs import Kind, Parameter, Recipe
 
@@ -106,12 +106,12 @@ class _Maker(pipelines.Maker):
         return diffusers.StableVideoDiffusionPipeline(**parts)
 
     def scheduler(self, context: Context, model: pipelines.Model) -> Any:  # noqa: ARG002
-        return pipelines.own_scheduler(model.scheduler_config)
+        return pieces.own_scheduler(model.scheduler_config)
 
     def call(self, context: Context, model: pipelines.Model) -> Mapping[str, Any]:  # noqa: ARG002
         params = context.job.params
         return {
-            "image": pipelines.picture(context),
+            "image": pieces.picture(context),
             "fps": int(params["fps"]),
             "motion_bucket_id": int(params["motion"]),
             "noise_aug_strength": float(params["augmentation"]),

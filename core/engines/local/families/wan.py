@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import detect, folders, knobs, pipelines, preview
+from core.engines.local import detect, folders, knobs, pieces, pipelines, preview
 from core.engines.local.decoding_clips import ClipBench
 from core.jobs import Kind, Parameter, Recipe
 
@@ -130,7 +130,7 @@ class _Maker(pipelines.Maker):
                 max_sequence_length=self.tokens(model),
                 device=torch.device(context.device),
             )
-        start = {"image": pipelines.picture(context)} if "image" in params else {}
+        start = {"image": pieces.picture(context)} if "image" in params else {}
         given = {"prompt_embeds": read, "negative_prompt_embeds": avoided}
         return {**start, **given, "guidance_scale": guidance}
 

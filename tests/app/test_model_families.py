@@ -1,0 +1,84 @@
+"""Models of other families than AnimateDiff, from the menu and the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.models import OwnModels
+from app.window import MainWindow
+from core.outputs import verify_file
+from core.settings import load
+
+ROOT = Path(__file__).resolve().parents[2]
+FAMILIES = ("stable_diffusion", "svd", "wan", "ltx")
+_BUILD = """
+import sys
+from pathlib import Path
+from tests.core import tiny_models
+for name in sys.argv[2:]:
+    folder = Path(sys.argv[1]) / name
+    folder.mkdir()
+    getattr(tiny_models, name)(folder)
+"""
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model of each family; built by another process, since the window has no torch."""
+    folder = tmp_path_factory.mktemp("models")
+    subprocess.run(
+        [sys.executable, "-c", _BUILD, str(folder), *FAMILIES],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True,
+    )  # fmt: skip
+    return folder
+
+
+def test_a_folder_of_each_family_is_added_and_listed(
+    qtbot: Any, window: MainWindow, models: Path
+) -> None:
+    assert window.controller is not None
+    own = window.findChild(OwnModels)
+    assert own is not None
+    for name in FAMILIES:
+        own.add(models / name)
+        recipe = window.controller.recipes[window.panels.compose.recipe_id()]
+        assert (recipe.family, recipe.model) == (name, str(models / name))
+        assert set(window.panels.compose.values()) >= {"width", "height", "steps", "seed"}
+    kept = load(window.settings_path)[0].model_folders
+    assert kept == [str(models / name) for name in FAMILIES]
+
+
+def framedeck(home: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "app", *args, "--home", str(home), "--json"],
+        cwd=ROOT, env={**os.environ, "FRAMEDECK_NO_SETUP": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=180, check=False,
+    )  # fmt: skip
+
+
+def test_a_picture_is_generated_from_a_folder(models: Path, tmp_path: Path) -> None:
+    out = tmp_path / "ball.png"
+    model = ("--model", str(models / "stable_diffusion"))
+    size = ("--width", "64", "--height", "64", "--steps", "2", "--seed", "5")
+    done = framedeck(
+        tmp_path, "generate", *model, "--prompt", "a ball", *size, "--out", str(out)
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["path"] == str(out)
+    assert verify_file(out).ok
+    listed = framedeck(tmp_path, "recipes", *model)
+    found = json.loads(listed.stdout)
+    first = next(one for one in found if one["makes"] == "image")
+    assert first["title"] == "stable_diffusion · text → picture"
+    wrong = framedeck(
+        tmp_path, "generate", *model, "--prompt", "a", "--out", str(tmp_path / "ball.mp4")
+    )  # fmt: skip
+    assert wrong.returncode != 0
+    assert ".png" in wrong.stdout + wrong.stderr
