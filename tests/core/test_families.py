@@ -53,6 +53,8 @@ CASES = {
     "svd": Case(tiny_models.svd, "svd", 4, "decoder.conv_out.bias"),
     "wan-t2v": Case(tiny_models.wan, "wan", 9, "post_quant_conv.bias"),
     "wan-i2v": Case(tiny_models.wan, "wan", 9, "post_quant_conv.bias", (("picture", True),)),
+    "wan22-14b": Case(tiny_models.wan, "wan", 9, "post_quant_conv.bias", (("two", True),)),
+    "wan22-5b": Case(tiny_models.wan, "wan", 9, "post_quant_conv.bias", (("small", True),)),
     "ltx": Case(tiny_models.ltx, "ltx", 9, "decoder.conv_in.conv.bias"),
     "ltx-timed": Case(
         tiny_models.ltx, "ltx", 9, "decoder.conv_in.conv.bias", (("conditioned", True),)
@@ -182,6 +184,24 @@ def test_each_folder_is_known_by_its_files(models: Path) -> None:
     assert (len(own), problems) == (len(CASES), [])
     assert {recipe.makes for recipe in own if recipe.family == "stable_diffusion"} == {"image"}
     assert {recipe.makes for recipe in own if recipe.family != "stable_diffusion"} == {"video"}
+
+
+def test_a_folder_of_the_hugging_face_cache_is_found(models: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "models--Lightricks--LTX-Video"
+    (cache / "refs").mkdir(parents=True)
+    shutil.copytree(models / "ltx", cache / "snapshots" / "0a1b2c")
+    (cache / "snapshots" / "older").mkdir()
+    with pytest.raises(ProblemError):
+        families.recipe_for_folder(cache)
+    (cache / "refs" / "main").write_text("../../elsewhere")
+    with pytest.raises(ProblemError):
+        families.recipe_for_folder(cache)
+    (cache / "refs" / "main").write_text("0a1b2c")
+    recipe = families.recipe_for_folder(cache)
+    assert recipe.model == str(cache / "snapshots" / "0a1b2c")
+    assert recipe.title.startswith("LTX-Video ·")
+    assert families.recipe_for_folder(Path(recipe.model)) == recipe
+    assert [one.id for one in families.recipes(tmp_path) if one.family == "ltx"] == [recipe.id]
 
 
 @pytest.mark.parametrize("name", ["FluxPipeline", "", "../../etc/passwd", "torch.load"])

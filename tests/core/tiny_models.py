@@ -183,6 +183,17 @@ def _wan_vae() -> Any:
     )  # fmt: skip
 
 
+def _small_wan_vae() -> Any:
+    """The one of WAN 2.2's 5B model: twice as small latents, of patches of 2 pixels."""
+    import diffusers
+
+    return diffusers.AutoencoderKLWan(
+        base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, in_channels=12,
+        out_channels=12, patch_size=2, is_residual=True, scale_factor_spatial=16,
+        temperal_downsample=[False, True, True],
+    )  # fmt: skip
+
+
 def _wan_transformer(**more: Any) -> Any:
     import diffusers
 
@@ -192,8 +203,8 @@ def _wan_transformer(**more: Any) -> Any:
     )  # fmt: skip
 
 
-def wan(folder: Path, *, picture: bool = False) -> Path:
-    """WAN 2.1's parts, for text or for a start picture."""
+def wan(folder: Path, *, picture: bool = False, two: bool = False, small: bool = False) -> Path:
+    """WAN's parts: 2.1 for text or for a start picture; 2.2 as `two` models or the `small` one."""
     import diffusers
 
     _seeded()
@@ -201,11 +212,14 @@ def wan(folder: Path, *, picture: bool = False) -> Path:
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
     )
     common = {
-        "vae": _wan_vae(), "text_encoder": _t5("UMT5EncoderModel"), "tokenizer": t5_tokenizer(),
+        "vae": _small_wan_vae() if small else _wan_vae(), "tokenizer": t5_tokenizer(),
+        "text_encoder": _t5("UMT5EncoderModel"),
         "scheduler": scheduler,
     }  # fmt: skip
     if not picture:
-        return _index(folder, "WanPipeline", transformer=_wan_transformer(), **common)
+        more: dict[str, Any] = {"expand_timesteps": True} if small else {}
+        more |= {"transformer_2": _wan_transformer(), "boundary_ratio": 0.875} if two else {}
+        return _index(folder, "WanPipeline", transformer=_wan_transformer(), **common, **more)
     transformer = _wan_transformer(in_channels=36, image_dim=8, added_kv_proj_dim=24)
     return _index(
         folder, "WanImageToVideoPipeline", transformer=transformer, transformer_2=None,

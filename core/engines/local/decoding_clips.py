@@ -73,14 +73,14 @@ class ClipBench(Bench):
         stride = side - side // _OVERLAP
         values = (way.tile > 0, side, side, stride, stride) if way.tile else (False,)
         hook = vae.decoder.register_forward_pre_hook(self._listen) if self.heard else None
-        clip = latents.transpose(0, 1)[None]
+        clip = latents.transpose(0, 1)[None].to(vae.dtype)
         options: dict[str, Any] = {}
         if self.more is not None:
             clip, options = self.more(clip)
         try:
             for name, value in zip(_TILING, values, strict=False):
                 setattr(vae, name, value)
-            return vae.decode(clip.to(vae.dtype), **options).sample[0].transpose(0, 1)
+            return vae.decode(clip, **options).sample[0].transpose(0, 1)
         finally:
             if hook is not None:
                 hook.remove()

@@ -60,7 +60,8 @@ def family_of(folder: Path) -> str:
 def families_in(models: Path) -> dict[str, list[Path]]:
     """Return the model folders in `models` by their families; what none runs is left out."""
     found: dict[str, list[Path]] = {}
-    for folder in sorted(models.iterdir()) if models.is_dir() else ():
+    for place in sorted(models.iterdir()) if models.is_dir() else ():
+        folder = folders.snapshot(place)
         if (folder / folders.INDEX).is_file():
             with contextlib.suppress(ProblemError):
                 found.setdefault(family_of(folder), []).append(folder)

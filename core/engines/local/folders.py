@@ -99,6 +99,24 @@ def native_size(folder: Path) -> int | None:
     return size if 64 <= size <= 2048 and size % 8 == 0 else None
 
 
+def snapshot(folder: Path) -> Path:
+    """Return the model that a folder of the Hugging Face cache stands for; any other as it is."""
+    if not folder.name.startswith("models--"):
+        return folder
+    try:
+        name = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return folder
+    return folder / "snapshots" / name if name.isalnum() else folder
+
+
+def name_of(folder: Path) -> str:
+    """Return what a model folder is called; in the Hugging Face cache that is a folder above."""
+    place = folder.parent.parent.name
+    inside = folder.parent.name == "snapshots" and place.startswith("models--")
+    return place.rpartition("--")[2] if inside else folder.name
+
+
 def pipeline_of(folder: Path) -> str:
     """Return the pipeline class that the index of a model folder names; "" for none.
 

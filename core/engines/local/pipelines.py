@@ -49,11 +49,12 @@ def recipe(
         more: Further fields of the recipe.
     """
     # Folders of one name may lie in different places, and a job must mean one of them.
+    name = folders.name_of(folder)
     place = blake2b(str(folder).encode(), digest_size=3).hexdigest()
     return Recipe(
-        id=f"{folder.name}-{place}",
-        title=f"{folder.name} · {task}",
-        summary=f"{summary} with the model in {folder.name}.",
+        id=f"{name}-{place}",
+        title=f"{name} · {task}",
+        summary=f"{summary} with the model in {name}.",
         engine="local",
         family=family,
         parameters=parameters,

@@ -70,11 +70,11 @@ def recipe_for_folder(folder: Path) -> Recipe:
     Raises:
         ProblemError: The folder is no model that can be run.
     """
-    from core.engines.local.detect import family_of
+    from core.engines.local import detect, folders
 
-    made: Recipe = importlib.import_module(f"{__name__}.{family_of(folder)}").recipe_for_folder(
-        folder
-    )
+    folder = folders.snapshot(folder.absolute())
+    module = importlib.import_module(f"{__name__}.{detect.family_of(folder)}")
+    made: Recipe = module.recipe_for_folder(folder)
     return made
 
 
