@@ -110,6 +110,8 @@ def given(recipe: Recipe, start: Path, **more: object) -> dict[str, object]:
 class Bench:
     """Runs jobs of one model in this process and records all that a window would see."""
 
+    device = "cpu"
+
     def __init__(self, folder: Path, start: Path, clips: Path, warm: Warm) -> None:
         self.recipe = families.recipe_for_folder(folder)
         self.start, self.clips = start, clips
@@ -129,8 +131,8 @@ class Bench:
     def frames(self, job: Job) -> np.ndarray:
         self.events.clear()
         context = Context(
-            job, ring=self.ring, report=self.report, warm=self.warm, device=lambda: "cpu",
-            kept=self.kept,
+            job, ring=self.ring, report=self.report, warm=self.warm,
+            device=lambda: self.device, kept=self.kept,
         )  # fmt: skip
         return np.stack(decoding.whole(families.load(job.family).generate(context)))
 
@@ -462,6 +464,32 @@ def test_models_of_few_steps_are_known_by_their_files(tmp_path: Path) -> None:
         tiny_models.stable_diffusion(tmp_path / name, **options)
         found = families.recipe_for_folder(tmp_path / name).resolve({"prompt": "a"})
         assert (found["steps"], found["guidance_scale"]) == (steps, guidance), name
+
+
+class Card(str):
+    """A device that says it is a card and computes here: weights then come in half precision."""
+
+    def startswith(self, prefix: Any, *more: Any) -> bool:
+        return prefix == "cuda" or super().startswith(prefix, *more)
+
+
+@pytest.mark.parametrize("name", ["sdxl", "svd", "wan-i2v", "ltx-timed"])
+def test_types_of_half_precision_fit_each_other(
+    models: Path, start: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Bench, "device", Card("cpu"))
+    bench = Bench(models / name, start, tmp_path, Warm())
+    try:
+        clip = bench.clip()
+        pipe: Any = bench.warm._value.pipe  # type: ignore[union-attr]
+        main = pipe.components.get("unet") or pipe.components["transformer"]
+        half = "float16" if "unet" in pipe.components else "bfloat16"
+        # A few layers of some families stay whole.
+        assert f"torch.{half}" in {str(weight.dtype) for weight in main.parameters()}
+        assert clip.std() > 2
+    finally:
+        bench.ring.close()
+        bench.warm.drop()
 
 
 # ---- live pictures
