@@ -13,6 +13,7 @@ import pytest
 
 from app.models import OwnModels
 from app.window import MainWindow
+from core.events import Finished
 from core.outputs import verify_file
 from core.settings import load
 
@@ -82,3 +83,24 @@ def test_a_picture_is_generated_from_a_folder(models: Path, tmp_path: Path) -> N
     )  # fmt: skip
     assert wrong.returncode != 0
     assert ".png" in wrong.stdout + wrong.stderr
+
+
+def test_the_window_makes_a_picture_and_shows_it(
+    qtbot: Any, window: MainWindow, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    own = window.findChild(OwnModels)
+    assert own is not None
+    assert window.controller is not None
+    own.add(models / "stable_diffusion")
+    given = {"prompt": "a ball", "width": 64, "height": 64, "steps": 2, "seed": 5}
+    with qtbot.waitSignal(window.controller.job_ended, timeout=60_000) as ended:
+        window.controller.add(window.panels.compose.recipe_id(), given)
+    _, ending = ended.args
+    assert isinstance(ending, Finished), ending
+    assert ending.output.path.endswith(".png")
+    assert ending.output.frames == 1
+    stage = window.panels.stage
+    qtbot.waitUntil(lambda: len(stage.clip) == 1)
+    shown = stage.clip.frame(0)
+    assert (shown.width(), shown.height()) == (64, 64)

@@ -52,8 +52,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
     """
     folder = folder.absolute()
     found = folders.check(folder, LAYOUT)
-    vae = folders.config_of(folder, "vae")
-    scale = int(vae.get("scale_factor_spatial", 8))
+    scale = 16 if folders.config_of(folder, "vae").get("scale_factor_spatial") == 16 else 8
     shift = folders.config_of(folder, "scheduler", "scheduler_config.json").get("flow_shift", 3.0)
     picture = found.pipeline == IMAGE
     width, height = (832, 480) if scale == 8 else (1280, 704)
@@ -67,7 +66,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
             "shift",
             Kind.NUMBER,
             "Shift",
-            float(shift) if isinstance(shift, int | float) else 3.0,
+            min(20.0, max(0.1, float(shift))) if isinstance(shift, int | float) else 3.0,
             0.1,
             20,
             help="Higher spends more of the steps on large motion and shape.",
