@@ -414,6 +414,23 @@ def test_latents_are_kept_and_nothing_is_sampled_twice(bench: Bench, tmp_path: P
     assert (bench.frames(job) == again).all()
 
 
+def test_latents_of_another_picture_under_the_same_name_are_not_taken(
+    benches: Callable[[str], Bench], tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    bench, path = benches("svd"), tmp_path / "start.png"
+    bench.kept = Kept(tmp_path / "latents")
+    Image.new("RGB", (64, 64), "red").save(path)
+    job = bench.job(image=str(path))
+    bench.frames(job)
+    bench.frames(job)
+    assert bench.seen(Sampled) == []
+    Image.effect_noise((64, 64), 50).save(path)
+    bench.frames(job)
+    assert len(bench.seen(Sampled)) == STEPS
+
+
 @pytest.mark.parametrize("name", [*schedulers.NAMES, "model's own"])
 def test_pictures_take_every_scheduler(benches: Callable[[str], Bench], name: str) -> None:
     assert benches("sd15").clip(scheduler=name, steps=4).std() > 2

@@ -5,6 +5,7 @@ A family subclasses `Maker` and says how its pipeline is put together and called
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -369,10 +370,14 @@ def latents_key(context: Context, family: str) -> str:
 
     from core.engines.local import kept
 
-    versions = torch.__version__, diffusers.__version__
-    return kept.key_of(
-        context.job.params, Path(context.job.model), family, context.device, *versions
-    )
+    params = context.job.params
+    more = [family, context.device, torch.__version__, diffusers.__version__]
+    if params.get("image"):
+        # Another picture may lie under the same name by now.
+        with contextlib.suppress(OSError):
+            found = Path(str(params["image"])).stat()
+            more.append(f"{found.st_size} {found.st_mtime_ns}")
+    return kept.key_of(params, Path(context.job.model), *more)
 
 
 def noise(context: Context) -> Any:
