@@ -22,7 +22,7 @@ LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_
 BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
     (0, ("tests/comfy", "tests/app/test_bootstrap.py", "tests/test_e2e_kills.py")),
     (
-        10,
+        5,
         (
             "tests/core/test_starter.py",
             "tests/core/test_starter_training.py",
@@ -117,10 +117,12 @@ def pytest_in_shares(command: Sequence[str]) -> list[int]:
 def _pytest_beside(
     arguments: Sequence[str], level: int, told: IO[bytes]
 ) -> subprocess.Popen[bytes]:
+    # Two threads of one computation wait for each other where others want the cores too.
+    alone = {"OMP_NUM_THREADS": "1"} if level else {}
     process = subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
-        env=environment(),
+        env={**environment(), **alone},
         stdout=told,
         stderr=subprocess.STDOUT,
     )
