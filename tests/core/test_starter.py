@@ -104,7 +104,7 @@ def maker() -> Iterator[fidelity.Maker]:
 @pytest.mark.timeout(900)
 def test_prompts_it_never_saw_are_followed() -> None:
     """It only computes, so it may have to wait for its turn."""
-    report = fidelity.run(starter.folder(), clips=16)
+    report = fidelity.run(starter.folder(), clips=24)
     told = report.table() + "\n" + "\n".join(report.missed)
     for what, least in (
         ("object colour", 0.9),
