@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp
 
 from core.jobs import Phase
@@ -85,9 +85,18 @@ class Night:
         ]
 
     def live(
-        self, jobs: Sequence[Waiting], lanes: Sequence[Lane] | None = None
+        self,
+        jobs: Sequence[Waiting],
+        lanes: Sequence[Lane] | None = None,
+        *,
+        fifo: bool = False,
     ) -> dict[str, float]:
         """Let `jobs`, in their order by hand, truly run as the queue chooses among them.
+
+        Args:
+            jobs: What waits.
+            lanes: Where; the night's own by default.
+            fifo: First in, first out within a priority, whatever model is loaded.
 
         Returns:
             When each ended, by its number.
@@ -98,6 +107,8 @@ class Night:
         shut = {lane.name: lane.shut for lane in there}
         left = {str(job.number): job for job in jobs}
         waiting = {name: self._waiting(job) for name, job in left.items()}
+        if fifo:
+            waiting = {name: replace(one, model="") for name, one in waiting.items()}
         overtaken: dict[str, int] = {}
         ends: dict[str, float] = {}
         while left:

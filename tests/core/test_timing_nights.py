@@ -61,6 +61,20 @@ def live(seed: int) -> Lived:
     )
 
 
+def by_plan(seed: int, *, shut: bool = True, fifo: bool = False) -> tuple[list[int], list[int]]:
+    """Return the jobs ready by priority: by the plan, and in the plain order or by FIFO."""
+    tonight = night(seed)
+    lanes = tonight.lanes if shut else [replace(lane, shut=()) for lane in tonight.lanes]
+    pieces, jobs = tonight.pieces(tonight.jobs), tonight.jobs
+    promised = foresee(pieces, lanes).done_seconds
+    assert promised is not None
+    until = promised * (0.3 + 0.7 * (seed % 7) / 6)
+    first = set(plan(pieces, lanes, until).keep)
+    order = sorted(jobs, key=lambda job: str(job.number) not in first)
+    plain = tonight.live(jobs, lanes, fifo=fifo)
+    return ready(tonight.live(order, lanes), jobs, until), ready(plain, jobs, until)
+
+
 def promise_again(tonight: Night, ends: dict[str, float]) -> bool | None:
     """Promise the rest once half is done, on one lane, where that has no seam; say if it held."""
     if len(tonight.lanes) > 1 or len(tonight.jobs) < 8:
@@ -115,10 +129,26 @@ def test_what_a_plan_keeps_is_ready(nights: list[Lived]) -> None:
 
 
 def test_a_plan_is_never_worse_than_the_plain_order(nights: list[Lived]) -> None:
-    worse = [n.counts for n in nights if n.counts[0] < n.counts[1]]
-    better = [n.counts for n in nights if n.counts[0] > n.counts[1]]
-    assert worse == []
-    assert len(better) >= 15, "and now and then it is better"
+    assert [n.counts for n in nights if n.counts[0] < n.counts[1]] == []
+    # Quiet hours decide a night by themselves: where there are none the plan shows more.
+    open_all_night = [by_plan(seed, shut=False) for seed in range(NIGHTS)]
+    assert [one for one in open_all_night if one[0] < one[1]] == []
+    better = [one for one in open_all_night if one[0] > one[1]]
+    assert len(better) >= 20, "and now and then it is better"
+
+
+def test_against_first_in_first_out_more_is_ready() -> None:
+    """The queue chooses by the loaded model too, which costs a night now and then two jobs."""
+    found = [by_plan(seed, fifo=True) for seed in range(NIGHTS)]
+    more = [one for one in found if one[0] > one[1]]
+    fewer = [one for one in found if one[0] < one[1]]
+    planned, plain = (sum(sum(one[which]) for one in found) for which in (0, 1))
+    print(
+        f"{planned} jobs ready, {plain} by FIFO; more in {len(more)} nights, fewer in {len(fewer)}"
+    )
+    assert planned >= 1.05 * plain
+    assert len(more) >= 5 * len(fewer)
+    assert max(sum(one[1]) - sum(one[0]) for one in found) <= 2
 
 
 def test_sums_of_quantiles_are_not_taken() -> None:
@@ -304,7 +334,7 @@ def test_200_jobs_take_some_milliseconds() -> None:
         foresee(pieces, [Lane()])
         spent.append(time.thread_time() - began)
     # 5.7 ms where nothing else runs; it is never on a window's own thread.
-    assert min(spent) < 0.020
+    assert min(spent) < 0.015
 
 
 def test_the_same_queue_gives_the_same_answer() -> None:
