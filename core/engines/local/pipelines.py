@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -75,7 +76,7 @@ class Model:
     """Only the autoencoder is on the card."""
 
 
-class Maker:
+class Maker(ABC):
     """Makes clips or pictures with one kind of pipeline.
 
     Attributes:
@@ -92,21 +93,21 @@ class Maker:
 
     # ---- what a family says
 
+    @abstractmethod
     def assemble(self, found: folders.ModelFolder, parts: dict[str, Any]) -> Any:
         """Return the pipeline of loaded parts."""
-        raise NotImplementedError
 
     def notes(self, context: Context, model: Model) -> None:
         """Tell what a person should know before the first step."""
         self.note_cut_words(context, model)
 
+    @abstractmethod
     def scheduler(self, context: Context, model: Model) -> Any:
         """Return the sampler of a job."""
-        raise NotImplementedError
 
+    @abstractmethod
     def call(self, context: Context, model: Model) -> Mapping[str, Any]:
         """Return what the pipeline is called with beside size, seed and callbacks."""
-        raise NotImplementedError
 
     def pipeline(self, context: Context, model: Model) -> Any:  # noqa: ARG002 - some need it
         """Return the pipeline that runs a job."""
