@@ -10,10 +10,18 @@ from core.jobs import JobState, Value
 from core.queue import JobRow
 
 SIZES = ("width", "height", "frames", "steps")
-_NOT_SETTINGS = frozenset({*SIZES, "prompt", "negative_prompt", "seed", "fps"})
+_NOT_SETTINGS = frozenset({*SIZES, "prompt", "negative_prompt", "seed", "fps", "format"})
 """Parameters that no signature holds: sizes are features, the rest costs nothing."""
 _PLAIN: Mapping[str, Value] = MappingProxyType(
-    {"tiling": False, "decode_chunk": 1, "offload": "none"}
+    {
+        "tiling": False,
+        "decode_chunk": 1,
+        "offload": "none",
+        "inbetween": "off",
+        "inbetween_loop": False,
+        "upscale": "off",
+        "upscaler": "",
+    }
 )
 """Settings that say the same as none, which older runs have."""
 

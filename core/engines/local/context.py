@@ -45,13 +45,14 @@ class Context:
         warm: Warm,
         device: Callable[[], str],
         kept: Kept | None = None,
+        heard: Callable[[], object] = lambda: None,
     ) -> None:
         self.job = job
         self.kept = kept or Kept()
         self.facts: dict[str, Any] = {}
         self.started_seconds = monotonic()
         self._ring = ring
-        self._report = report
+        self._report, self._heard = report, heard
         self._warm = warm
         self._device = device
         self._mark = self.started_seconds
@@ -65,6 +66,10 @@ class Context:
     def report(self, event: Event) -> None:
         """Send `event`. Raises Cancelled when the job was cancelled."""
         self._report(event)
+
+    def heard(self) -> None:
+        """Say nothing; raises Cancelled when the job was cancelled."""
+        self._heard()
 
     def phase(self, phase: Phase) -> None:
         """Say that `phase` begins. Raises Cancelled."""

@@ -103,9 +103,12 @@ class Worker:
                 machine.import_torch()
 
     def _run(self, job: Job, *, cold: bool) -> None:
-        def report(event: Event) -> None:
+        def heard() -> None:
             if self._orders.is_cancelled(job.id):
                 raise Cancelled
+
+        def report(event: Event) -> None:
+            heard()
             self._send(event)
 
         started = WorkerStarted(
@@ -114,7 +117,7 @@ class Worker:
         self._send(started)
         context = Context(
             job, ring=self._ring, report=report, warm=self._warm, device=machine.device,
-            kept=self._kept,
+            kept=self._kept, heard=heard,
         )  # fmt: skip
         ending = run_job(context, lambda: self._load(job.family), self._send, self._warm)
         self._orders.ended(job.id)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import detect, folders, offload, pipelines, schedulers, starter
+from core.engines.local import detect, folders, knobs, offload, pipelines, schedulers, starter
 from core.engines.local.unknown import unknown_words
 from core.events import Noted
 from core.jobs import Kind, Parameter, Recipe
@@ -134,6 +134,7 @@ def parameters(
             help="The same seed and settings give the same clip; empty is random.",
             group="method",
         ),
+        *knobs.result(),
         *offload.parameters(),
     )
 

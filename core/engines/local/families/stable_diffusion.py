@@ -59,6 +59,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
         *knobs.sampling(steps, guidance),
         knobs.scheduler(scheduler, (OWN, *schedulers.NAMES)),
         knobs.seed(),
+        *knobs.result(clip=False),
         *knobs.memory("decode_chunk"),
     )
     return pipelines.recipe(

@@ -73,6 +73,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
         ),
         *knobs.sampling(25, 3.0),
         knobs.seed(),
+        *knobs.result(),
         *memory,
     )
     return pipelines.recipe(

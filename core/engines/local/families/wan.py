@@ -74,6 +74,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
         ),
         knobs.scheduler("unipc", ("unipc", "euler")),
         knobs.seed(),
+        *knobs.result(),
         *knobs.memory("decode_chunk"),
     )
     return pipelines.recipe(
