@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.formats import DEFAULT, ending
 from core.jobs import Job
@@ -106,6 +106,8 @@ class ClipWriter(Writer):
     Raises:
         ProblemError: STORAGE, when the folder cannot be written to.
     """
+
+    holds_recipe: ClassVar[bool] = True
 
     def __init__(self, job: Job, on_verify: Told | None = None, wish: Wish | None = None) -> None:
         name = str(job.params.get("format", DEFAULT))

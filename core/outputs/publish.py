@@ -238,6 +238,37 @@ def publish(output: Path, clip: Path, poster: Path, recipe: Mapping[str, Any]) -
     raise FileExistsError(errno.EEXIST, "no free name", str(output))
 
 
+def publish_alone(
+    output: Path, clip: Path, recipe: Mapping[str, Any] | None, *, replace: bool
+) -> Path:
+    """Give a finished file its name, in one step, with a recipe beside it or none.
+
+    Args:
+        output: The wished path.
+        clip: The verified file, or folder, under its temporary name.
+        recipe: Content of the JSON beside it.
+        replace: A file of that name goes; a folder never does.
+
+    Raises:
+        FileExistsError: The name is taken; nothing changed.
+    """
+    if recipe is not None:
+        part = clip.with_name(clip.name.replace(".clip.part", ".recipe.part"))
+        text = json.dumps(dict(recipe), ensure_ascii=False, indent=1) + "\n"
+        write_synced(part, text.encode())
+    if replace and output.is_file() and clip.is_file():
+        clip.replace(output)
+    else:
+        place(clip, output)
+    if recipe is not None:
+        beside = output.with_suffix(".json")
+        # One that lies there belongs to another clip, unless that one was replaced just now.
+        if replace or not beside.exists():
+            part.replace(beside)
+    sync_folder(output.parent)
+    return output
+
+
 def _take_back(done: list[tuple[Path, Path]]) -> None:
     for source, target in reversed(done):
         target.rename(source)

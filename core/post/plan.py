@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import invalid
@@ -68,6 +69,14 @@ class Plan:
                 f"Stay at {MOST_FPS} or below: choose fewer frames in between, or a lower rate.",
             )
         return made
+
+    def check(self, width: int, height: int) -> None:
+        """Raise ProblemError where frames cannot be made so large, or the model is none."""
+        self.size(width, height)
+        if self.upscale > 1 and self.upscaler:
+            from core.post import rrdb
+
+            rrdb.check(Path(self.upscaler))
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """Return how large the frames become. Raises ProblemError where that is too large."""

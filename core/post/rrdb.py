@@ -7,6 +7,7 @@ that most such files are of.
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from core.errors import Category, Problem, ProblemError
 
 _BLOCK = re.compile(r"body\.(\d+)\.rdb(\d)\.conv(\d)\.(weight|bias)")
 _OLD_BLOCK = re.compile(r"model\.1\.sub\.(\d+)\.RDB(\d)\.conv(\d)\.0\.(weight|bias)")
+_MOST_HEAD = 16 * 1024**2
 _OLD = {
     "model.0": "conv_first",
     "model.3": "conv_up1",
@@ -43,12 +45,32 @@ def load(file: Path, device: str) -> tuple[Any, int]:
     return net.to(device, half).eval(), scale
 
 
+def check(file: Path) -> None:
+    """Refuse what is surely no such model, by the head of the file alone: torch is not needed.
+
+    Raises:
+        ProblemError: The file is not there, is damaged, or holds another kind of network.
+    """
+    if file.suffix.lower() != ".safetensors":
+        raise _refused(file, "is no safetensors file, and others can run code", None)
+    try:
+        with file.open("rb") as opened:
+            size = int.from_bytes(opened.read(8), "little")
+            if size > _MOST_HEAD:
+                raise ValueError(f"a head of {size} bytes")
+            head = json.loads(opened.read(size))
+        names = _renamed(dict.fromkeys(head))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise _refused(file, "cannot be read", error) from error
+    if not {"conv_first.weight", "conv_last.weight", "body.0.rdb1.conv1.weight"} <= set(names):
+        raise _refused(file, "is no model of the Real-ESRGAN kind", None)
+
+
 def _weights(file: Path) -> dict[str, Any]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if file.suffix.lower() != ".safetensors":
-        raise _refused(file, "is no safetensors file, and others can run code", None)
+    check(file)
     try:
         found: dict[str, Any] = load_file(file)
     except (OSError, SafetensorError, ValueError) as error:

@@ -12,7 +12,6 @@ from core.engines.local import machine
 from core.engines.local.context import Cancelled, Context
 from core.engines.local.families import Family
 from core.engines.local.warm import Warm
-from core.engines.local.writing import Behind
 from core.errors import Category, Problem, ProblemError, problem_from
 from core.events import (
     Ending,
@@ -28,6 +27,7 @@ from core.events import (
 )
 from core.jobs import Phase
 from core.outputs import Wish, check_writable, writer_of
+from core.outputs.behind import Behind
 from core.post.plan import Plan, Post
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _make(context: Context, family: Family) -> Output:
     check_writable(job.output)
     plan = Plan.of(job.params)
     # What cannot be made is said before hours of work.
-    plan.size(int(job.params["width"]), int(job.params["height"]))
+    plan.check(int(job.params["width"]), int(job.params["height"]))
     fps = Fraction(str(plan.fps(float(job.params.get("fps", 1))))).limit_denominator(1001)
     ways = Wish(fps=fps, on_encode=_Told(context, Phase.ENCODE))
     frames = family.generate(context)

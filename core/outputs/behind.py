@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from core.events import Output
-from core.outputs import Writer
+from core.outputs.writer import Writer
 
 if TYPE_CHECKING:
     import numpy as np
