@@ -151,9 +151,9 @@ def wished(target: Path, format_name: str | None, source: Path) -> tuple[Path, s
     if typed == ending.lower():
         return target, format_name
     known = {formats.ending(name) for name in formats.NAMES} | {source.suffix.lower()}
-    return (
-        target.with_suffix(ending) if typed in known else Path(f"{target}{ending}")
-    ), format_name
+    if typed in known:
+        return target.with_suffix(ending), format_name
+    return Path(f"{target}{ending}"), format_name
 
 
 def save_filter(source: Path) -> str:

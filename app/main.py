@@ -75,7 +75,8 @@ def _options(argv: list[str]) -> Namespace:
         prog="framedeck",
         description="A control panel for local AI video generation.",
         epilog="Without a command the window opens. Commands: generate (make a clip without a "
-        "window), export (a clip in another format, with more frames or pixels), queue (add, list, move, cancel, watch and more), "
+        "window), export (a clip in another format, with more frames or pixels), "
+        "queue (add, list, move, cancel, watch and more), "
         "recipes (list what can be made), "
         "bench (measure this installation), "
         "monitor (memory of the GPUs in a terminal), "

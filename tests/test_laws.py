@@ -112,6 +112,7 @@ def test_threads_are_made_in_the_pump_alone() -> None:
         # A client that does not read its socket stalls all clients of a ComfyUI server.
         ROOT / "core/engines/comfy/socket.py",
         ROOT / "app/cli.py",
+        ROOT / "app/export_cli.py",
         ROOT / "app/bootstrap.py",
         ROOT / "core/engines/comfy/standin/__main__.py",
     }

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -129,17 +130,34 @@ class PartFile:
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
+        self.error: OSError | None = None
+        """What the disk said first; FFmpeg may tell of it in words of its own."""
+        self._sum: int | None = 0
+        self._end = 0
         self._raw = path.open("wb", buffering=0)
         self.seek = self._raw.seek
         self.tell = self._raw.tell
 
     def write(self, data: bytes) -> int:
         """Write all of `data`. Raises OSError."""
+        if self._sum is not None:
+            onward = self._raw.tell() == self._end
+            self._sum = zlib.crc32(data, self._sum) if onward else None
+            self._end += len(data)
         rest = memoryview(data)
         while rest:
             # Near the end of a disk the system takes a part only.
-            rest = rest[self._raw.write(rest) or 0 :]
+            try:
+                rest = rest[self._raw.write(rest) or 0 :]
+            except OSError as error:
+                self.error = self.error or error
+                raise
         return len(data)
+
+    @property
+    def checksum(self) -> int | None:
+        """CRC-32 of all that was written; None where it was not written from front to end."""
+        return self._sum
 
     def close(self) -> None:
         """Close the file; twice is fine."""

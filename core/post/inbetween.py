@@ -22,6 +22,8 @@ CUT = 0.18
 """Mean difference, of 1, that is left between two frames of different scenes after all motion."""
 _FLOW_SIDE = 640
 """Longest side at which motion is looked for; it is smooth, and larger pictures are slow."""
+_MOST_UP = 2.0
+"""Small pictures are enlarged for that, or far motion is not found in them."""
 _SURE_PX = 1.5
 
 
@@ -69,12 +71,13 @@ class _Pair:
         height, width = a.shape[:2]
         rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
         self._rows, self._columns = rows, columns
-        share = min(1.0, _FLOW_SIDE / max(height, width))
+        share = min(_MOST_UP, _FLOW_SIDE / max(height, width))
         small = (max(16, round(width * share)), max(16, round(height * share)))
         grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (self.a, self.b)]
         if small != (width, height):
             grey = [cv2.resize(one, small, interpolation=cv2.INTER_AREA) for one in grey]
         search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        search.setVariationalRefinementIterations(10)
         there = self._large(search.calc(grey[0], grey[1], None), small)
         back = self._large(search.calc(grey[1], grey[0], None), small)
         self.there, self.back = there, back
