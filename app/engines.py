@@ -84,6 +84,8 @@ class Engines:
         self._closing = threading.Event()
         self.leaks: Callable[[], bool] = lambda: False
         self.between_jobs: Callable[[str, Callable[[float], bool]], str] = lambda *_: ""
+        self.made: Callable[[Job], Iterator[Event]] = lambda _: iter(())
+        self.copied: set[str] = set()
         self._notes: dict[str, str] = {}
         self._clean_ups = CleanUps(free_every)
         self._free_every = free_every
@@ -360,6 +362,10 @@ class Engines:
             resume = getattr(engine, "resume", None)
             if attach and resume is None:
                 yield Failed(job_id=job.id, problem=not_here(), seconds=0.0, lost=True)
+                return
+            if not attach and (made := list(self.made(job))):
+                self.copied.add(job.id)
+                yield from made
                 return
             events = map(explained, resume(job) if attach else engine.run(job))
             if engine is self.local:

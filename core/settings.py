@@ -40,6 +40,7 @@ class Settings:
         free_every: An engine's memory is freed after so many of its finished jobs; 0 never,
             FREE_WHEN_LEAKING when its memory is found to leak.
         correct_values: Numbers that a model does not take are moved to the nearest it takes.
+        reuse: Whether what was made already, with the same seed, is copied and not made again.
         keep_awake: Whether the computer is kept from sleeping while jobs wait.
         notify: What the system tells of: "failed", "empty", "finished".
         stay_in_tray: Whether closing the window leaves the program in the tray.
@@ -82,6 +83,7 @@ class Settings:
     servers: list[dict[str, Any]] = field(default_factory=list)
     free_every: int = 10
     correct_values: bool = False
+    reuse: bool = True
     keep_awake: bool = True
     notify: list[str] = field(default_factory=lambda: ["failed", "empty"])
     stay_in_tray: bool = False

@@ -20,7 +20,8 @@ _PLAIN: Mapping[str, Value] = MappingProxyType(
 
 RAN_OUT = "Memory ran out while decoding"
 WENT_ON = "The latents of the last try are still there"
-UNLIKE = (RAN_OUT, WENT_ON)
+MADE_BEFORE = "Made before, with the same values and seed"
+UNLIKE = (RAN_OUT, WENT_ON, MADE_BEFORE)
 """How a note begins of a run that did less than its job asks for: nothing is learnt from it."""
 
 
