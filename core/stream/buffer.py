@@ -56,7 +56,7 @@ class Figures:
         repeated: How often the last one stood for one that was not there.
         late: Frames that were taken more than one frame's time after they were due.
         dropped: Frames that came and were never shown; those of a stream that goes on: 0.
-        depletions: How often the buffer ran empty.
+        depletions: How often it ran empty, having been well filled before.
     """
 
     shown: int = 0
@@ -99,7 +99,7 @@ class FrameBuffer:
         self._current: Frame | None = None
         self._before: Frame | None = None
         self._state = State.FILLING
-        self._paused = False
+        self._paused = self._short = False
         self._rate = 0.0
         self._anchor: tuple[float, int] | None = None
         self._shown = self._repeated = self._late = self._dropped = self._depletions = 0
@@ -194,6 +194,7 @@ class FrameBuffer:
             self._state = State.OVER
         if self._state in (State.FILLING, State.DEPLETED):
             if not self._may_start():
+                self._repeated += self._state is State.DEPLETED
                 return
             follow = self._state is State.DEPLETED and not self._over
             self._state = State.PLAYING
@@ -203,7 +204,8 @@ class FrameBuffer:
         self._play(now)
 
     def _play(self, now: float) -> None:
-        if self._rate < self._display() and (self._over or self._seconds() >= self._calm()):
+        if self._over or self._seconds() >= self._calm():
+            self._short = False
             self._set_rate(now, self._display())
         if self._anchor is None:
             self._anchor = now, 0
@@ -215,8 +217,9 @@ class FrameBuffer:
             self._state = State.OVER if self._over else State.DEPLETED
             self._anchor = None
             if not self._over:
-                self._depletions += 1
+                self._depletions += not self._short
                 self._repeated += 1
+                self._short = True
             return
         if now - due > 1 / self._rate:
             self._late += 1
@@ -282,12 +285,17 @@ class FrameBuffer:
         with self._lock:
             self._fps, self._chosen = _within(fps), True
             if self._state is State.PLAYING:
-                self._set_rate(now, self._fps)
+                self._set_rate(now, self._followed() if self._short else self._fps)
 
     @property
     def rate(self) -> float | None:
         """Frames a second that are shown now; less than `fps` while it follows a slow source."""
         return self._rate if self._state is State.PLAYING else None
+
+    @property
+    def short(self) -> bool:
+        """Whether it ran empty and is not well filled again; so it is said once, not at each."""
+        return self._short
 
     @property
     def over(self) -> bool:

@@ -29,6 +29,7 @@ def recipes(models):
                 Parameter("made_fps", Kind.NUMBER, "Made in a second, 0 as fast as can be", 0.0, 0),
                 Parameter("width", Kind.INTEGER, "Width", 64, 64, 1920, 8),
                 Parameter("height", Kind.INTEGER, "Height", 64, 64, 1080, 8),
+                Parameter("minutes", Kind.NUMBER, "Minutes, 0 without end", 0.0, 0),
                 Parameter("fps", Kind.INTEGER, "Rate", 60, 4, 60),
                 Parameter("seed", Kind.SEED, "Seed", 1, 0, 2**32 - 1),
             ),
