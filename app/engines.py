@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from core.engines.comfy.free import Freed
     from core.engines.comfy.known import KnownServer
     from core.statistics.leak import Leak
+    from core.stream.buffer import FrameBuffer
 
 COMFY = "comfy"
 """The engine that jobs for ComfyUI servers name; their parameter `server` names the server."""
@@ -330,6 +331,14 @@ class Engines:
         leave = getattr(engine, "leave", None)
         if leave is not None:
             leave(job_id)
+
+    def stream_into(self, buffer: FrameBuffer | None) -> None:
+        """Put endless frames into `buffer`, where the local engine can; as `LocalEngine`."""
+        getattr(self.local, "stream_into", lambda _: None)(buffer)
+
+    def enough(self, job_id: str) -> None:
+        """Ask a job to come to a good end soon; a plain one goes on to its own."""
+        getattr(self._at_work(job_id), "enough", lambda _: None)(job_id)
 
     def release(self) -> Released:
         """Give all memory back, the servers' too. A running job ends as Stopped."""

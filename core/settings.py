@@ -63,6 +63,7 @@ class Settings:
         may_shrink: Whether it may get a smaller picture.
         news: Where else news are told and which, as `core.notify.news.Choices` writes it;
             addresses and tokens are secrets, and stand in no file.
+        dream_screen: Name of the screen that a dream fills; "" for one where the window is not.
         servers: ComfyUI servers, each as `core.engines.comfy.known.KnownServer` writes it.
     """
 
@@ -103,6 +104,7 @@ class Settings:
     may_shorten: bool = False
     may_shrink: bool = False
     news: dict[str, Any] = field(default_factory=dict)
+    dream_screen: str = ""
 
 
 MOST_FREE_EVERY = 10_000

@@ -17,6 +17,8 @@ from core.jobs import Job, Phase
 if TYPE_CHECKING:
     import numpy as np
 
+    from core.engines.local.flow import Flow
+
 T = TypeVar("T")
 
 _REMEMBERED_STEPS = 5
@@ -45,6 +47,7 @@ class Context:
         warm: Warm,
         device: Callable[[], str],
         kept: Kept | None = None,
+        flow: Flow | None = None,
     ) -> None:
         self.job = job
         self.kept = kept or Kept()
@@ -54,6 +57,7 @@ class Context:
         self._report = report
         self._warm = warm
         self._device = device
+        self._flow = flow
         self._mark = self.started_seconds
         self._steps: deque[float] = deque(maxlen=_REMEMBERED_STEPS)
 
@@ -121,6 +125,28 @@ class Context:
                 preview=preview,
             )
         )
+
+    def stream(self, frames: np.ndarray, *, first: int) -> float:
+        """Hand on frames of a stream without an end, in order; waits for room.
+
+        Without a reader nothing is published, and nothing waited for.
+
+        Args:
+            frames: uint8, (n, height, width, 3) as R,G,B.
+            first: Number of the first of them in the stream.
+
+        Returns:
+            Seconds waited for the reader.
+
+        Raises:
+            Cancelled: The job is to stop.
+        """
+        return 0.0 if self._flow is None else self._flow.stream(frames, first)
+
+    @property
+    def enough(self) -> bool:
+        """Whether the job shall come to a good end soon, with what it has made."""
+        return self._flow is not None and self._flow.enough
 
     def warm(self, key: str, build: Callable[[], T]) -> T:
         """Return the model kept for `key`, or what `build` makes.
