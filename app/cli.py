@@ -30,8 +30,9 @@ from core.events import (
     Sampled,
     Stopped,
 )
+from core.formats import suffix_of
 from core.gpu.sampler import Sampler
-from core.jobs import SUFFIXES, Job, Recipe, new_job
+from core.jobs import Job, Recipe, new_job
 from core.ledger import Ledger, wishes
 from core.places import Places
 from core.recorder.keep import Limits
@@ -297,17 +298,18 @@ def _asked(options: argparse.Namespace, places: Places) -> tuple[Job, Engines]:
 def _job(
     options: argparse.Namespace, recipe: Recipe, places: Places, at: Mapping[str, object]
 ) -> Job:
-    suffix = SUFFIXES[recipe.makes]
+    suffix = suffix_of(recipe.makes, _given(options))
     if options.out is not None and options.out.suffix.lower() != suffix:
         raise invalid(
             "out",
             f"--out {options.out} does not end in {suffix}.",
-            f"Name it something{suffix}: the recipe {recipe.id} makes a {_THINGS[suffix]}.",
+            f"Name it something{suffix}: the recipe {recipe.id} makes a "
+            f"{_THINGS.get(suffix, suffix[1:].upper())}.",
         )
     return new_job(recipe, {**_given(options), **at}, places.outputs, output=options.out)
 
 
-_THINGS = {".mp4": "clip", ".png": "picture"}
+_THINGS = {".mp4": "clip", ".png": "picture", ".frames": "folder of pictures"}
 
 
 def _cancel_on_signals(engine: Engine, job: Job) -> threading.Event:

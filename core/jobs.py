@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from core.errors import invalid
+from core.formats import suffix_of
 
 Value = bool | int | float | str
 
@@ -24,9 +25,6 @@ SEED_LIMIT = 2**32
 MOST_WORD = 400
 """Longest word that an open choice takes."""
 _MOST_TOLD = 16
-
-SUFFIXES: Mapping[str, str] = MappingProxyType({"video": ".mp4", "image": ".png"})
-"""Ending of the file by what a recipe makes."""
 
 
 class Kind(StrEnum):
@@ -325,7 +323,7 @@ class Job:
         title: Short name for lists.
         params: Complete, checked parameter values, the seed among them.
         model: Absolute model folder; "" for a family without weights.
-        output: Absolute final path, ending in .mp4 for a clip and .png for a picture;
+        output: Absolute final path, ending as `core.formats` says;
             a server may make another kind, which then gets its own ending.
         created_at: Unix time, seconds.
         recipe_title: What the recipe was called; "" in jobs of old.
@@ -431,7 +429,7 @@ def new_job(
     if output is None:
         words = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40].strip("-") or recipe.id
         day = time.strftime("%Y-%m-%d", time.localtime(now))
-        output = folder / day / f"{words}-{job_id[:8]}{SUFFIXES[recipe.makes]}"
+        output = folder / day / f"{words}-{job_id[:8]}{suffix_of(recipe.makes, params)}"
     return Job(
         id=job_id,
         recipe=recipe.id,

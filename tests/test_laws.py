@@ -106,6 +106,9 @@ def test_threads_are_made_in_the_pump_alone() -> None:
         ROOT / "core/engines/local/worker.py",
         ROOT / "core/engines/local/lifeline.py",
         ROOT / "core/engines/local/runner.py",
+        ROOT / "core/engines/local/writing.py",
+        # Pictures are written by the worker and by `framedeck export`.
+        ROOT / "core/outputs/sequence.py",
         # A client that does not read its socket stalls all clients of a ComfyUI server.
         ROOT / "core/engines/comfy/socket.py",
         ROOT / "app/cli.py",

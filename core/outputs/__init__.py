@@ -3,20 +3,48 @@
 Light to import: numpy and PyAV are loaded by the first call that needs them.
 """
 
+from core.formats import DEFAULT
+from core.jobs import Job
 from core.outputs.encode import ClipWriter
+from core.outputs.gif import GifWriter
 from core.outputs.publish import check_writable, remove_leftovers
 from core.outputs.read import ReadFrame, read_frames, read_recipe
+from core.outputs.sequence import SequenceWriter
 from core.outputs.still import PictureWriter
 from core.outputs.verify import Verdict, verify_file
+from core.outputs.webp_write import WebpWriter
+from core.outputs.writer import Wish, Writer
 
 __all__ = [
     "ClipWriter",
+    "GifWriter",
     "PictureWriter",
     "ReadFrame",
+    "SequenceWriter",
     "Verdict",
+    "WebpWriter",
+    "Wish",
+    "Writer",
     "check_writable",
     "read_frames",
     "read_recipe",
     "remove_leftovers",
     "verify_file",
+    "writer_of",
 ]
+
+
+def writer_of(
+    job: Job,
+) -> type[ClipWriter | GifWriter | WebpWriter | SequenceWriter | PictureWriter]:
+    """Return what writes the result of a job: one without a length is for a picture."""
+    if "frames" not in job.params:
+        return PictureWriter
+    match str(job.params.get("format", DEFAULT)):
+        case "gif":
+            return GifWriter
+        case "webp":
+            return WebpWriter
+        case "png" | "jpeg":
+            return SequenceWriter
+    return ClipWriter

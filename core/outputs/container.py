@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.formats import SEQUENCE
+
 _HEAD_BYTES = 256 * 1024
 _KEEPS_BYTES_SINCE = 19
 """From this PyAV on bytes that are no UTF-8 are kept, as surrogates, without being asked to."""
@@ -47,6 +49,9 @@ class FileKind:
 
 
 MP4 = FileKind("mp4", ".mp4")
+MATROSKA = FileKind("matroska", ".webm")
+SEQUENCE_KIND = FileKind("sequence", SEQUENCE)
+"""A folder of numbered pictures: of no reader of FFmpeg's, see `numbered`."""
 # A poster beside the file is a .jpg already.
 _JPEG = FileKind("jpeg_pipe", ".jpeg", still=True)
 _WEBP = FileKind("webp_pipe", ".webp", still=True)
@@ -54,20 +59,23 @@ _PNG = FileKind("png_pipe", ".png", still=True)
 MOVING_PNG = FileKind("apng", ".png")
 MOVING_WEBP = FileKind("webp_anim", ".webp")
 """Of no reader of FFmpeg's: see `core.outputs.webp`."""
+_NUMBERED = (".png", ".jpg", ".jpeg")
 _KINDS = (
-    (b"\x1a\x45\xdf\xa3", FileKind("matroska", ".webm")),
+    (b"\x1a\x45\xdf\xa3", MATROSKA),
     (b"GIF8", FileKind("gif", ".gif")),
     (b"\x89PNG\r\n\x1a\n", _PNG),
     (b"\xff\xd8\xff", _JPEG),
 )
 
 
-SUFFIXES = (".mp4", ".webm", ".gif", ".webp", ".png", ".jpeg")
+SUFFIXES = (".mp4", ".webm", ".mov", ".gif", ".webp", ".png", ".jpeg", SEQUENCE)
 """Suffixes that finished files have here."""
 
 
 def kind_of(path: str | os.PathLike[str]) -> FileKind | None:
     """Return what a file is; None for kinds that are not read here. Raises OSError."""
+    if Path(path).is_dir():
+        return SEQUENCE_KIND if numbered(path) else None
     with Path(path).open("rb") as file:
         head = file.read(_HEAD_BYTES)
     if head[4:8] == b"ftyp":
@@ -76,6 +84,12 @@ def kind_of(path: str | os.PathLike[str]) -> FileKind | None:
         return MOVING_WEBP if _animated(head) else _WEBP
     found = next((kind for start, kind in _KINDS if head.startswith(start)), None)
     return MOVING_PNG if found is _PNG and _moves(head) else found
+
+
+def numbered(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the pictures in a folder in their order; other files are passed over."""
+    found = (path for path in Path(folder).iterdir() if path.suffix.lower() in _NUMBERED)
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 
 
 def _animated(head: bytes) -> bool:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,16 @@ def signature(plane: np.ndarray) -> np.ndarray:
     count = cell_rows * (width // GRID)
     means: np.ndarray = ((cells + count // 2) // count).astype(np.uint8)
     return means
+
+
+def cells_of(plane: np.ndarray) -> np.ndarray:
+    """As `signature`, of a frame whose size may be anything: what is over at its edges is not read.
+
+    One too small for that gives a single cell.
+    """
+    height, width = plane.shape
+    whole = plane[: height // GRID * GRID, : width // GRID * GRID]
+    return signature(whole) if whole.size else plane[:1, :1]
 
 
 def pack_signatures(signatures: np.ndarray) -> str:
@@ -103,15 +113,47 @@ def file_checksum(data: bytes) -> int:
     return value
 
 
+def checksums_of(codec: str) -> tuple[Callable[[bytes], int], Callable[[bytes], int]]:
+    """Return what sums up a packet as an encoder gives it, and the same one as a file holds it.
+
+    Args:
+        codec: Name of an encoder or decoder of FFmpeg's.
+    """
+    if any(name in codec for name in ("264", "265", "hevc")):
+        return stream_checksum, file_checksum
+    if "av1" in codec or "dav1d" in codec:
+        return _without_delimiter, zlib.crc32
+    return zlib.crc32, zlib.crc32
+
+
+def _without_delimiter(data: bytes) -> int:
+    """Return the checksum of an AV1 packet; files leave its first unit out, which is empty."""
+    return zlib.crc32(data[2:] if data[:2] == b"\x12\x00" else data)
+
+
 def digest_of(path: Path, end: int | None = None) -> str:
-    """Return the BLAKE2b digest of the first `end` bytes of a file, all when None."""
+    """Return the BLAKE2b digest of the first `end` bytes of a file, all when None.
+
+    Of a folder that of its files, with their names.
+    """
     digest = hashlib.blake2b(digest_size=16)
+    if path.is_dir():
+        for entry in sorted(path.iterdir()):
+            digest.update(f"{entry.name}\0{digest_of(entry)}\0".encode())
+        return digest.hexdigest()
     left = path.stat().st_size if end is None else end
     with path.open("rb") as file:
         while left > 0 and (block := file.read(min(1 << 20, left))):
             digest.update(block)
             left -= len(block)
     return digest.hexdigest()
+
+
+def bytes_of(path: Path) -> int:
+    """Return the size of a file, or of all files in a folder. Raises OSError."""
+    if path.is_dir():
+        return sum(entry.stat().st_size for entry in path.iterdir())
+    return path.stat().st_size
 
 
 def append_seal(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:

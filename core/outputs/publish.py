@@ -64,7 +64,10 @@ def remove_leftovers(output_path: str | os.PathLike[str]) -> None:
             name.with_suffix(".jpg").unlink(missing_ok=True)
         break
     for part in parts:
-        part.unlink(missing_ok=True)
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
 
 
 def _job_id_in(recipe: Path) -> str:
@@ -178,7 +181,7 @@ def _names(output: Path) -> Iterator[Path]:
 
 
 def place(source: Path, target: Path) -> None:
-    """Move a file to a name that must be free, in one step.
+    """Move a file or a folder to a name that must be free, in one step.
 
     Raises:
         FileExistsError: The name is taken; nothing changed.

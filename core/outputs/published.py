@@ -11,7 +11,7 @@ from typing import Any
 from core.events import Output
 from core.jobs import Job
 from core.outputs.container import SUFFIXES
-from core.outputs.marks import digest_of
+from core.outputs.marks import bytes_of, digest_of
 
 
 def published(job: Job, file: Mapping[str, str] | None = None) -> Output | None:
@@ -48,7 +48,7 @@ def _output(recipe: Path, data: Mapping[str, Any]) -> Output | None:
     marks = data["verified"]
     for suffix in SUFFIXES:
         clip = recipe.with_suffix(suffix)
-        if not clip.is_file() or digest_of(clip) != marks["digest"]:
+        if not clip.exists() or digest_of(clip) != marks["digest"]:
             continue
         params = data["job"]["params"]
         return Output(
@@ -58,8 +58,8 @@ def _output(recipe: Path, data: Mapping[str, Any]) -> Output | None:
             width=int(marks["width"]),
             height=int(marks["height"]),
             frames=int(marks["frames"]),
-            fps=float(marks["fps"] or params.get("fps", 1)),
-            size_bytes=clip.stat().st_size,
+            fps=float(marks.get("plays_fps") or marks["fps"] or params.get("fps", 1)),
+            size_bytes=bytes_of(clip),
             encode_seconds=0.0,
             verify_seconds=0.0,
             content=str(marks.get("content", "")),

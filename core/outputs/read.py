@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from core.errors import Category, Problem, ProblemError
-from core.outputs.container import open_to_read
+from core.outputs import webp
+from core.outputs.container import (
+    MOVING_WEBP,
+    SEQUENCE_KIND,
+    FileKind,
+    kind_of,
+    numbered,
+    open_to_read,
+)
+from core.outputs.look import MOST_PIXELS
+from core.outputs.verify import picture_of
 
 RECIPE_KEY = "framedeck"
 """Name of the metadata entry that holds the recipe as JSON."""
@@ -49,7 +60,7 @@ def read_frames(path: str | os.PathLike[str], max_bytes: int) -> Iterator[ReadFr
     import av
 
     clip = Path(path)
-    if not clip.is_file():
+    if not clip.exists():
         raise ProblemError(
             Problem(
                 Category.STORAGE,
@@ -58,12 +69,16 @@ def read_frames(path: str | os.PathLike[str], max_bytes: int) -> Iterator[ReadFr
             )
         )
     try:
+        kind = kind_of(clip)
+        if kind in (SEQUENCE_KIND, MOVING_WEBP):
+            yield from _one_by_one(clip, kind, max_bytes)
+            return
         with open_to_read(clip) as container:
             video = container.streams.video
             if not video or video[0].codec_context is None:
                 raise ValueError("no video in it that can be decoded")
             yield from _decode(container, max_bytes)
-    except (av.FFmpegError, ValueError) as error:
+    except (av.FFmpegError, ValueError, OSError) as error:
         raise ProblemError(
             Problem(
                 Category.BAD_OUTPUT,
@@ -81,19 +96,47 @@ def _decode(container: Any, max_bytes: int) -> Iterator[ReadFrame]:
     width, height = fitting(stream.width, stream.height, total or 1, max_bytes)
     fps = float(stream.average_rate or 1)
     for index, frame in enumerate(container.decode(stream)):
-        # Unmarked files of a small size are taken as the older standard, as players do.
-        space = frame.colorspace if frame.colorspace in (1, 5, 6, 9) else 5
-        shown = frame.reformat(
-            width=width, height=height, format="bgra", src_colorspace=space, interpolation="AREA"
-        )
-        yield ReadFrame(
-            index,
-            max(total, index + 1),
-            width,
-            height,
-            fps,
-            rows_of(shown.planes[0], width, height),
-        )
+        yield _shown(frame, (index, max(total, index + 1)), (width, height), fps)
+
+
+def _one_by_one(clip: Path, kind: FileKind, max_bytes: int) -> Iterator[ReadFrame]:
+    """As `_decode`, of what FFmpeg does not read as a whole. Raises OSError too."""
+    fps, pictures = _pictures(clip, kind)
+    size: tuple[int, int] | None = None
+    for index, frame in enumerate(take() for take in pictures):
+        size = size or fitting(frame.width, frame.height, len(pictures), max_bytes)
+        yield _shown(frame, (index, len(pictures)), size, fps)
+
+
+def _pictures(clip: Path, kind: FileKind) -> tuple[float, list[Callable[[], Any]]]:
+    """Return the rate of a clip, and for each frame what decodes it."""
+    if kind is MOVING_WEBP:
+        found = webp.read(clip)
+        return found.fps, [partial(webp.decoded, frame, MOST_PIXELS) for frame in found.frames]
+    return _recorded_fps(clip), [partial(_picture, file) for file in numbered(clip)]
+
+
+def _picture(file: Path) -> Any:
+    return picture_of(file.read_bytes())
+
+
+def _recorded_fps(clip: Path) -> float:
+    """Return the rate that stands beside a folder of pictures, which has none itself."""
+    try:
+        data = json.loads(clip.with_suffix(".json").read_text("utf-8"))
+        return float(data["verified"]["plays_fps"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 8.0
+
+
+def _shown(frame: Any, place: tuple[int, int], size: tuple[int, int], fps: float) -> ReadFrame:
+    # Unmarked files of a small size are taken as the older standard, as players do.
+    space = frame.colorspace if frame.colorspace in (1, 5, 6, 9) else 5
+    width, height = size
+    shown = frame.reformat(
+        width=width, height=height, format="bgra", src_colorspace=space, interpolation="AREA"
+    )
+    return ReadFrame(*place, width, height, fps, rows_of(shown.planes[0], width, height))
 
 
 def fitting(width: int, height: int, frames: int, max_bytes: int) -> tuple[int, int]:
@@ -120,7 +163,9 @@ def container_recipe(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 
     try:
         with open_to_read(path) as container:
-            text = container.metadata.get(RECIPE_KEY) or container.metadata.get("comment")
+            # Matroska writes its names in capitals.
+            named = {name.lower(): value for name, value in container.metadata.items()}
+        text = named.get(RECIPE_KEY) or named.get("comment")
         data = json.loads(text or "")
     except (av.FFmpegError, ValueError):
         return None

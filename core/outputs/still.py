@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import zlib
 from fractions import Fraction
-from pathlib import Path
-from time import perf_counter
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from core.errors import Category, Problem, ProblemError
-from core.events import Output
+from core.formats import SUFFIXES
 from core.jobs import Job
-from core.outputs.container import open_to_read
-from core.outputs.marks import digest_of
-from core.outputs.publish import check_writable, part_path, publish, storage_problem, write_synced
-from core.outputs.read import RECIPE_KEY
-from core.outputs.verify import Expected, inspect
+from core.outputs.look import Expected
+from core.outputs.marks import luma
+from core.outputs.publish import write_synced
+from core.outputs.writer import Told, Wish, Writer, bad, seen
 
 if TYPE_CHECKING:
     import numpy as np
 
-FORMAT = 1
-"""Version of the recipe's layout."""
 BLACK = 2
 """Up to which a pixel counts as black."""
 
@@ -52,116 +44,38 @@ def png(frame: np.ndarray) -> bytes:
     return b"".join(bytes(packet) for packet in [*coder.encode(picture), *coder.encode(None)])
 
 
-class PictureWriter:
-    """Writes one picture; used as `ClipWriter` is.
+class PictureWriter(Writer):
+    """Writes one picture, a PNG.
 
     Args:
         job: What is made; its output path is used, with the ending of a picture.
         on_verify: Told (pictures done, pictures in all) while it is verified.
+        wish: More; see `core.outputs.writer`.
     """
 
-    doubt = ""
+    noun = "picture"
+    container: ClassVar[str] = "png_pipe"
 
-    def __init__(self, job: Job, on_verify: Callable[[int, int], None] | None = None) -> None:
-        self._job = job
-        self._on_verify = on_verify
-        self._target = Path(job.output).with_suffix(".png")
-        self._picture = part_path(self._target, job.id, "clip")
-        self._poster = part_path(self._target, job.id, "poster")
-        self._frame: np.ndarray | None = None
-        check_writable(self._target, needed_bytes=0)
+    def __init__(self, job: Job, on_verify: Told | None = None, wish: Wish | None = None) -> None:
+        super().__init__(job, on_verify, wish, suffix=SUFFIXES["image"])
+        self._fps = Fraction(1)
 
-    def __enter__(self) -> Self:
-        return self
+    def _put(self, frame: np.ndarray) -> np.ndarray:
+        if self.frames:
+            raise bad("The model made more than one picture.")
+        return luma(seen(frame))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.discard()
-
-    def discard(self) -> None:
-        """Delete everything that is not published. Harmless after `finish`."""
-        for kind in ("clip", "poster", "recipe"):
-            with suppress(OSError):
-                part_path(self._target, self._job.id, kind).unlink(missing_ok=True)
-
-    def add(self, frame: np.ndarray) -> None:
-        """Take the picture: (height, width, 3) uint8 RGB. Raises ProblemError for a second one."""
-        if self._frame is not None:
-            raise _bad("The model made more than one picture.")
-        self._frame = frame.copy()
-
-    def finish(self, extra: Mapping[str, Any] | None = None) -> Output:
-        """Write the picture, read it again, and publish it with recipe and poster.
-
-        Args:
-            extra: What to record in the JSON beside it.
-
-        Raises:
-            ProblemError: BAD_OUTPUT when it is not right, STORAGE when the disk
-                is; nothing of it is left then.
-        """
-        try:
-            return self._finish(dict(extra or {}))
-        except OSError as error:
-            raise storage_problem(error, self._target, "saving a picture") from error
-        finally:
-            self.discard()
-
-    def _finish(self, extra: dict[str, Any]) -> Output:
-        frame = self._frame
-        if frame is None:
-            raise _bad("No picture was made.")
-        if int(frame.max()) <= BLACK:
-            raise _bad(
+    def _refuse_empty(self) -> None:
+        if self._first is None:
+            raise bad("No picture was made.")
+        if int(self._first.max()) <= BLACK:
+            raise bad(
                 "The picture is black.",
                 "Try another seed or prompt; if it stays black, the model's numbers overflow.",
             )
-        began = perf_counter()
-        write_synced(self._picture, png(frame))
-        written = perf_counter()
-        height, width = frame.shape[:2]
-        expected = Expected(1, width, height)
-        found = inspect(self._picture, expected, self._on_verify, container="png_pipe")
-        faults = found.faults or ([] if self._same(frame) else ["It is another picture."])
-        if faults:
-            raise _bad("The picture was not written right: " + " ".join(faults), "Retry it.")
-        verified = perf_counter()
-        write_synced(self._poster, jpeg(frame))
-        size = self._picture.stat().st_size
-        marks = {"digest": digest_of(self._picture), "bytes": size, "content": found.content}
-        recipe = {
-            **extra,
-            RECIPE_KEY: FORMAT,
-            "job": self._job.to_json(),
-            "verified": {**marks, **expected.to_json()},
-        }
-        path = publish(self._target, self._picture, self._poster, recipe)
-        return Output(
-            path=str(path),
-            poster=str(path.with_suffix(".jpg")),
-            recipe=str(path.with_suffix(".json")),
-            width=width,
-            height=height,
-            frames=1,
-            fps=1.0,
-            size_bytes=size,
-            encode_seconds=written - began,
-            verify_seconds=verified - written,
-            content=found.content,
-        )
 
-    def _same(self, frame: np.ndarray) -> bool:
-        """Say whether the file holds the picture, to the last bit."""
-        import numpy as np
-
-        with open_to_read(self._picture, format="png_pipe") as container:
-            read = next(container.decode(video=0)).to_ndarray(format="rgb24")
-        return bool(np.array_equal(read, frame))
-
-
-def _bad(message: str, hint: str = "Report this with the details; retry the job.") -> ProblemError:
-    return ProblemError(Problem(Category.BAD_OUTPUT, message, hint))
+    def _close(self) -> Expected:
+        assert self._first is not None
+        write_synced(self._clip, png(self._first))
+        height, width = self._first.shape[:2]
+        return Expected(1, width, height, pixels=[zlib.crc32(self._first.data)])

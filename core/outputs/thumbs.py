@@ -11,7 +11,15 @@ from typing import Any
 
 from core.errors import Category, Problem, ProblemError
 from core.outputs import webp
-from core.outputs.container import MOVING_WEBP, FileKind, kind_of, open_to_read
+from core.outputs.container import (
+    MOVING_WEBP,
+    SEQUENCE_KIND,
+    FileKind,
+    kind_of,
+    numbered,
+    open_to_read,
+)
+from core.outputs.verify import picture_of
 
 MOST_PIXELS = 64_000_000
 """Of one frame; a file that speaks of more is not decoded."""
@@ -48,7 +56,10 @@ def thumbnails(
         if kind is None:
             raise ValueError("a kind of file that is not read here")
         until = clock() + seconds
-        frames = _webp(clip, count) if kind is MOVING_WEBP else _video(clip, kind, count)
+        if kind is SEQUENCE_KIND:
+            frames = _numbered(clip, count)
+        else:
+            frames = _webp(clip, count) if kind is MOVING_WEBP else _video(clip, kind, count)
         found: list[bytes] = []
         for frame in frames:
             if frame is not None:
@@ -90,6 +101,12 @@ def _webp(clip: Path, count: int) -> Iterator[Any]:
     frames = webp.read(clip).frames
     for place in _places(len(frames), count) if frames else ():
         yield webp.decoded(frames[place], MOST_PIXELS)
+
+
+def _numbered(clip: Path, count: int) -> Iterator[Any]:
+    files = numbered(clip)
+    for place in _places(len(files), count) if files else ():
+        yield picture_of(files[place].read_bytes())
 
 
 def _video(clip: Path, kind: FileKind, count: int) -> Iterator[Any]:

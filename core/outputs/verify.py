@@ -2,51 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core.outputs import webp
-from core.outputs.container import MOVING_WEBP, MP4, kind_of, open_to_read
-from core.outputs.marks import (
-    GRID,
-    digest_of,
-    file_checksum,
-    luma,
-    pack_signatures,
-    read_seal,
-    signature,
-    unpack_signatures,
+from core.outputs.container import (
+    MOVING_WEBP,
+    MP4,
+    SEQUENCE_KIND,
+    kind_of,
+    numbered,
+    open_to_read,
+    picture_size,
 )
-from core.outputs.noise import NoiseWatch
-
-if TYPE_CHECKING:
-    import numpy as np
-
-BLACK_LUMA = 18
-"""Y up to which a pixel counts as black; 16 is black itself."""
-STILL_LUMA = 16
-"""Change of Y up to which a pixel counts as unmoved: encoders refine a still by up to 11."""
-STILL_CELL = 1
-"""Change up to which the mean of a cell counts as unmoved; refining leaves means alone."""
-CELL_TOLERANCE = 24
-"""Most that the mean of one cell may differ from the source."""
-FRAME_TOLERANCE = 4.0
-"""Most that a frame's cells may differ from the source on average."""
-
-NOISE = "All its frames look like noise: the model may not fit the scheduler or the settings."
-"""What is noted of such a clip."""
-MOST_PIXELS = 16_384 * 8_192
-"""Largest frame that is decoded; a small file can claim to hold more than any memory."""
-
-_BYTES_OF_Y = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12", "gray")
-"""Layouts whose first plane is Y, a byte a pixel; all others are turned into one."""
-
-Counter = Callable[[int, int], None]
+from core.outputs.look import MOST_PIXELS, Counter, Expected, Findings, Reader
+from core.outputs.marks import checksums_of, digest_of, read_seal
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,119 +44,6 @@ class Verdict:
     fps: float
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """What a clip should hold; None where it is not known.
-
-    Attributes:
-        frames: Number of frames.
-        fps: Frames per second.
-        checksums: Of each packet, in file order.
-        signatures: (frames, 8, 8) uint8 of the source frames.
-    """
-
-    frames: int | None = None
-    width: int | None = None
-    height: int | None = None
-    fps: float | None = None
-    checksums: Sequence[int] | None = None
-    signatures: np.ndarray | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values for the JSON beside a clip."""
-        signatures = None if self.signatures is None else pack_signatures(self.signatures)
-        return {
-            "frames": self.frames,
-            "width": self.width,
-            "height": self.height,
-            "fps": self.fps,
-            "checksums": None if self.checksums is None else list(self.checksums),
-            "signatures": signatures,
-        }
-
-    @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Expected:
-        """Rebuild from `to_json`, or from a part of it.
-
-        Raises:
-            ValueError: A field makes no sense.
-        """
-        checksums = data.get("checksums")
-        packed = data.get("signatures")
-        try:
-            return Expected(
-                frames=_number(data, "frames"),
-                width=_number(data, "width"),
-                height=_number(data, "height"),
-                fps=None if data.get("fps") is None else float(data["fps"]),
-                checksums=None if checksums is None else [int(value) for value in checksums],
-                signatures=None if packed is None else unpack_signatures(packed),
-            )
-        except TypeError as error:
-            raise ValueError(str(error)) from error
-
-
-def _number(data: Mapping[str, Any], name: str) -> int | None:
-    return None if data.get(name) is None else int(data[name])
-
-
-@dataclass(slots=True)
-class Watch:
-    """Looks for light and motion, until each is found."""
-
-    first: np.ndarray | None = None
-    cells: np.ndarray | None = None
-    seen: int = 0
-    lit: bool = False
-    moved: bool = False
-
-    def see(self, plane: np.ndarray) -> None:
-        """Look at the Y plane of the next frame."""
-        import numpy as np
-
-        self.seen += 1
-        if not self.lit:
-            self.lit = int(plane.max()) > BLACK_LUMA
-        if self.moved:
-            return
-        if self.first is None or self.cells is None:
-            self.first, self.cells = plane.copy(), _cells(plane)
-        elif self.first.shape != plane.shape:
-            self.moved = True
-        else:
-            drift = np.abs(_cells(plane).astype(np.int16) - self.cells)
-            change = np.maximum(plane, self.first) - np.minimum(plane, self.first)
-            self.moved = int(drift.max()) > STILL_CELL or int(change.max()) > STILL_LUMA
-
-
-def _cells(plane: np.ndarray) -> np.ndarray:
-    """Return the signature of a foreign frame, whose size may be anything."""
-    height, width = plane.shape
-    whole = plane[: height // GRID * GRID, : width // GRID * GRID]
-    return signature(whole) if whole.size else plane[:1, :1]
-
-
-@dataclass(slots=True)
-class Findings:
-    """What decoding a whole clip showed.
-
-    Attributes:
-        faults: What is wrong with it.
-        doubts: What may be meant so: nothing but black, or nothing that moves.
-        noise: Whether all that it shows looks like noise, which a texture may do too.
-        content: Digest of what its frames show; two clips of the same pictures have the same.
-    """
-
-    faults: list[str] = field(default_factory=list)
-    doubts: list[str] = field(default_factory=list)
-    frames: int = 0
-    width: int = 0
-    height: int = 0
-    fps: float = 0.0
-    noise: bool = False
-    content: str = ""
-
-
 def inspect(
     path: Path, expected: Expected, on_verify: Counter | None = None, *, container: str = "mp4"
 ) -> Findings:
@@ -201,6 +62,8 @@ def inspect(
 
     if container == MOVING_WEBP.format:
         return _inspect_webp(path, expected, on_verify)
+    if container == SEQUENCE_KIND.format:
+        return _inspect_sequence(path, expected, on_verify)
     found = Findings()
     try:
         opened = open_to_read(path, format=container)
@@ -222,7 +85,8 @@ def inspect(
         # Left to itself the decoder takes one more than there are cores, and is slower.
         stream.codec_context.thread_count = min(os.cpu_count() or 1, 8)
         stream.codec_context.options = {"err_detect": "explode"}
-        reader = _Reader(found, expected, on_verify, expected.frames or stream.frames)
+        reader = Reader(found, expected, on_verify, expected.frames or stream.frames)
+        reader.sum = checksums_of(stream.codec_context.name)[1]
         try:
             for packet in opened.demux(stream):
                 reader.read(packet)
@@ -242,11 +106,12 @@ def _inspect_webp(path: Path, expected: Expected, on_verify: Counter | None) -> 
     found = Findings(width=whole.width, height=whole.height, fps=whole.fps)
     if not whole.whole:
         found.faults.append("It stops before its end.")
-    reader = _Reader(found, expected, on_verify, len(whole.frames))
+    reader = Reader(found, expected, on_verify, len(whole.frames))
     try:
         for number, frame in enumerate(whole.frames):
             picture = webp.decoded(frame, MOST_PIXELS)
             picture.pts = number
+            reader.count(frame.checksum)
             reader.look(picture)
     except (av.FFmpegError, ValueError) as error:
         found.faults.append(f"It stops decoding after {found.frames} frames: {_reason(error)}.")
@@ -254,107 +119,53 @@ def _inspect_webp(path: Path, expected: Expected, on_verify: Counter | None) -> 
     return found
 
 
+def _inspect_sequence(path: Path, expected: Expected, on_verify: Counter | None) -> Findings:
+    """As `inspect`, for a folder of numbered pictures."""
+    import av
+
+    found = Findings(fps=expected.fps or 0.0)
+    files = numbered(path)
+    reader = Reader(found, expected, on_verify, expected.frames or len(files))
+    try:
+        for number, file in enumerate(files):
+            data = file.read_bytes()
+            reader.count(zlib.crc32(data))
+            picture = picture_of(data)
+            if found.frames and (found.width, found.height) != (picture.width, picture.height):
+                found.faults.append(f"{file.name} has another size than the pictures before it.")
+                break
+            found.width, found.height = picture.width, picture.height
+            picture.pts = number
+            reader.look(picture)
+    except (av.FFmpegError, ValueError) as error:
+        found.faults.append(f"It stops decoding after {found.frames} frames: {_reason(error)}.")
+    reader.close(len(files))
+    return found
+
+
+def picture_of(data: bytes) -> Any:
+    """Return a PNG or JPEG as PyAV has it.
+
+    Raises:
+        ValueError: It is neither, or larger than what is decoded.
+        av.FFmpegError: It is damaged.
+    """
+    import av
+
+    size = picture_size(data)
+    if size is None or size[0] * size[1] > MOST_PIXELS:
+        raise ValueError("a picture is none, or claims to be huge")
+    coder: Any = av.CodecContext.create("png" if data.startswith(b"\x89PNG") else "mjpeg", "r")
+    coder.thread_count = 1
+    coder.options = {"err_detect": "explode"}
+    found = [*coder.decode(av.Packet(data)), *coder.decode(None)]
+    if len(found) != 1:
+        raise ValueError("a file holds no picture")
+    return found[0]
+
+
 def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
-
-
-class _Reader:
-    """Takes packets one by one and notes what differs."""
-
-    def __init__(
-        self, found: Findings, expected: Expected, on_verify: Counter | None, total: int
-    ) -> None:
-        self.found = found
-        self.expected = expected
-        self.on_verify = on_verify
-        self.total = total
-        self.packets = 0
-        self.wrong_packets = 0
-        self.corrupt = 0
-        self.last_pts: int | None = None
-        self.disordered = False
-        self.signatures: list[np.ndarray] = []
-        self.watch = Watch()
-        self.noise = NoiseWatch()
-        self.shown = hashlib.blake2b(digest_size=16)
-
-    def read(self, packet: Any) -> None:
-        """Check a packet and the frames it completes."""
-        if packet.size:
-            checksums = self.expected.checksums
-            if checksums is not None:
-                known = checksums[self.packets] if self.packets < len(checksums) else None
-                self.wrong_packets += known != file_checksum(bytes(packet))
-            self.packets += 1
-        for frame in packet.decode():
-            self.look(frame)
-
-    def look(self, frame: Any) -> None:
-        """Look at the next frame."""
-        found = self.found
-        found.frames += 1
-        self.corrupt += bool(frame.is_corrupt)
-        if frame.pts is None or (self.last_pts is not None and frame.pts <= self.last_pts):
-            self.disordered = True
-        self.last_pts = frame.pts
-        plane = luma(frame if frame.format.name in _BYTES_OF_Y else frame.reformat(format="gray"))
-        self.noise.see(plane)
-        cells = _cells(plane)
-        self.shown.update(cells.tobytes())
-        if self.expected.signatures is None:
-            self.watch.see(plane)
-        elif plane.shape == (self.expected.height, self.expected.width):
-            self.signatures.append(cells)
-        if self.on_verify is not None:
-            self.on_verify(found.frames, self.total)
-
-    def close(self, promised: int) -> None:
-        """Note what only shows at the end. `promised`: frames that the header speaks of."""
-        found, expected = self.found, self.expected
-        say = found.faults.append
-        # Not every container counts its frames.
-        frames = expected.frames if expected.frames is not None else promised or found.frames
-        if not found.frames and not frames:
-            say("It holds no frames that can be decoded.")
-        elif found.frames != frames:
-            say(f"It has {found.frames} frames instead of {frames}.")
-        size = (expected.width, expected.height)
-        if size != (None, None) and size != (found.width, found.height):
-            say(f"It is {found.width}×{found.height} instead of {size[0]}×{size[1]}.")
-        if expected.fps is not None and abs(found.fps - expected.fps) > 0.001 * expected.fps:
-            say(f"It plays at {found.fps:g} frames per second instead of {expected.fps:g}.")
-        if self.wrong_packets or (
-            expected.checksums is not None and self.packets != len(expected.checksums)
-        ):
-            say(f"{max(self.wrong_packets, 1)} of its packets are not those that were encoded.")
-        if self.corrupt:
-            say(f"{self.corrupt} of its frames are corrupt.")
-        if self.disordered:
-            say("Its frames are not in order.")
-        self._compare_pictures(say)
-        found.noise = self.noise.only_noise
-        found.content = f"{found.frames}-{self.shown.hexdigest()}"
-
-    def _compare_pictures(self, say: Callable[[str], None]) -> None:
-        import numpy as np
-
-        source = self.expected.signatures
-        if source is None:
-            doubt = self.found.doubts.append
-            if self.watch.seen and not self.watch.lit:
-                doubt("All its frames are black.")
-            elif self.watch.seen > 1 and not self.watch.moved:
-                doubt("All its frames are the same.")
-            return
-        if len(self.signatures) != len(source):
-            return  # said already, as a number of frames or a size
-        apart = np.abs(np.stack(self.signatures).astype(np.int16) - source)
-        wrong = (apart.max(axis=(1, 2)) > CELL_TOLERANCE) | (
-            apart.mean(axis=(1, 2)) > FRAME_TOLERANCE
-        )
-        if wrong.any():
-            first = int(np.argmax(wrong)) + 1
-            say(f"{int(wrong.sum())} of its frames, from frame {first}, do not show their picture.")
 
 
 def verify_file(
@@ -375,7 +186,7 @@ def verify_file(
         FileNotFoundError: There is no such file.
     """
     clip = Path(path)
-    if not clip.is_file():
+    if not clip.exists():
         raise FileNotFoundError(clip)
     faults: list[str] = []
     recorded = _recorded(clip) if beside else None
@@ -384,7 +195,7 @@ def verify_file(
         if recorded.get("digest") != digest_of(clip):
             faults.append("The file was changed after it was verified.")
     else:
-        recorded = read_seal(clip)
+        recorded = None if clip.is_dir() else read_seal(clip)
         against = "container" if recorded is None else "seal"
         if recorded is not None and recorded["broken"]:
             faults.append("The file was changed after it was sealed.")
@@ -426,4 +237,4 @@ def _should_be_sealed(clip: Path) -> bool:
     """Say whether the container names us as its maker, so that a seal must have been there."""
     from core.outputs.read import container_recipe
 
-    return container_recipe(clip) is not None
+    return not clip.is_dir() and kind_of(clip) is MP4 and container_recipe(clip) is not None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ _HEAD_BYTES = 12
 _FRAME_HEAD_BYTES = 16
 _PICTURES = (b"VP8 ", b"VP8L")
 _HAS_ALPHA = 0x10
+_MOVES = 0x02
+_REPLACES = 0x02
+"""Nothing of the frame before shines through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +29,14 @@ class Frame:
         width: Width that the animation says it has.
         height: Height, likewise.
         shown_ms: How long it is shown.
+        checksum: CRC-32 of its chunk.
     """
 
     data: bytes
     width: int
     height: int
     shown_ms: int
+    checksum: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,11 @@ def read(path: str | os.PathLike[str]) -> Animation:
     data = Path(path).read_bytes()
     width, height = picture_size(data[:64]) or (0, 0)
     end = int.from_bytes(data[4:8], "little") + 8
-    frames = tuple(_frame(body) for name, body in _chunks(data[_HEAD_BYTES:]) if name == b"ANMF")
+    frames = tuple(
+        replace(_frame(body), checksum=zlib.crc32(_chunk(name, body)))
+        for name, body in _chunks(data[_HEAD_BYTES:])
+        if name == b"ANMF"
+    )
     return Animation(width, height, frames, whole=end <= len(data))
 
 
@@ -83,6 +93,36 @@ def decoded(frame: Frame, most_pixels: int) -> Any:
     if len(found) != 1:
         raise ValueError("a frame holds no picture")
     return found[0]
+
+
+def head(width: int, height: int) -> bytes:
+    """Return how an animation of this size begins; its length, at byte 4, is not known yet."""
+    sizes = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    canvas = _chunk(b"VP8X", bytes([_MOVES, 0, 0, 0]) + sizes)
+    # On black, for ever.
+    return b"RIFF\0\0\0\0WEBP" + canvas + _chunk(b"ANIM", b"\0\0\0\xff\0\0")
+
+
+def frame_chunk(picture: bytes, width: int, height: int, shown_ms: int) -> bytes:
+    """Return a frame of an animation.
+
+    Args:
+        picture: A WebP file of this frame alone.
+        width: Pixels.
+        height: Pixels.
+        shown_ms: How long it is shown.
+
+    Raises:
+        ValueError: There is no picture in it.
+    """
+    whole = b"".join(
+        _chunk(name, data) for name, data in _chunks(picture[_HEAD_BYTES:]) if name in _PICTURES
+    )
+    if not whole:
+        raise ValueError("a frame holds no picture")
+    numbers = (0, 0, width - 1, height - 1, shown_ms)
+    told = b"".join(number.to_bytes(3, "little") for number in numbers)
+    return _chunk(b"ANMF", told + bytes([_REPLACES]) + whole)
 
 
 def _frame(body: bytes) -> Frame:

@@ -21,7 +21,8 @@ from pathlib import Path
 import av
 
 from core.outputs import ClipWriter, verify_file
-from core.outputs.verify import Expected, inspect
+from core.outputs.look import Expected
+from core.outputs.verify import inspect
 from tests.core._damage import DAMAGES, good_clip, make_job, pan, unsealed
 
 ROUNDS = 7

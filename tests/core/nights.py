@@ -15,7 +15,7 @@ from core.errors import Category, Problem
 from core.events import Failed, Finished, MemoryRead, Noted, Output, PhaseStarted, Stopped
 from core.jobs import Job, Phase
 from core.ledger import Ledger
-from core.outputs import ClipWriter
+from core.outputs import ClipWriter, Wish
 
 MB = 2**20
 TEN_PM = 1_800_000_000.0
@@ -124,7 +124,7 @@ class Night:
     def clip(self, job: Job) -> Output:
         """Make the job's clip with the real writer."""
         width, height = int(job.params["width"]), int(job.params["height"])
-        with ClipWriter(job, facts=FACTS) as writer:
+        with ClipWriter(job, wish=Wish(facts=FACTS)) as writer:
             for frame in pictures(width, height, int(job.params["frames"]), hash(job.title) % 97):
                 writer.add(frame)
             return writer.finish()

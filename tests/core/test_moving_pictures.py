@@ -15,7 +15,8 @@ from core.engines.comfy.posters import poster
 from core.engines.comfy.standin.media import Picture, clip
 from core.outputs import webp
 from core.outputs.container import MOVING_PNG, MOVING_WEBP, kind_of, picture_size
-from core.outputs.verify import Expected, Findings, inspect, verify_file
+from core.outputs.look import Expected, Findings
+from core.outputs.verify import inspect, verify_file
 
 KINDS = {"webp": MOVING_WEBP, "png": MOVING_PNG}
 

@@ -21,11 +21,12 @@ from core.errors import Category, Problem, ProblemError
 from core.events import Output
 from core.jobs import Job
 from core.outputs.container import MOVING_PNG, MOVING_WEBP, FileKind, kind_of, still_size
+from core.outputs.look import MOST_PIXELS, NOISE, Expected, Findings
 from core.outputs.marks import digest_of
 from core.outputs.publish import part_path, publish, storage_problem, sync_file, write_synced
 from core.outputs.published import published
 from core.outputs.read import RECIPE_KEY
-from core.outputs.verify import MOST_PIXELS, NOISE, Expected, Findings, inspect
+from core.outputs.verify import inspect
 
 _FORMAT = 1
 _MOST_FILES = 64

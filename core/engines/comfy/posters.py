@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.outputs import webp
 from core.outputs.container import MOVING_WEBP, FileKind, open_to_read, picture_size
-from core.outputs.verify import MOST_PIXELS
+from core.outputs.look import MOST_PIXELS
 
 if TYPE_CHECKING:
     import numpy as np
