@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,20 +15,11 @@ from core.engines.local.kept import Kept
 from core.engines.local.warm import Warm
 from core.errors import Category, ProblemError
 from core.events import Noted, PhaseStarted, Progressed, Sampled
-from core.jobs import Job, Kind, Phase, new_job
-from tests.core import tiny_models
-from tests.core.test_families import Bench
+from core.jobs import Kind, Phase
+from tests.core.family_fixtures import Benches, studio
 
-BUILDS: dict[str, Callable[[Path], Path]] = {
-    "sd15": tiny_models.stable_diffusion,
-    "sdxl": tiny_models.stable_diffusion_xl,
-    "animatediff": tiny_models.animatediff,
-    "wan-t2v": tiny_models.wan,
-    "wan22-14b": lambda folder: tiny_models.wan(folder, two=True),
-    "ltx": tiny_models.ltx,
-    "svd": tiny_models.svd,
-}
-FITTING = [name for name in BUILDS if name != "svd"]
+NAMES = ("sd15", "sdxl", "animatediff", "wan-t2v", "wan22-14b", "ltx", "svd")
+FITTING = NAMES[:-1]
 LAYERS = ("to_q.weight", "to_v.weight", "q_proj.weight", "out_proj.weight")
 
 
@@ -70,66 +61,30 @@ def make_lora(model: Path, path: Path, *, part: str = "", seed: int = 1, old: bo
     return path
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+@pytest.fixture(scope="module")
+def all_benches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Benches]:
+    with studio(tmp_path_factory.mktemp("lora")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    for name, build in BUILDS.items():
-        (folder / name).mkdir()
-        build(folder / name)
-        if name != "svd":
-            make_lora(folder / name, folder / f"{name}.safetensors")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def loaded() -> Iterator[dict[str, Warm]]:
-    made: dict[str, Warm] = {}
-    yield made
-    for warm in made.values():
-        warm.drop()
+def models(all_benches: Benches) -> Path:
+    """The folder of all models, with a LoRA for each beside it."""
+    for name in FITTING:
+        place = all_benches.model(name)
+        make_lora(place, place.with_suffix(".safetensors"))
+    return all_benches.model("svd").parent
 
 
 @pytest.fixture
-def benches(
-    models: Path, tmp_path: Path, loaded: dict[str, Warm]
-) -> Iterator[Callable[..., Bench]]:
-    made: list[Bench] = []
-
-    def bench(name: str, warm: Warm | None = None) -> Bench:
-        warm = loaded.setdefault(name, Warm()) if warm is None else warm
-        made.append(Small(models / name, tmp_path / "none.png", tmp_path, warm))
-        return made[-1]
-
-    yield bench
-    for one in made:
-        one.ring.close()
-
-
-class Small(Bench):
-    """Asks for the smallest job that a model takes."""
-
-    def job(self, **more: object) -> Job:
-        knobs = {knob.name: knob for knob in self.recipe.parameters}
-        values: dict[str, object] = {"prompt": "a", "width": 64, "height": 64, "steps": 2}
-        values["seed"] = 1
-        if "frames" in knobs:
-            values["frames"] = int(knobs["frames"].minimum or 1)
-        return new_job(self.recipe, {**values, **more}, self.clips)
+def benches(all_benches: Benches) -> Iterator[Benches]:
+    yield all_benches
+    all_benches.rest()
 
 
 @pytest.mark.parametrize("name", FITTING)
 def test_a_warm_model_gives_what_a_fresh_one_gives(
-    benches: Callable[..., Bench], models: Path, name: str
+    benches: Benches, models: Path, name: str
 ) -> None:
     bench, path = benches(name), str(models / f"{name}.safetensors")
     plain = bench.clip()
@@ -150,7 +105,7 @@ def test_a_warm_model_gives_what_a_fresh_one_gives(
 
 
 def test_another_file_under_the_same_name_is_read_anew(
-    benches: Callable[..., Bench], models: Path, tmp_path: Path
+    benches: Benches, models: Path, tmp_path: Path
 ) -> None:
     bench, path = benches("sd15"), tmp_path / "style.safetensors"
     bench.kept = Kept(tmp_path / "latents")
@@ -168,7 +123,7 @@ def test_another_file_under_the_same_name_is_read_anew(
 
 @pytest.mark.parametrize("part", ["unet", "text_encoder"])
 def test_the_names_that_trainers_use_are_read(
-    benches: Callable[..., Bench], models: Path, tmp_path: Path, part: str
+    benches: Benches, models: Path, tmp_path: Path, part: str
 ) -> None:
     bench = benches("sd15")
     path = make_lora(models / "sd15", tmp_path / "a.safetensors", part=part, old=True)
@@ -186,7 +141,7 @@ def test_the_names_that_trainers_use_are_read(
     ("ltx", "wan-t2v"), ("animatediff", "ltx"), ("wan22-14b", "sd15"),
 ])  # fmt: skip
 def test_one_of_another_family_is_refused_by_name(
-    benches: Callable[..., Bench], models: Path, name: str, other: str
+    benches: Benches, models: Path, name: str, other: str
 ) -> None:
     bench = benches(name)
     plain = bench.clip()
@@ -200,9 +155,7 @@ def test_one_of_another_family_is_refused_by_name(
     assert (bench.clip() == plain).all(), "a refused one left something behind"
 
 
-def test_a_part_that_is_not_there_is_named(
-    benches: Callable[..., Bench], models: Path, tmp_path: Path
-) -> None:
+def test_a_part_that_is_not_there_is_named(benches: Benches, models: Path, tmp_path: Path) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -219,7 +172,7 @@ def test_a_part_that_is_not_there_is_named(
 
 
 def test_a_file_that_is_none_is_refused_before_anything_is_loaded(
-    benches: Callable[..., Bench], models: Path, tmp_path: Path
+    benches: Benches, models: Path, tmp_path: Path
 ) -> None:
     bench = benches("sd15", Warm())
     cut = tmp_path / "cut.safetensors"
@@ -237,9 +190,7 @@ def test_a_file_that_is_none_is_refused_before_anything_is_loaded(
     assert caught.value.problem.category is Category.INVALID_PARAMS
 
 
-def test_motion_alone_can_be_changed(
-    benches: Callable[..., Bench], models: Path, tmp_path: Path
-) -> None:
+def test_motion_alone_can_be_changed(benches: Benches, models: Path, tmp_path: Path) -> None:
     """A motion LoRA of AnimateDiff: its layers are called as the motion modules are."""
     import torch
     from safetensors.torch import save_file
@@ -261,7 +212,7 @@ def test_motion_alone_can_be_changed(
 
 
 def test_a_file_for_one_half_goes_to_that_half(
-    benches: Callable[..., Bench], models: Path, tmp_path: Path
+    benches: Benches, models: Path, tmp_path: Path
 ) -> None:
     bench = benches("wan22-14b")
     sides = {}
@@ -278,9 +229,7 @@ def test_a_file_for_one_half_goes_to_that_half(
     assert (sides["low_noise"] != sides["plain"]).any()
 
 
-def test_a_dora_tells_what_is_left_out(
-    benches: Callable[..., Bench], models: Path, tmp_path: Path
-) -> None:
+def test_a_dora_tells_what_is_left_out(benches: Benches, models: Path, tmp_path: Path) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -294,7 +243,7 @@ def test_a_dora_tells_what_is_left_out(
 
 
 def test_cancel_while_it_is_put_on_leaves_nothing_behind(
-    benches: Callable[..., Bench], models: Path, tmp_path: Path
+    benches: Benches, models: Path, tmp_path: Path
 ) -> None:
     import torch
     from safetensors.torch import load_file, save_file
@@ -312,7 +261,7 @@ def test_cancel_while_it_is_put_on_leaves_nothing_behind(
 
 
 def test_the_knobs_are_there_where_a_lora_can_be_put_on(models: Path) -> None:
-    for name in BUILDS:
+    for name in NAMES:
         knobs = {knob.name: knob for knob in families.recipe_for_folder(models / name).parameters}
         assert (lora.FIELD in knobs) == (lora.SCALE in knobs) == (name != "svd"), name
         if lora.FIELD in knobs:

@@ -270,3 +270,17 @@ def animatediff(folder: Path) -> Path:
             clip_sample=False
         ), image_encoder=None, feature_extractor=None,
     )  # fmt: skip
+
+
+def tiny_autoencoder(folder: Path, *, channels: int = 4) -> Path:
+    """A tiny autoencoder for latents of so many channels."""
+    import diffusers
+
+    _seeded()
+    made = diffusers.AutoencoderTiny(
+        encoder_block_out_channels=(4, 4, 4, 4), decoder_block_out_channels=(4, 4, 4, 4),
+        num_encoder_blocks=(1, 1, 1, 1), num_decoder_blocks=(1, 1, 1, 1),
+        latent_channels=channels,
+    )  # fmt: skip
+    made.save_pretrained(folder)
+    return folder
