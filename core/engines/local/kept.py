@@ -20,7 +20,7 @@ from core.jobs import Value
 
 VERSION = 1
 """Raised when a family samples otherwise than before."""
-SHAPELESS = frozenset({"fps", "tiling", "decode_chunk", "offload"})
+SHAPELESS = frozenset({"fps", "tiling", "decode_chunk", "offload", "preview", "decoder"})
 """Parameters that change nothing about latents; all others count."""
 SUFFIX = ".safetensors"
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -6,7 +6,6 @@ A family subclasses `Maker` and says how its pipeline is put together and called
 from __future__ import annotations
 
 import contextlib
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import folders, offload, pieces, preview, schedulers
+from core.engines.local import folders, lora, offload, pieces, preview, tiny
 from core.engines.local.quiet import hush
 from core.events import Noted, Progressed
 from core.jobs import Parameter, Phase, Recipe
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from core.engines.local.decoding import Bench, Way
 
 Heard = Callable[[], None] | None
+FILES = ("image", "lora", "image_prompt")
+"""Parameters that are files which shape latents."""
 _TRANSFORMERS = ("text_encoder", "text_encoder_2", "image_encoder")
 
 
@@ -74,6 +75,10 @@ class Model:
     scheduler_config: Mapping[str, Any]
     aside: bool = False
     """Only the autoencoder is on the card."""
+    loras: tuple[lora.Lora, ...] = ()
+    """What is put on it."""
+    tiny: Any = None
+    """Its tiny autoencoder, once a job asked for it."""
 
 
 class Maker(ABC):
@@ -117,6 +122,15 @@ class Maker(ABC):
         """Return the sampler's latents as (1, c, f, h, w)."""
         return found
 
+    def shape(self, context: Context) -> Mapping[str, int]:
+        """Return the size that the pipeline is called with, pixels."""
+        params = context.job.params
+        return {"width": int(params["width"]), "height": int(params["height"])}
+
+    def steps(self, context: Context) -> int:
+        """Return the steps that the pipeline is called with."""
+        return int(context.job.params["steps"])
+
     def shown(self, context: Context, pixels: Any) -> Any:  # noqa: ARG002 - some need it
         """Return as many preview frames as the clip will have."""
         return pixels
@@ -155,12 +169,14 @@ class Maker(ABC):
         """Return the model of a job, loading it where it is not warm."""
         folder = Path(context.job.model)
         found = folders.check(folder, self.layout)
+        lora.asked(context.job.params)  # A damaged file is told before minutes of loading.
         waits = offload.of(context)
         key = f"{self.family}|{folder}|{context.device}|{waits}"
         model: Model = context.warm(key, lambda: self.load(context, found, waits))
         if model.aside:
             model.pipe.to(context.device)
             model.aside = False
+        lora.apply(context, model)
         return model
 
     def load(self, context: Context, found: folders.ModelFolder, waits: str) -> Model:
@@ -265,6 +281,8 @@ class Maker(ABC):
 
     def sample(self, context: Context, model: Model) -> Any:
         """Run the pipeline; return latents of shape (1, c, f, h, w)."""
+        from core.engines.local.watching import Watch
+
         params = context.job.params
         pipe = self.pipeline(context, model)
         pipe.scheduler = self.scheduler(context, model)
@@ -272,22 +290,22 @@ class Maker(ABC):
         pipe.scheduler.step = watch.wrapped(pipe.scheduler.step)
         frames = {"num_frames": int(params["frames"])} if "frames" in params else {}
         result = pipe(
-            width=int(params["width"]),
-            height=int(params["height"]),
-            num_inference_steps=int(params["steps"]),
+            **self.shape(context),
+            num_inference_steps=self.steps(context),
             generator=noise(context),
             output_type="latent",
             callback_on_step_end=watch.step_ended,
             **frames,
             **self.call(context, model),
         )
+        watch.finish()
         return self.latents(context, model, result[0])
 
     def decode(
         self, context: Context, model: Model, latents: Any
     ) -> Iterator[npt.NDArray[np.uint8] | None]:
         """Decode as asked, and lighter where memory runs out."""
-        from core.engines.local import decoding
+        from core.engines.local import decoding, tiny_decoder
 
         pipe, params = model.pipe, context.job.params
 
@@ -304,7 +322,11 @@ class Maker(ABC):
                 Progressed(job_id=context.job.id, phase=Phase.DECODE, done=0, total=total)
             )
 
-        bench = offload.bench(context, pipe, step_aside, self.bench(context, heard))
+        bench = (
+            tiny_decoder.bench(context, model)
+            if tiny.decodes(params)
+            else offload.bench(context, pipe, step_aside, self.bench(context, heard))
+        )
         tiling = params.get("tiling") is True
         chunk = int(params.get("decode_chunk", 1))
         way: Way = decoding.first_way(bench, latents, chunk=chunk, tiling=tiling)
@@ -316,40 +338,6 @@ class Maker(ABC):
         finally:
             if offload.of(context) != offload.NONE:
                 pipe.maybe_free_model_hooks()
-
-
-class Watch:
-    """Follows a sampler: shows the whole clip and reports after each step."""
-
-    def __init__(self, context: Context, maker: Maker, model: Model) -> None:
-        self._context, self._maker, self._model = context, maker, model
-        self._output: Any = None
-
-    def wrapped(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `step` remembering where the clean guess is."""
-
-        @functools.wraps(step)
-        def remembering(*args: Any, **options: Any) -> Any:
-            output = step(*args, **options)
-            scheduler = getattr(step, "__self__", None)
-            guess = schedulers.flow_guess(scheduler, args[0], args[2]) if len(args) > 2 else None
-            self._output = output if guess is None else (None, guess)
-            return output
-
-        return remembering
-
-    def step_ended(
-        self, pipe: Any, index: int, _timestep: Any, tensors: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Publish the clip so far; raises Cancelled through `sampled`."""
-        context = self._context
-        guess = schedulers.clean_latents(pipe.scheduler, self._output, tensors["latents"])
-        self._output = None
-        pixels = self._model.colours.pixels(self._maker.latents(context, self._model, guess))
-        pixels = self._maker.shown(context, pixels)
-        context.publish(pixels, first=0, total=len(pixels), preview=True)
-        context.sampled(index + 1, int(pipe.num_timesteps))
-        return tensors
 
 
 def teller(context: Context, total: int) -> Callable[[int, str], None]:
@@ -373,11 +361,12 @@ def latents_key(context: Context, family: str) -> str:
 
     params = context.job.params
     more = [family, context.device, torch.__version__, diffusers.__version__]
-    if params.get("image"):
-        # Another picture may lie under the same name by now.
-        with contextlib.suppress(OSError):
-            found = Path(str(params["image"])).stat()
-            more.append(f"{found.st_size} {found.st_mtime_ns}")
+    for name in FILES:
+        if params.get(name):
+            # Another file may lie under the same name by now.
+            with contextlib.suppress(OSError):
+                found = Path(str(params[name])).stat()
+                more.append(f"{name} {found.st_size} {found.st_mtime_ns}")
     return kept.key_of(params, Path(context.job.model), *more)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import detect, folders, knobs, pieces, pipelines, preview
+from core.engines.local import detect, folders, knobs, lora, pieces, pipelines, preview
 from core.engines.local.decoding_clips import ClipBench
 from core.jobs import Recipe
 
@@ -53,6 +53,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
         *knobs.length(97, 24, least=9, most=257, every=8),
         *knobs.sampling(40, 3.0),
         knobs.seed(),
+        *lora.parameters(),
         *knobs.memory("decode_chunk"),
     )
     return pipelines.recipe(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import detect, folders, knobs, pieces, pipelines
+from core.engines.local import detect, folders, knobs, pieces, pipelines, tiny
 from core.engines.local.decoding import Bench, Way
 from core.jobs import Kind, Parameter, Recipe
 
@@ -73,6 +73,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
         ),
         *knobs.sampling(25, 3.0),
         knobs.seed(),
+        *tiny.parameters(folder),
         *memory,
     )
     return pipelines.recipe(
