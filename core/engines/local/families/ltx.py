@@ -53,7 +53,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
         *knobs.length(97, 24, least=9, most=257, every=8),
         *knobs.sampling(40, 3.0),
         knobs.seed(),
-        *knobs.memory("decode_chunk"),
+        *knobs.memory("decode_chunk", gguf=True),
     )
     return pipelines.recipe(
         folder,
@@ -67,6 +67,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
 class _Maker(pipelines.Maker):
     family = ID
     layout = LAYOUT
+    half_before_ampere = "float32"
 
     def assemble(self, found: folders.ModelFolder, parts: dict[str, Any]) -> Any:  # noqa: ARG002
         import diffusers
