@@ -39,6 +39,7 @@ class Settings:
         readings_gigabytes: How much of the disk they may take; the oldest go first.
         free_every: An engine's memory is freed after so many of its finished jobs; 0 never,
             FREE_WHEN_LEAKING when its memory is found to leak.
+        keep_model_minutes: So long the embedded engine keeps its model without a job; 0 always.
         correct_values: Numbers that a model does not take are moved to the nearest it takes.
         keep_awake: Whether the computer is kept from sleeping while jobs wait.
         notify: What the system tells of: "failed", "empty", "finished".
@@ -81,6 +82,7 @@ class Settings:
     readings_gigabytes: float = 2.0
     servers: list[dict[str, Any]] = field(default_factory=list)
     free_every: int = 10
+    keep_model_minutes: int = 30
     correct_values: bool = False
     keep_awake: bool = True
     notify: list[str] = field(default_factory=lambda: ["failed", "empty"])
@@ -121,6 +123,7 @@ _WHOLE = {
     "retries": (0, 20),
     "longest_minutes": (0, 10_080),
     "most_waiting_there": (0, 1000),
+    "keep_model_minutes": (0, 10_080),
 }
 _QUIET = re.compile(r"(?:([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)?")
 

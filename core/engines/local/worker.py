@@ -10,7 +10,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -56,9 +56,12 @@ class Orders:
                 self._open.add(order["run"]["id"])
         self._waiting.put(order)
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        while True:
-            yield self._waiting.get()
+    def next(self, seconds: float | None) -> dict[str, Any] | None:
+        """Return the next order; None where none came within so many seconds."""
+        try:
+            return self._waiting.get(timeout=seconds)
+        except queue.Empty:
+            return None
 
     def is_cancelled(self, job_id: str) -> bool:
         """Tell whether that job is to stop."""
@@ -88,6 +91,7 @@ class Worker:
         self._warm = Warm()
         self._kept = Kept(latents)
         self._orders = Orders()
+        self._reserve_bytes = 0
         self._extra = {path.stem: path for path in extra_families}
 
     def serve(self) -> None:
@@ -96,9 +100,17 @@ class Worker:
             target=self._orders.listen, args=(self._lines_in,), name="orders", daemon=True
         )
         listener.start()
-        for order in self._orders:
-            if "run" in order:
+        keep_seconds: float | None = None
+        while True:
+            order = self._orders.next(keep_seconds)
+            if order is None:
+                # Nobody wants the model any more; the process stays, which costs little.
+                self._warm.drop()
+                keep_seconds = None
+            elif "run" in order:
+                self._reserve_bytes = int(order.get("reserve_bytes", 0))
                 self._run(Job.from_json(order["run"]), cold=bool(order.get("cold")))
+                keep_seconds = order.get("keep_seconds")
             elif "warm" in order:
                 machine.import_torch()
 
@@ -116,6 +128,7 @@ class Worker:
             job, ring=self._ring, report=report, warm=self._warm, device=machine.device,
             kept=self._kept,
         )  # fmt: skip
+        context.reserve_bytes = self._reserve_bytes
         ending = run_job(context, lambda: self._load(job.family), self._send, self._warm)
         self._orders.ended(job.id)
         sys.stdout.flush()
