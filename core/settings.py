@@ -39,6 +39,7 @@ class Settings:
         readings_gigabytes: How much of the disk they may take; the oldest go first.
         free_every: An engine's memory is freed after so many of its finished jobs; 0 never,
             FREE_WHEN_LEAKING when its memory is found to leak.
+        keep_model_minutes: So long the embedded engine keeps its model without a job; 0 always.
         correct_values: Numbers that a model does not take are moved to the nearest it takes.
         reuse: Whether what was made already, with the same seed, is copied and not made again.
         keep_awake: Whether the computer is kept from sleeping while jobs wait.
@@ -83,6 +84,7 @@ class Settings:
     readings_gigabytes: float = 2.0
     servers: list[dict[str, Any]] = field(default_factory=list)
     free_every: int = 10
+    keep_model_minutes: int = 30
     correct_values: bool = False
     reuse: bool = True
     keep_awake: bool = True
@@ -125,6 +127,7 @@ _WHOLE = {
     "retries": (0, 20),
     "longest_minutes": (0, 10_080),
     "most_waiting_there": (0, 1000),
+    "keep_model_minutes": (0, 10_080),
 }
 _QUIET = re.compile(r"(?:([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)?")
 

@@ -38,6 +38,10 @@ class LocalEngine:
         environment: Variables of the worker; this process' own by default.
         extra_families: Files of further families, for tests.
         latents: Folder that keeps latents between tries; None keeps none.
+
+    Attributes:
+        reserve_bytes: GPU memory that plans leave free.
+        keep_seconds: So long a model stays loaded without a job; None for always.
     """
 
     def __init__(
@@ -56,6 +60,8 @@ class LocalEngine:
         self._environment = environment
         self._extra_families = tuple(extra_families)
         self._latents = latents
+        self.reserve_bytes = 0
+        self.keep_seconds: float | None = None
         self._lock = threading.RLock()
         self._child: Child | None = None
         self._ring: Ring | None = None
@@ -272,7 +278,9 @@ class LocalEngine:
                 child = self._start()
                 cold = child.fresh
                 try:
-                    child.send({"run": job.to_json(), "cold": cold, **self._intake.begin()})
+                    more = {"reserve_bytes": self.reserve_bytes, "keep_seconds": self.keep_seconds}
+                    more |= self._intake.begin()
+                    child.send({"run": job.to_json(), "cold": cold, **more})
                 except OSError:
                     if attempt:
                         raise

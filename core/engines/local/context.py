@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from core.engines.local.flow import Flow
+    from core.engines.local.placement import Plan
+    from core.engines.local.placing import Placing
 
 T = TypeVar("T")
 
@@ -36,6 +38,9 @@ class Context:
         started_seconds: Monotonic time at which the run began.
         kept: Latents of earlier tries.
         facts: What of this run is kept beside the clip, as plain values.
+        plan: How its model is placed; None before that is known.
+        placing: Who planned it.
+        reserve_bytes: What a person wants to keep free of the card.
     """
 
     def __init__(
@@ -52,6 +57,9 @@ class Context:
         self.job = job
         self.kept = kept or Kept()
         self.facts: dict[str, Any] = {}
+        self.plan: Plan | None = None
+        self.placing: Placing | None = None
+        self.reserve_bytes = 0
         self.started_seconds = monotonic()
         self._ring = ring
         self._report = report
@@ -154,3 +162,7 @@ class Context:
         One model is kept between jobs; another key drops it first.
         """
         return self._warm.get(key, build)
+
+    def drop_model(self) -> None:
+        """Let go of the model that is kept, where it cannot run as it lies."""
+        self._warm.drop()

@@ -66,6 +66,11 @@ class Kept:
         self._folder = folder
         self._limits = limits or Limits()
 
+    @property
+    def folder(self) -> Path | None:
+        """Where it is; None where nothing is kept."""
+        return self._folder
+
     def read(self, job_id: str, key: str) -> Any:
         """Return the latents of a job as a CPU tensor; None without whole ones of that key."""
         path = self._path(job_id, key)

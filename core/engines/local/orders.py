@@ -7,7 +7,7 @@ import json
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,9 +75,12 @@ class Orders:
             among.add(job_id)
             self._changed.notify_all()
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        while True:
-            yield self._waiting.get()
+    def next(self, seconds: float | None) -> dict[str, Any] | None:
+        """Return the next order; None where none came within so many seconds."""
+        try:
+            return self._waiting.get(timeout=seconds)
+        except queue.Empty:
+            return None
 
     def is_cancelled(self, job_id: str) -> bool:
         """Tell whether that job is to stop."""

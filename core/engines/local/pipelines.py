@@ -95,6 +95,10 @@ class Maker(ABC):
     """The autoencoder overflows or fades in half precision."""
     half = "bfloat16"
     """Type of the weights on a card."""
+    half_before_ampere = "float16"
+    """The same on one that does not compute in bfloat16."""
+    tiles = True
+    """Its autoencoder decodes in tiles."""
 
     # ---- what a family says
 
@@ -158,30 +162,39 @@ class Maker(ABC):
         """
         context.phase(Phase.LOAD)
         hush()
-        model = self.model(context)
-        self.notes(context, model)
-        offload.note(context)
-        latents = self.sampled(context, model)
+        from core.engines.local import placing
+
+        model, latents = placing.made(self, context)
         context.phase(Phase.DECODE)
         yield from self.decode(context, model, latents)
+        if context.placing is not None:
+            context.placing.decoded()
 
     def model(self, context: Context) -> Model:
         """Return the model of a job, loading it where it is not warm."""
+        from core.engines.local import placing
+
         folder = Path(context.job.model)
         found = folders.check(folder, self.layout)
         lora.asked(context.job.params)  # A damaged file is told before minutes of loading.
-        waits = offload.of(context)
-        key = f"{self.family}|{folder}|{context.device}|{waits}"
-        model: Model = context.warm(key, lambda: self.load(context, found, waits))
+        plan = placing.plan_of(context, self, found)
+        key = f"{self.family}|{folder}|{context.device}|{plan.key}"
+        model: Model = context.warm(key, lambda: self.load(context, found, plan.offload))
         if model.aside:
             model.pipe.to(context.device)
             model.aside = False
         lora.apply(context, model)
         return model
 
+    def decodes_in_full(self, found: folders.ModelFolder) -> bool:  # noqa: ARG002
+        """Say whether a model's autoencoder must stay in full precision."""
+        return self.autoencoder_in_full
+
     def load(self, context: Context, found: folders.ModelFolder, waits: str) -> Model:
         """Load part by part, so that a cancel is heard between two parts."""
         import diffusers
+
+        from core.engines.local import placing
 
         told = teller(context, len(found.configs) + len(found.classes) + 1)
         parts: dict[str, Any] = {}
@@ -204,6 +217,8 @@ class Maker(ABC):
             if hasattr(part, "eval"):
                 part.eval()
         pipe.set_progress_bar_config(disable=True)
+        placing.store(context, pipe)
+        odd = context.plan is not None and context.plan.odd
         if waits == offload.NONE:
             offload.place(pipe, context.device, waits)
             colours = self.colours(context, found.path, pipe.vae)
@@ -211,7 +226,7 @@ class Maker(ABC):
             # Colours are found where the decode runs; it goes back before hooks move it.
             colours = self.colours(context, found.path, pipe.vae.to(context.device))
             pipe.vae.to("cpu")
-            offload.place(pipe, context.device, waits)
+            offload.place(pipe, context.device, waits, by_groups=odd)
         told(len(found.configs) + len(found.classes) + 1, "done")
         return Model(pipe, colours, dict(config))
 
@@ -220,12 +235,14 @@ class Maker(ABC):
     ) -> Any:
         """Return one part with its weights, read from safetensors alone."""
         import diffusers
-        import torch
         import transformers
 
-        on_card = context.device.startswith("cuda")
-        full = not on_card or (name == "vae" and self.autoencoder_in_full)
-        dtype = torch.float32 if full else getattr(torch, self.half)
+        from core.engines.local import placing
+
+        dtype = placing.dtype(context, name, full=self.decodes_in_full(found), half=self.half)
+        read, more = placing.weights_of(context, found, name, class_name, dtype)
+        if read is not None:
+            return read
         library = transformers if name in _TRANSFORMERS else diffusers
         naming = {"dtype": dtype} if library is transformers else {"torch_dtype": dtype}
         return getattr(library, class_name).from_pretrained(
@@ -234,6 +251,7 @@ class Maker(ABC):
             local_files_only=True,
             variant=found.variants[name],
             **naming,
+            **more,
         )
 
     def colours(self, context: Context, folder: Path, vae: Any) -> preview.Projection:
@@ -276,6 +294,8 @@ class Maker(ABC):
             return latents.to(context.device)
         context.phase(Phase.SAMPLE)
         latents = self.sample(context, model)
+        if context.placing is not None:
+            context.placing.sampled()
         context.kept.write(context.job.id, key, latents)
         return latents
 
@@ -327,7 +347,7 @@ class Maker(ABC):
             if tiny.decodes(params)
             else offload.bench(context, pipe, step_aside, self.bench(context, heard))
         )
-        tiling = params.get("tiling") is True
+        tiling = context.plan.tiled if context.plan else params.get("tiling") is True
         chunk = int(params.get("decode_chunk", 1))
         way: Way = decoding.first_way(bench, latents, chunk=chunk, tiling=tiling)
         if tiling and not way.tile:
@@ -360,7 +380,9 @@ def latents_key(context: Context, family: str) -> str:
     from core.engines.local import kept
 
     params = context.job.params
-    more = [family, context.device, torch.__version__, diffusers.__version__]
+    plan = context.plan if "precision" in params else None
+    shaping = [plan.weights] if plan is not None else []
+    more = [*shaping, family, context.device, torch.__version__, diffusers.__version__]
     for name in FILES:
         if params.get(name):
             # Another file may lie under the same name by now.

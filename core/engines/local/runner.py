@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from core.engines.local import machine
 from core.engines.local.context import Cancelled, Context
 from core.engines.local.families import Family
-from core.engines.local.warm import Warm
+from core.engines.local.warm import Warm, let_go
 from core.errors import Category, Problem, ProblemError, problem_from
 from core.events import (
     Ending,
@@ -75,8 +75,8 @@ def run_job(
         ending = Failed(
             job_id=job.id, problem=problem, seconds=monotonic() - context.started_seconds
         )
-        # The traceback keeps tensors alive through its frames.
-        error.__traceback__ = None
+        # Tracebacks keep tensors alive through their frames.
+        let_go(error)
         if problem.category is Category.INSUFFICIENT_VRAM:
             warm.drop()
         if problem.category is Category.BAD_OUTPUT:

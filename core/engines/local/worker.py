@@ -44,6 +44,7 @@ class Worker:
         self._warm = Warm()
         self._kept = Kept(latents)
         self._orders = Orders()
+        self._reserve_bytes = 0
         self._extra = {path.stem: path for path in extra_families}
 
     def serve(self) -> None:
@@ -52,9 +53,17 @@ class Worker:
             target=self._orders.listen, args=(self._lines_in,), name="orders", daemon=True
         )
         listener.start()
-        for order in self._orders:
-            if "run" in order:
+        keep_seconds: float | None = None
+        while True:
+            order = self._orders.next(keep_seconds)
+            if order is None:
+                # Nobody wants the model any more; the process stays, which costs little.
+                self._warm.drop()
+                keep_seconds = None
+            elif "run" in order:
+                self._reserve_bytes = int(order.get("reserve_bytes", 0))
                 self._run(Job.from_json(order["run"]), cold=bool(order.get("cold")))
+                keep_seconds = order.get("keep_seconds")
             elif "warm" in order:
                 machine.import_torch()
 
@@ -73,6 +82,7 @@ class Worker:
             job, ring=self._ring, report=report, warm=self._warm, device=machine.device,
             kept=self._kept, flow=flow,
         )  # fmt: skip
+        context.reserve_bytes = self._reserve_bytes
         ending = run_job(context, lambda: self._load(job.family), self._send, self._warm)
         flow.close()
         self._orders.ended(job.id)

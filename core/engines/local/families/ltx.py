@@ -54,7 +54,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
         *knobs.sampling(40, 3.0),
         knobs.seed(),
         *lora.parameters(),
-        *knobs.memory("decode_chunk"),
+        *knobs.memory("decode_chunk", gguf=True),
     )
     return pipelines.recipe(
         folder,
@@ -68,6 +68,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
 class _Maker(pipelines.Maker):
     family = ID
     layout = LAYOUT
+    half_before_ampere = "float32"
 
     def assemble(self, found: folders.ModelFolder, parts: dict[str, Any]) -> Any:  # noqa: ARG002
         import diffusers

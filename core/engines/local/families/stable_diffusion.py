@@ -104,15 +104,9 @@ class _Maker(pipelines.Maker):
     layout = LAYOUT
     half = "float16"
 
-    def weights(
-        self, context: Context, found: folders.ModelFolder, name: str, class_name: str
-    ) -> Any:
-        if name == "vae":
-            # The larger model's overflows in half precision, and says so.
-            self.autoencoder_in_full = bool(
-                folders.config_of(found.path, "vae").get("force_upcast", True)
-            )
-        return super().weights(context, found, name, class_name)
+    def decodes_in_full(self, found: folders.ModelFolder) -> bool:
+        # The larger model's overflows in half precision, and says so.
+        return bool(folders.config_of(found.path, "vae").get("force_upcast", True))
 
     def assemble(self, found: folders.ModelFolder, parts: dict[str, Any]) -> Any:
         import diffusers

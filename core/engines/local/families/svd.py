@@ -100,6 +100,7 @@ class _Maker(pipelines.Maker):
     layout = LAYOUT
     half = "float16"
     autoencoder_in_full = True
+    tiles = False
 
     def assemble(self, found: folders.ModelFolder, parts: dict[str, Any]) -> Any:  # noqa: ARG002
         import diffusers

@@ -88,7 +88,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
         knobs.scheduler("unipc", ("unipc", "euler")),
         knobs.seed(),
         *lora.parameters(),
-        *knobs.memory("decode_chunk"),
+        *knobs.memory("decode_chunk", gguf=True),
     )
     return pipelines.recipe(
         folder,
