@@ -136,6 +136,7 @@ class Program(QObject):
             log=places.worker_log,
             grace_seconds=settings.grace_seconds,
             latents=places.latents,
+            speeds=places.speeds,
         )
         outputs = Path(settings.outputs) if settings.outputs else places.outputs
         own, self._problems = own_recipes(map(Path, settings.model_folders))

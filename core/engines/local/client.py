@@ -33,6 +33,7 @@ class LocalEngine:
         environment: Variables of the worker; this process' own by default.
         extra_families: Files of further families, for tests.
         latents: Folder that keeps latents between tries; None keeps none.
+        speeds: File of what was measured fastest here; None: nothing was.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class LocalEngine:
         environment: Mapping[str, str] | None = None,
         extra_families: Sequence[Path] = (),
         latents: Path | None = None,
+        speeds: Path | None = None,
     ) -> None:
         self._interpreter = interpreter
         self._log = WorkerLog(log)
@@ -51,6 +53,7 @@ class LocalEngine:
         self._environment = environment
         self._extra_families = tuple(extra_families)
         self._latents = latents
+        self._speeds = speeds
         self._lock = threading.RLock()
         self._child: Child | None = None
         self._ring: Ring | None = None
@@ -320,6 +323,8 @@ class LocalEngine:
             command += ["--extra-family", str(path)]
         if self._latents is not None:
             command += ["--latents", str(self._latents)]
+        if self._speeds is not None:
+            command += ["--speeds", str(self._speeds)]
         try:
             with self._log.open() as log:
                 mark = self._log.size()

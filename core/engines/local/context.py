@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,6 +35,7 @@ class Context:
         started_seconds: Monotonic time at which the run began.
         kept: Latents of earlier tries.
         facts: What of this run is kept beside the clip, as plain values.
+        speeds: File of what was measured fastest here; None: nothing was.
     """
 
     def __init__(
@@ -45,9 +47,11 @@ class Context:
         warm: Warm,
         device: Callable[[], str],
         kept: Kept | None = None,
+        speeds: Path | None = None,
     ) -> None:
         self.job = job
         self.kept = kept or Kept()
+        self.speeds = speeds
         self.facts: dict[str, Any] = {}
         self.started_seconds = monotonic()
         self._ring = ring

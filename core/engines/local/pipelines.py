@@ -14,7 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import folders, offload, pieces, preview, schedulers
+from core.engines.local import folders, offload, pieces, preview, schedulers, speed
 from core.engines.local.quiet import hush
 from core.events import Noted, Progressed
 from core.jobs import Parameter, Phase, Recipe
@@ -74,6 +74,8 @@ class Model:
     scheduler_config: Mapping[str, Any]
     aside: bool = False
     """Only the autoencoder is on the card."""
+    speed: Any = None
+    """What `core.engines.local.speed` has switched on."""
 
 
 class Maker(ABC):
@@ -147,6 +149,7 @@ class Maker(ABC):
         model = self.model(context)
         self.notes(context, model)
         offload.note(context)
+        speed.choose(context, model)
         latents = self.sampled(context, model)
         context.phase(Phase.DECODE)
         yield from self.decode(context, model, latents)
@@ -271,10 +274,10 @@ class Maker(ABC):
         watch = Watch(context, self, model)
         pipe.scheduler.step = watch.wrapped(pipe.scheduler.step)
         frames = {"num_frames": int(params["frames"])} if "frames" in params else {}
-        result = pipe(
+        result = speed.through(model, pipe)(
             width=int(params["width"]),
             height=int(params["height"]),
-            num_inference_steps=int(params["steps"]),
+            num_inference_steps=speed.steps(context, model),
             generator=noise(context),
             output_type="latent",
             callback_on_step_end=watch.step_ended,
@@ -312,7 +315,7 @@ class Maker(ABC):
             text = "The picture is too small to be decoded in tiles; it is decoded whole."
             context.report(Noted(job_id=context.job.id, text=text))
         try:
-            yield from decoding.decode(context, bench, latents, way)
+            yield from speed.decoding(model, decoding.decode(context, bench, latents, way))
         finally:
             if offload.of(context) != offload.NONE:
                 pipe.maybe_free_model_hooks()
@@ -373,6 +376,7 @@ def latents_key(context: Context, family: str) -> str:
 
     params = context.job.params
     more = [family, context.device, torch.__version__, diffusers.__version__]
+    more += speed.shaping(context)
     if params.get("image"):
         # Another picture may lie under the same name by now.
         with contextlib.suppress(OSError):

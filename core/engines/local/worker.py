@@ -81,12 +81,14 @@ class Worker:
         ring: Ring,
         extra_families: Sequence[Path] = (),
         latents: Path | None = None,
+        speeds: Path | None = None,
     ) -> None:
         self._lines_in = lines_in
         self._out = LineWriter(lines_out)
         self._ring = ring
         self._warm = Warm()
         self._kept = Kept(latents)
+        self._speeds = speeds
         self._orders = Orders()
         self._extra = {path.stem: path for path in extra_families}
 
@@ -114,7 +116,7 @@ class Worker:
         self._send(started)
         context = Context(
             job, ring=self._ring, report=report, warm=self._warm, device=machine.device,
-            kept=self._kept,
+            kept=self._kept, speeds=self._speeds,
         )  # fmt: skip
         ending = run_job(context, lambda: self._load(job.family), self._send, self._warm)
         self._orders.ended(job.id)

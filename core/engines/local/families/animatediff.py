@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import detect, folders, offload, pipelines, schedulers, starter
+from core.engines.local import detect, folders, offload, pipelines, schedulers, speed, starter
 from core.engines.local.unknown import unknown_words
 from core.events import Noted
 from core.jobs import Kind, Parameter, Recipe
@@ -135,6 +135,7 @@ def parameters(
             group="method",
         ),
         *offload.parameters(),
+        speed.parameter(ID),
     )
 
 

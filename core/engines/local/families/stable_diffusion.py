@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import detect, folders, knobs, pieces, pipelines, schedulers
+from core.engines.local import detect, folders, knobs, pieces, pipelines, schedulers, speed
 from core.jobs import Recipe
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
         knobs.scheduler(scheduler, (OWN, *schedulers.NAMES)),
         knobs.seed(),
         *knobs.memory("decode_chunk"),
+        speed.parameter(ID),
     )
     return pipelines.recipe(
         folder,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import detect, folders, knobs, pieces, pipelines
+from core.engines.local import detect, folders, knobs, pieces, pipelines, speed
 from core.engines.local.decoding import Bench, Way
 from core.jobs import Kind, Parameter, Recipe
 
@@ -74,6 +74,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
         *knobs.sampling(25, 3.0),
         knobs.seed(),
         *memory,
+        speed.parameter(ID),
     )
     return pipelines.recipe(
         folder, ID, parameters, task="picture → video", summary="Sets a picture in motion"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import detect, folders, knobs, pieces, pipelines, preview
+from core.engines.local import detect, folders, knobs, pieces, pipelines, preview, speed
 from core.engines.local.decoding_clips import ClipBench
 from core.jobs import Kind, Parameter, Recipe
 
@@ -75,6 +75,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
         knobs.scheduler("unipc", ("unipc", "euler")),
         knobs.seed(),
         *knobs.memory("decode_chunk"),
+        speed.parameter(ID),
     )
     return pipelines.recipe(
         folder,
