@@ -136,6 +136,7 @@ class Program(QObject):
             log=places.worker_log,
             grace_seconds=settings.grace_seconds,
             latents=places.latents,
+            speeds=places.speeds,
         )
         engine.keep_seconds = settings.keep_model_minutes * 60.0 or None
         outputs = Path(settings.outputs) if settings.outputs else places.outputs

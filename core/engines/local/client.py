@@ -38,6 +38,7 @@ class LocalEngine:
         environment: Variables of the worker; this process' own by default.
         extra_families: Files of further families, for tests.
         latents: Folder that keeps latents between tries; None keeps none.
+        speeds: File of what was measured fastest here; None: nothing was.
 
     Attributes:
         reserve_bytes: GPU memory that plans leave free.
@@ -53,6 +54,7 @@ class LocalEngine:
         environment: Mapping[str, str] | None = None,
         extra_families: Sequence[Path] = (),
         latents: Path | None = None,
+        speeds: Path | None = None,
     ) -> None:
         self._interpreter = interpreter
         self._log = WorkerLog(log)
@@ -62,6 +64,7 @@ class LocalEngine:
         self._latents = latents
         self.reserve_bytes = 0
         self.keep_seconds: float | None = None
+        self._speeds = speeds
         self._lock = threading.RLock()
         self._child: Child | None = None
         self._ring: Ring | None = None
@@ -366,6 +369,8 @@ class LocalEngine:
             command += ["--extra-family", str(path)]
         if self._latents is not None:
             command += ["--latents", str(self._latents)]
+        if self._speeds is not None:
+            command += ["--speeds", str(self._speeds)]
         try:
             with self._log.open() as log:
                 mark = self._log.size()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -41,6 +42,7 @@ class Context:
         plan: How its model is placed; None before that is known.
         placing: Who planned it.
         reserve_bytes: What a person wants to keep free of the card.
+        speeds: File of what was measured fastest here; None: nothing was.
     """
 
     def __init__(
@@ -53,9 +55,11 @@ class Context:
         device: Callable[[], str],
         kept: Kept | None = None,
         flow: Flow | None = None,
+        speeds: Path | None = None,
     ) -> None:
         self.job = job
         self.kept = kept or Kept()
+        self.speeds = speeds
         self.facts: dict[str, Any] = {}
         self.plan: Plan | None = None
         self.placing: Placing | None = None

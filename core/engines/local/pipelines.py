@@ -13,7 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import folders, lora, offload, pieces, preview, tiny
+from core.engines.local import folders, lora, offload, pieces, preview, speed, tiny
 from core.engines.local.quiet import hush
 from core.events import Noted, Progressed
 from core.jobs import Parameter, Phase, Recipe
@@ -79,6 +79,8 @@ class Model:
     """What is put on it."""
     tiny: Any = None
     """Its tiny autoencoder, once a job asked for it."""
+    speed: Any = None
+    """What `core.engines.local.speed` has switched on."""
 
 
 class Maker(ABC):
@@ -309,9 +311,9 @@ class Maker(ABC):
         watch = Watch(context, self, model)
         pipe.scheduler.step = watch.wrapped(pipe.scheduler.step)
         frames = {"num_frames": int(params["frames"])} if "frames" in params else {}
-        result = pipe(
+        result = speed.through(model, pipe)(
             **self.shape(context),
-            num_inference_steps=self.steps(context),
+            num_inference_steps=speed.steps(model, self.steps(context)),
             generator=noise(context),
             output_type="latent",
             callback_on_step_end=watch.step_ended,
@@ -354,7 +356,7 @@ class Maker(ABC):
             text = "The picture is too small to be decoded in tiles; it is decoded whole."
             context.report(Noted(job_id=context.job.id, text=text))
         try:
-            yield from decoding.decode(context, bench, latents, way)
+            yield from speed.decoding(model, decoding.decode(context, bench, latents, way))
         finally:
             if offload.of(context) != offload.NONE:
                 pipe.maybe_free_model_hooks()
@@ -383,6 +385,7 @@ def latents_key(context: Context, family: str) -> str:
     plan = context.plan if "precision" in params else None
     shaping = [plan.weights] if plan is not None else []
     more = [*shaping, family, context.device, torch.__version__, diffusers.__version__]
+    more += speed.shaping(context)
     for name in FILES:
         if params.get(name):
             # Another file may lie under the same name by now.

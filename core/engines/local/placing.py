@@ -6,7 +6,7 @@ import gc
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import machine, offload, parts, placement, planner, quantised
+from core.engines.local import machine, offload, parts, placement, planner, quantised, speed
 from core.engines.local.peaks import Peaks
 from core.engines.local.placement import Card, Measured, Plan
 from core.engines.local.warm import let_go
@@ -149,6 +149,7 @@ def _tried(maker: Maker, context: Context) -> tuple[Model, Any] | Plan:
         model = maker.model(context)
         maker.notes(context, model)
         offload.note(context)
+        speed.choose(context, model)
         return model, maker.sampled(context, model)
     except Exception as error:
         placing, plan = context.placing, context.plan

@@ -37,12 +37,14 @@ class Worker:
         ring: Ring,
         extra_families: Sequence[Path] = (),
         latents: Path | None = None,
+        speeds: Path | None = None,
     ) -> None:
         self._lines_in = lines_in
         self._out = LineWriter(lines_out)
         self._ring = ring
         self._warm = Warm()
         self._kept = Kept(latents)
+        self._speeds = speeds
         self._orders = Orders()
         self._reserve_bytes = 0
         self._extra = {path.stem: path for path in extra_families}
@@ -80,7 +82,7 @@ class Worker:
         flow = Flow(job, self._ring, self._orders, report)
         context = Context(
             job, ring=self._ring, report=report, warm=self._warm, device=machine.device,
-            kept=self._kept, flow=flow,
+            kept=self._kept, flow=flow, speeds=self._speeds,
         )  # fmt: skip
         context.reserve_bytes = self._reserve_bytes
         ending = run_job(context, lambda: self._load(job.family), self._send, self._warm)

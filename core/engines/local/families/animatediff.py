@@ -14,6 +14,7 @@ from core.engines.local import (
     offload,
     pipelines,
     schedulers,
+    speed,
     starter,
     tiny,
 )
@@ -149,6 +150,7 @@ def parameters(
             group="method",
         ),
         *offload.parameters(),
+        speed.parameter(ID),
     )
 
 

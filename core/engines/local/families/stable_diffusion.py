@@ -14,6 +14,7 @@ from core.engines.local import (
     pieces,
     pipelines,
     schedulers,
+    speed,
     starts,
     tiny,
 )
@@ -76,6 +77,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
         *lora.parameters(),
         *tiny.parameters(folder, large=found.pipeline == XL),
         *knobs.memory("decode_chunk"),
+        speed.parameter(ID),
     )
     return pipelines.recipe(
         folder,

@@ -7,7 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import detect, folders, knobs, pieces, pipelines, tiny
+from core.engines.local import (
+    detect,
+    folders,
+    knobs,
+    pieces,
+    pipelines,
+    speed,
+    tiny,
+)
 from core.engines.local.decoding import Bench, Way
 from core.jobs import Kind, Parameter, Recipe
 
@@ -75,6 +83,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
         knobs.seed(),
         *tiny.parameters(folder),
         *memory,
+        speed.parameter(ID),
     )
     return pipelines.recipe(
         folder, ID, parameters, task="picture → video", summary="Sets a picture in motion"

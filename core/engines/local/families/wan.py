@@ -6,7 +6,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import detect, folders, knobs, lora, pieces, pipelines, preview
+from core.engines.local import (
+    detect,
+    folders,
+    knobs,
+    lora,
+    pieces,
+    pipelines,
+    preview,
+    speed,
+)
 from core.engines.local.decoding_clips import ClipBench
 from core.jobs import Kind, Parameter, Recipe
 
@@ -89,6 +98,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
         knobs.seed(),
         *lora.parameters(),
         *knobs.memory("decode_chunk", gguf=True),
+        speed.parameter(ID),
     )
     return pipelines.recipe(
         folder,
