@@ -41,6 +41,7 @@ class Context:
         plan: How its model is placed; None before that is known.
         placing: Who planned it.
         reserve_bytes: What a person wants to keep free of the card.
+        last_words: What a person is told although the job was cancelled.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Context:
         self.plan: Plan | None = None
         self.placing: Placing | None = None
         self.reserve_bytes = 0
+        self.last_words: list[str] = []
         self.started_seconds = monotonic()
         self._ring = ring
         self._report = report
