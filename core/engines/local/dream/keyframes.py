@@ -11,6 +11,7 @@ from core.engines.local import pieces
 from core.engines.local.context import Context
 from core.engines.local.dream.plan import DRIFT, EMBEDDINGS, ROUND, Anchor, Keyframe
 from core.engines.local.dream.slerp import slerp
+from core.events import Report
 
 if TYPE_CHECKING:
     from core.engines.local.pipelines import Maker, Model
@@ -28,6 +29,7 @@ class Slice(Context):
         params: The keyframe's values.
         between: Called with the steps done and their number; raises Cancelled.
         shown: Steps are told and shown, because there is no frame to see yet.
+        report: Takes its events in place of the dream's own way.
     """
 
     def __init__(
@@ -37,8 +39,11 @@ class Slice(Context):
         between: Callable[[int, int], None],
         *,
         shown: bool,
+        report: Report | None = None,
     ) -> None:
         self.__dict__.update(whole.__dict__)
+        if report is not None:
+            self._report = report
         self.job = replace(whole.job, params=dict(params))
         self._between, self._shown = between, shown
 

@@ -6,19 +6,23 @@ steps a share of that way's frames is made, so that they come evenly and never r
 
 from __future__ import annotations
 
+import contextlib
+from collections import deque
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from core.engines.local import machine, offload
 from core.engines.local.dream import pace, plan, slerp
-from core.engines.local.dream.keyframes import Keyframes
+from core.engines.local.dream.keyframes import Keyframes, Slice
 from core.engines.local.dream.painter import Painter
 from core.engines.local.dream.recorder import Recorder
 from core.engines.local.dream.status import Status
 from core.engines.local.dream.timings import MADE, Timings
-from core.events import Noted, Output, Progressed
+from core.engines.local.quiet import hush
+from core.events import Event, Noted, Output, Progressed
 from core.jobs import Phase
+from core.outputs import check_writable
 
 if TYPE_CHECKING:
     from core.engines.local.context import Context
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 64
 """Latents that are interpolated together."""
 _TOLD_SECONDS = 0.25
+_SCENES_LOOKED_AT = 50
 _SMALLEST_SIDE = 8
 """Latent pixels below which no divisor leads."""
 
@@ -64,12 +69,20 @@ class Making:
         model: The loaded model.
         recorder: Where frames go.
         timings: What is measured.
+        words: What the recorder has to tell a person.
     """
 
     def __init__(
-        self, context: Context, maker: Maker, model: Model, recorder: Recorder, timings: Timings
+        self,
+        context: Context,
+        maker: Maker,
+        model: Model,
+        recorder: Recorder,
+        timings: Timings,
+        words: deque[str],
     ) -> None:
         params = context.job.params
+        self.words = words
         self.context, self.recorder, self.timings = context, recorder, timings
         self.plan = plan.plan_of(params)
         self._every = int(params["every"]) if params["mode"] == plan.EMBEDDINGS else 0
@@ -78,7 +91,8 @@ class Making:
         self._stretch: Stretch | None = None
         self._ahead: Any = None
         self._ahead_first = 0
-        self._told = 0.0
+        self._told, self._words = 0.0, ""
+        self._advised = False
         self._busy_mark = self._decode_mark = 0.0
         self.anchor: plan.Anchor | None = None
         self.painter = _painter(context, maker, model, timings)
@@ -99,12 +113,8 @@ class Making:
             Cancelled: The job was cancelled.
             ProblemError: The model made no pictures, or they cannot be written.
         """
-        try:
+        with contextlib.suppress(_EnoughError):
             self._run()
-        except _EnoughError:
-            # Of nothing no clip can be made.
-            if not self.timings.frames and self._stretch is not None:
-                self._make(2, ending=True)
 
     def _run(self) -> None:
         self.context.phase(Phase.SAMPLE)
@@ -146,50 +156,46 @@ class Making:
             return known
         before = self.timings.seconds(*MADE, "stream_wait", "record_wait")
         began = self.timings.clock()
-        between = self._share if ahead else self._step
+        between = self._share if ahead else _nothing
         latents = self._keyframes.sample(anchor, between, shown=not ahead)
         others = self.timings.seconds(*MADE, "stream_wait", "record_wait") - before
         self.timings.add("keyframe", self.timings.clock() - began - others)
         return latents
 
-    def _step(self, step: int, steps: int) -> None:  # noqa: ARG002 - as `_share` is called
-        if self.context.enough:
-            raise _EnoughError
-        self.heard()
-
     def _share(self, step: int, steps: int) -> None:
-        """Make as many frames as leave the same share for each step to come."""
-        self._step(step, steps)
+        """Make as many frames, in whole batches, as leave the same share for each step to come."""
+        self.heard()
         stretch = self._stretch
         assert stretch is not None
         left = stretch.end - stretch.next
-        self._make(left - left * max(0, steps - step) // max(1, steps - step + 1))
+        due = left - left * max(0, steps - step) // max(1, steps - step + 1)
+        while due >= self.painter.batch:
+            due -= self._make(self.painter.batch)
 
     def _rest(self) -> None:
         stretch = self._stretch
         assert stretch is not None
-        self._make(stretch.end - stretch.next)
+        while stretch.next < stretch.end:
+            self._make(min(self.painter.batch, stretch.end - stretch.next))
 
     # ---- frames
 
-    def _make(self, count: int, *, ending: bool = False) -> None:
-        """Make the next `count` frames of the present stretch."""
+    def _make(self, count: int) -> int:
+        """Make the next `count` frames of the present stretch; return how many."""
         stretch = self._stretch
         assert stretch is not None
-        goal = min(stretch.end, stretch.next + count)
-        while stretch.next < goal:
-            if self.context.enough and not ending:
-                raise _EnoughError
-            number = min(self.painter.batch, goal - stretch.next)
-            frames = self.painter.paint(self._latents(stretch, number))
-            with self.timings.of("stream_wait", len(frames)):
-                self.context.stream(frames, first=stretch.next)
-            for frame in frames:
-                self.recorder.add(frame, self.heard)
-            stretch.next += len(frames)
-            self.timings.made(len(frames))
-            self._keep(len(frames))
-            self.heard()
+        if self.context.enough and self.timings.frames >= self.plan.fps:
+            raise _EnoughError  # Of nothing no clip can be made.
+        frames = self.painter.paint(self._latents(stretch, count))
+        with self.timings.of("stream_wait", len(frames)):
+            self.context.stream(frames, first=stretch.next)
+        for frame in frames:
+            self.recorder.add(frame, self.heard)
+        stretch.next += len(frames)
+        self.timings.made(len(frames))
+        self._keep(len(frames))
+        self.heard()
+        return len(frames)
 
     def _latents(self, stretch: Stretch, count: int) -> Any:
         """Return the latents of the next frames, (n, c, h, w); many are computed at once."""
@@ -231,27 +237,29 @@ class Making:
                 "of the time: fewer steps or more seconds from keyframe to keyframe would help."
             )
 
-    _advised = False
-
     def _note(self, text: str) -> None:
         self.context.report(Noted(job_id=self.context.job.id, text=text))
 
     def heard(self) -> None:
         """Tell how far it is, now and then; raises Cancelled when the job is."""
         now = monotonic()
-        due = now - self._told >= _TOLD_SECONDS
-        done, total = self.timings.frames, self.plan.frames or 0
-        text = ""
-        if due:
-            self._told = now
-            text = self._words()
+        if now - self._told >= _TOLD_SECONDS:
+            self._told, self._words = now, self._say()
+            while self.words:
+                self._note(self.words.popleft())
+        total = self.plan.frames or 0
+        done = min(self.timings.frames, total)  # Of what has no end, no share is done.
         self.context.report(
             Progressed(
-                job_id=self.context.job.id, phase=Phase.DECODE, done=done, total=total, text=text
+                job_id=self.context.job.id,
+                phase=Phase.DECODE,
+                done=done,
+                total=total,
+                text=self._words,
             )
         )
 
-    def _words(self) -> str:
+    def _say(self) -> str:
         rate, kept = self.timings.rate(), self.timings.frames / self.plan.fps
         scene = self.anchor.before.prompt if self.anchor is not None else self.plan.scenes[0]
         short = scene if len(scene) <= 60 else scene[:59] + "…"
@@ -273,16 +281,16 @@ class Making:
         }
 
 
+def _nothing(step: int, steps: int) -> None:
+    """Nothing is there yet to be made between two steps."""
+
+
 def _painter(context: Context, maker: Maker, model: Model, timings: Timings) -> Painter:
-    params, pipe = context.job.params, model.pipe
-
-    def step_aside() -> None:
-        """Nothing can step aside: the next keyframe needs all of it."""
-
-    bench = offload.bench(context, pipe, step_aside, maker.bench(context))
+    params = context.job.params
     return Painter(
         context,
-        bench,
+        # Nothing can step aside for a decode: the next keyframe needs all of it.
+        maker.bench(context)(model.pipe.vae),
         timings,
         size=(int(params["width"]), int(params["height"])),
         precise=params.get("precise") is True,
@@ -290,6 +298,22 @@ def _painter(context: Context, maker: Maker, model: Model, timings: Timings) -> 
         memory=model.more,
         key=str(params.get("decoder", "full")),
     )
+
+
+def _notes(context: Context, maker: Maker, model: Model, scenes: tuple[str, ...]) -> None:
+    """Tell once what a person should know about the scenes, such as unknown words."""
+    seen: set[str] = set()
+
+    def report(event: Event) -> None:
+        if isinstance(event, Noted):
+            if event.text in seen:
+                return
+            seen.add(event.text)
+        context.report(event)
+
+    for scene in dict.fromkeys(scenes[:_SCENES_LOOKED_AT]):
+        params = {**context.job.params, "prompt": scene}
+        maker.notes(Slice(context, params, _nothing, shown=False, report=report), model)
 
 
 def make(context: Context, maker: Maker) -> Output:
@@ -300,29 +324,31 @@ def make(context: Context, maker: Maker) -> Output:
         Cancelled: The job was cancelled; what is finished stays.
     """
     context.phase(Phase.LOAD)
-    model = maker.model(context)
+    hush()
     found = plan.plan_of(context.job.params)
-    length = float(context.job.params["segment_seconds"]) * found.fps
-    timings = Timings()
-    words: list[str] = []
-
-    def facts() -> dict[str, Any]:
-        return {**machine.facts(), **context.facts}
-
-    recorder = Recorder(
-        context.job, timings, facts=facts, told=words.append,
-        whole=found.frames is not None and found.frames <= length,
-    )  # fmt: skip
-    making = Making(context, maker, model, recorder, timings)
+    check_writable(context.job.output)
+    model = maker.model(context)
+    _notes(context, maker, model, found.scenes)
     offload.note(context)
+    timings, words = Timings(), deque[str]()
+    length = float(context.job.params["segment_seconds"]) * found.fps
+    recorder = Recorder(
+        context.job,
+        timings,
+        facts=lambda: {**machine.facts(), **context.facts},
+        told=words.append,
+        whole=found.frames is not None and found.frames <= length,
+    )
+    making = Making(context, maker, model, recorder, timings, words)
     try:
         with Status(context.job, making.figures), recorder:
             making.run()
             context.phase(Phase.ENCODE)
             output = recorder.finish(making.heard)
-            context.facts["dream"] = making.figures() | {"segments": recorder.listed()}
-            return output
     finally:
         context.last_words.extend(words)
         if offload.of(context) != offload.NONE:
             model.pipe.maybe_free_model_hooks()
+    for text in words:
+        context.report(Noted(job_id=context.job.id, text=text))
+    return output

@@ -148,8 +148,8 @@ class Painter:
 
         vae, device = self._bench.vae, self._context.device
         found = {AS_LOADED: vae}
-        if offload.of(self._context) != offload.NONE or not hasattr(vae, "decoder"):
-            return found  # It comes and goes by itself; a copy would not.
+        if offload.of(self._context) != offload.NONE or vae.dtype == torch.bfloat16:
+            return found  # A copy would not come and go by itself, or be the same again.
         if not self._precise and device == "cpu":
             found["bfloat16, channels last"] = lean_copy(vae, torch.bfloat16)
         if not self._precise and device != "mps":
@@ -238,12 +238,8 @@ class Painter:
             step = decoding.lighter(replace(self._way, chunk=1), self._bench, height, width)
             if step is None:
                 raise found
-            before, (self._way, words) = self._way, step
+            self._way, words = step
             self._tell(words)
-            if self._way.alone and not before.alone and self._bench.step_aside is not None:
-                self._bench.step_aside()
-            if self._way.on_cpu and not before.on_cpu and self._bench.to_cpu is not None:
-                self._vae, prepared = self._bench.to_cpu(), prepared.to("cpu")
             del found
             self._clear()
 

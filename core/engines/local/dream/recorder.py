@@ -44,6 +44,14 @@ class Segment:
     first: int
 
 
+class SegmentWriter(ClipWriter):
+    """Writes one piece of a dream, which may well stand still for a while."""
+
+    def _refuse_empty(self) -> None:
+        self._moved = True
+        super()._refuse_empty()
+
+
 def segment_path(output: Path, number: int) -> Path:
     """Return the path of segment `number`, from 1."""
     return output.with_name(f"{output.stem}-{number:03d}{output.suffix}")
@@ -79,10 +87,10 @@ class Recorder:
         facts: Callable[[], Mapping[str, Any]] = dict,
         told: Callable[[str], None] = print,
         whole: bool = False,
-        make: Callable[[Job], ClipWriter] = ClipWriter,
+        make: Callable[[Job], ClipWriter] | None = None,
     ) -> None:
         self._job, self._timings, self._facts, self._told = job, timings, facts, told
-        self._make, self._whole = make, whole
+        self._make, self._whole = make or SegmentWriter, whole
         self._fps = float(job.params["fps"])
         self._length = max(2, round(float(job.params["segment_seconds"]) * self._fps))
         self._target = Path(job.output)

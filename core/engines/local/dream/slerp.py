@@ -12,6 +12,9 @@ from typing import Any
 
 NEAR = 1e-4
 """Sine of the angle, in radians, from which on two directions count as one line."""
+_LARGEST = 65504.0
+_ASIDE = 0.1
+"""How much of a unit vector must stand at right angles to another to tell its direction."""
 
 
 def slerp(first: Any, last: Any, at: Sequence[float] | Any, *, axes: int | None = None) -> Any:
@@ -45,6 +48,9 @@ def slerp(first: Any, last: Any, at: Sequence[float] | Any, *, axes: int | None 
     with torch.no_grad():
         one, other = (end.detach().reshape(rows, -1).float() for end in (first, last))
         found = _between(one, other, places.to(first.device))
+        if first.dtype == torch.float16:
+            # Between two large vectors a value may be larger than any of theirs.
+            found = found.clamp_(-_LARGEST, _LARGEST)
         found = found.to(first.dtype).reshape(len(places), *first.shape)
         for end, value in ((first, 0.0), (last, 1.0)):
             for index in (places == value).nonzero().flatten().tolist():
@@ -96,13 +102,17 @@ def _across(one: Any) -> Any:
     """
     import torch
 
-    chosen = torch.randn(one.shape[1:], generator=torch.Generator("cpu").manual_seed(0))
-    chosen = (chosen / torch.linalg.vector_norm(chosen).clamp(min=1e-12)).to(one).expand_as(one)
-    chosen = chosen - (chosen * one).sum(1, keepdim=True) * one
-    # Short vectors may happen to lie along that noise.
-    where = one.abs().argmin(1, keepdim=True)
-    plain = torch.zeros_like(one).scatter_(1, where, 1.0)
-    plain = plain - (plain * one).sum(1, keepdim=True) * one
-    short = torch.linalg.vector_norm(chosen, dim=1, keepdim=True) < 0.1
-    found = torch.where(short, plain, chosen)
+    found = torch.zeros_like(one)
+    for seed in (0, 1, None):
+        short = torch.linalg.vector_norm(found, dim=1, keepdim=True) < _ASIDE
+        if not bool(short.any()):
+            break
+        if seed is None:  # Of a few values only, all noise may happen to lie along them.
+            where = one.abs().argmin(1, keepdim=True)
+            chosen = torch.zeros_like(one).scatter_(1, where, 1.0)
+        else:
+            noise = torch.randn(one.shape[1:], generator=torch.Generator("cpu").manual_seed(seed))
+            chosen = (noise / torch.linalg.vector_norm(noise).clamp(min=1e-12)).to(one)
+        chosen = chosen - (chosen * one).sum(1, keepdim=True) * one
+        found = torch.where(short, chosen.expand_as(one), found)
     return found / torch.linalg.vector_norm(found, dim=1, keepdim=True).clamp(min=1e-12)
