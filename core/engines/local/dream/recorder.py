@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import queue
-import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from core.errors import Category, ProblemError
 from core.events import Output
 from core.jobs import Job
 from core.outputs import ClipWriter
+from core.outputs.publish import segment_numbers, segment_path
 from core.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -50,18 +50,6 @@ class SegmentWriter(ClipWriter):
     def _refuse_empty(self) -> None:
         self._moved = True
         super()._refuse_empty()
-
-
-def segment_path(output: Path, number: int) -> Path:
-    """Return the path of segment `number`, from 1."""
-    return output.with_name(f"{output.stem}-{number:03d}{output.suffix}")
-
-
-def numbers_taken(output: Path) -> list[int]:
-    """Return the numbers of segments that are there already, such as those of an earlier try."""
-    pattern = re.compile(re.escape(output.stem) + r"-(\d{3,})" + re.escape(output.suffix))
-    names = (path.name for path in output.parent.iterdir()) if output.parent.is_dir() else ()
-    return sorted(int(found[1]) for name in names if (found := pattern.fullmatch(name)))
 
 
 class Recorder:
@@ -94,7 +82,7 @@ class Recorder:
         self._fps = float(job.params["fps"])
         self._length = max(2, round(float(job.params["segment_seconds"]) * self._fps))
         self._target = Path(job.output)
-        self._number = max(numbers_taken(self._target), default=0) if not whole else 0
+        self._number = max(segment_numbers(self._target), default=0) if not whole else 0
         self._frames: queue.Queue[np.ndarray | None] = queue.Queue(
             max(8, int(QUEUE_SECONDS * self._fps))
         )
