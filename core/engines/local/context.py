@@ -43,6 +43,7 @@ class Context:
         placing: Who planned it.
         reserve_bytes: What a person wants to keep free of the card.
         speeds: File of what was measured fastest here; None: nothing was.
+        last_words: What a person is told although the job was cancelled.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Context:
         self.plan: Plan | None = None
         self.placing: Placing | None = None
         self.reserve_bytes = 0
+        self.last_words: list[str] = []
         self.started_seconds = monotonic()
         self._ring = ring
         self._report = report

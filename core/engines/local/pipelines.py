@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,6 +81,8 @@ class Model:
     """Its tiny autoencoder, once a job asked for it."""
     speed: Any = None
     """What `core.engines.local.speed` has switched on."""
+    more: dict[str, Any] = field(default_factory=dict)
+    """What was found out about it and is kept as long as it is."""
 
 
 class Maker(ABC):

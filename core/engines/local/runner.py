@@ -58,7 +58,9 @@ def run_job(
     ending: Ending
     try:
         with watch:
-            output = _make(context, load())
+            family = load()
+            own = getattr(family, "make", None)
+            output = own(context) if own is not None else _make(context, family)
         ending = Finished(
             job_id=job.id,
             output=output,
@@ -69,6 +71,8 @@ def run_job(
         )
         context.kept.forget(job.id)
     except Cancelled:
+        for words in context.last_words:
+            send(Noted(job_id=job.id, text=words))
         ending = Stopped(job_id=job.id, seconds=monotonic() - context.started_seconds)
     except BaseException as error:  # noqa: BLE001 - a job's failure never ends the worker
         problem = problem_from(error)

@@ -186,6 +186,11 @@ class _Maker(pipelines.Maker):
         }
 
 
+def maker() -> pipelines.Maker:
+    """Return what samples with such a model."""
+    return _Maker()
+
+
 def generate(context: Context) -> Iterator[npt.NDArray[np.uint8] | None]:
     """Make the clip of `context.job`; see `core.engines.local.families`."""
     yield from _Maker().generate(context)
