@@ -89,6 +89,8 @@ class AffinityDesk(QObject):
 
     def _on_ended(self, job: Job, ending: Finished | Stopped | Failed) -> None:
         place = self._controller.engine.place_of(job)
+        if job.id in self._controller.engine.copied:
+            return
         if isinstance(ending, Finished):
             self._loaded[place] = self.model_of(job)
         else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QObject
 
 from app.controller import Controller
+from app.reuse import ReuseDesk
 from app.twins import TwinDesk
 from app.window import MainWindow
 
@@ -35,6 +36,7 @@ class AlarmDesk(QObject):
         self._notice = window.panels.notice
         self._alerts: Alerts | None = None
         self._twins = TwinDesk(controller, window, self)
+        self._reuse = ReuseDesk(controller, window, self)
 
     def look(self, scheduler: Scheduler, snapshot: Snapshot, now: Now) -> None:
         """Tell what is new since the last look."""

@@ -7,6 +7,8 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from app import bench_analyse
+
 KEPT, MISSED, INTERRUPTED = 0, 1, 130
 
 ENOUGH = 200
@@ -17,9 +19,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Describe the command's own arguments."""
     parser.add_argument(
         "what",
-        choices=("starter-fidelity",),
-        help="starter-fidelity: make clips from prompts kept from training and judge them",
+        choices=("starter-fidelity", bench_analyse.NAME),
+        help="starter-fidelity: make clips from prompts kept from training and judge them; "
+        "analyse: name the slowest part of a dream",
     )
+    bench_analyse.add_arguments(parser)
     parser.add_argument(
         "--clips", type=_whole, default=200, help="clips with one object, 1 to 10000 (200)"
     )
@@ -43,6 +47,8 @@ def run(options: Namespace) -> int:
     Raises:
         ProblemError: The model cannot be run.
     """
+    if options.what == bench_analyse.NAME:
+        return bench_analyse.run(options)
     from core.engines.local import fidelity, starter
 
     folder = options.model or starter.folder()

@@ -257,6 +257,7 @@ def _asked(options: argparse.Namespace, places: Places) -> tuple[Job, Engines]:
         interpreter=sys.executable,
         log=places.worker_log,
         grace_seconds=GRACE_SECONDS,
+        speeds=places.speeds,
     )
     recipes = {recipe.id: recipe for recipe in cli_recipes.here(places, options.model)}
     wanted = options.recipe or next(iter(recipes))

@@ -282,6 +282,10 @@ class Controller(QObject):
         if waiting:
             self.remove(waiting)
 
+    def enough(self, job_id: str) -> None:
+        """Ask a running job that has no end of its own to come to a good one soon."""
+        self.engine.enough(job_id)
+
     def remove(self, ids: Sequence[str]) -> None:
         """Take jobs out of the list; `undo` brings them back. A running one stays."""
         gone = [job_id for job_id in ids if self.running_job(job_id) is None]

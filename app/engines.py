@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from core.engines.comfy.free import Freed
     from core.engines.comfy.known import KnownServer
     from core.statistics.leak import Leak
+    from core.stream.buffer import FrameBuffer
 
 COMFY = "comfy"
 """The engine that jobs for ComfyUI servers name; their parameter `server` names the server."""
@@ -84,6 +85,8 @@ class Engines:
         self._closing = threading.Event()
         self.leaks: Callable[[], bool] = lambda: False
         self.between_jobs: Callable[[str, Callable[[float], bool]], str] = lambda *_: ""
+        self.made: Callable[[Job], Iterator[Event]] = lambda _: iter(())
+        self.copied: set[str] = set()
         self._notes: dict[str, str] = {}
         self._clean_ups = CleanUps(free_every)
         self._free_every = free_every
@@ -329,6 +332,14 @@ class Engines:
         if leave is not None:
             leave(job_id)
 
+    def stream_into(self, buffer: FrameBuffer | None) -> None:
+        """Put endless frames into `buffer`, where the local engine can; as `LocalEngine`."""
+        getattr(self.local, "stream_into", lambda _: None)(buffer)
+
+    def enough(self, job_id: str) -> None:
+        """Ask a job to come to a good end soon; a plain one goes on to its own."""
+        getattr(self._at_work(job_id), "enough", lambda _: None)(job_id)
+
     def release(self) -> Released:
         """Give all memory back, the servers' too. A running job ends as Stopped."""
         every = [engine.release() for engine in (self.local, *self.comfy().values())]
@@ -360,6 +371,10 @@ class Engines:
             resume = getattr(engine, "resume", None)
             if attach and resume is None:
                 yield Failed(job_id=job.id, problem=not_here(), seconds=0.0, lost=True)
+                return
+            if not attach and (made := list(self.made(job))):
+                self.copied.add(job.id)
+                yield from made
                 return
             events = map(explained, resume(job) if attach else engine.run(job))
             if engine is self.local:

@@ -33,6 +33,9 @@ def main(argv: list[str]) -> int:
     elif not _has_screen():
         sys.stderr.write(NO_SCREEN)
         return 2
+    from app.lean import skip_feature_scan
+
+    skip_feature_scan()  # First: whatever is imported before is searched.
     from app.gui import run
 
     return run(options)

@@ -113,3 +113,6 @@ class MemoryDesk(QObject):
         self._window.panels.timeline.set_reserve(reserve)
         self._forecasts.set_reserve(reserve)
         self._advice.set_reserve(reserve)
+        local = self._controller.engine.local
+        if hasattr(local, "reserve_bytes"):
+            local.reserve_bytes = reserve

@@ -56,6 +56,8 @@ class Menus:
         self.unattended = self.queue.addMenu("U&nattended")
         self.correct = self._add(self.queue, "Round values to what mo&dels take", "")
         self.correct.setCheckable(True)
+        self.reuse = self._add(self.queue, "Copy clips made &before with the same seed", "")
+        self.reuse.setCheckable(True)
         self.morning = self._add(self.queue, "&Morning report", "")
         self.view = bar.addMenu("&View")
         for number, dock in enumerate(window.panels.docks.values(), 1):

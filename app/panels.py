@@ -12,6 +12,7 @@ from PySide6.QtWidgets import (
     QMenuBar,
     QSizePolicy,
     QSplitter,
+    QStackedWidget,
     QVBoxLayout,
     QWidget,
 )
@@ -33,6 +34,7 @@ class Panels:
     """The panels and docks of one window.
 
     Attributes:
+        centre: Holds the stage, and what takes its place for a while.
         docks: Every dock by its name, in the order of the View menu.
     """
 
@@ -47,7 +49,9 @@ class Panels:
         self.top, self.notice = TopBar(), NoticeBar()
         window.setMenuWidget(self._head())
         self.stage = StagePanel()
-        window.setCentralWidget(self.stage)
+        self.centre = QStackedWidget()
+        self.centre.addWidget(self.stage)
+        window.setCentralWidget(self.centre)
         self.compose = ComposePanel(list(recipes), form)
         self.queue = QueuePanel(source)
         self.timeline, self.tiles = TimelinePanel(), TilesPanel()

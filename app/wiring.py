@@ -11,6 +11,7 @@ from PySide6.QtGui import QDesktopServices, QImage
 from app.advice import AdviceDesk
 from app.batch import BatchDesk
 from app.controller import Controller
+from app.dreaming import DreamDesk
 from app.engine_words import lost_problem
 from app.exporting import ExportDesk
 from app.failures import FailureDesk
@@ -102,6 +103,7 @@ class Wiring(QObject):
         self._pictures = PictureDesk(controller, compose, places.data / "pasted", self)
         self._opening = OpenDesk(controller, window, models, self.workflows, self._pictures)
         self.batch = BatchDesk(controller, window)
+        self.dreams = DreamDesk(controller, window, self)
         self._opening.jobs_given.connect(lambda path: self.batch.open([path]))
         self.workflows.follow(self.servers)
         self.schedule.follow(self.servers, self.workflows, self.timing)

@@ -130,6 +130,30 @@ class FramesPublished(JobEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Streamed(JobEvent):
+    """Frames `first` to `first + count - 1` of a stream without an end lie in the ring.
+
+    None is left out while somebody reads them, and the writer keeps the slot until they
+    were taken over. Never in the ledger.
+
+    Attributes:
+        slot: Ring slot that holds them, one after the other.
+        sequence: Sequence number of that slot while they are in it.
+        width: Width of each frame, pixels; rows are width * 4 bytes (B, G, R, 255).
+        height: Height of each frame, pixels.
+        fps: Rate at which they are meant to be shown.
+    """
+
+    slot: int
+    sequence: int
+    width: int
+    height: int
+    first: int
+    count: int
+    fps: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Noted(JobEvent):
     """Something worth telling that is not a failure, such as ignored words.
 
@@ -188,6 +212,7 @@ Event = (
     | Progressed
     | Sampled
     | FramesPublished
+    | Streamed
     | Noted
     | MemoryRead
     | Finished

@@ -29,8 +29,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-READERS = 2
+READERS = 3
 """How many leases can be held at once, one for each reader index."""
+
+STREAM_READER = READERS - 1
+"""The lease of whoever takes endless frames out; the others are the stage's."""
 
 _PAGE = 4096
 _MOST_SLOTS = 60
@@ -60,6 +63,7 @@ class Ring:
         self._words = self._bytes[:_PAGE].cast("Q")
         self._leases: dict[int, memoryview] = {}
         self._next = 0
+        self._held: set[int] = set()
         # Taking a lock is the full memory barrier that Python has to offer.
         self._barrier = threading.Lock()
         self._closed = False
@@ -76,7 +80,7 @@ class Ring:
             ValueError: A size is out of range.
             OSError: There is no memory for it.
         """
-        if not READERS + 2 <= slots <= _MOST_SLOTS or slot_bytes < 1:
+        if not READERS + 1 <= slots <= _MOST_SLOTS or slot_bytes < 1:
             raise ValueError(f"a ring has 4 to {_MOST_SLOTS} slots of at least one byte")
         slot_bytes = _whole_pages(slot_bytes)
         size = _PAGE + slots * slot_bytes
@@ -154,12 +158,31 @@ class Ring:
                 self._words[word] += 1
         return slot, self._words[word]
 
+    @property
+    def most_held(self) -> int:
+        """How many slots may be held at once, so that one is always left to write into."""
+        return self.slots - READERS
+
+    def hold(self, slot: int) -> None:
+        """Write nothing into `slot` until `let_go`.
+
+        Raises:
+            ValueError: `most_held` slots are held already.
+        """
+        if slot not in self._held and len(self._held) >= self.most_held:
+            raise ValueError(f"{len(self._held)} of {self.slots} slots are held already")
+        self._held.add(slot)
+
+    def let_go(self, slot: int) -> None:
+        """Write into `slot` again, whether or not it was held."""
+        self._held.discard(slot)
+
     def _claim(self) -> int:
         """Mark the oldest slot that nobody leases as being written."""
         while True:
             slot = self._next
             self._next = (slot + 1) % self.slots
-            if self._leased(slot):
+            if slot in self._held or self._leased(slot):
                 continue
             word = self._word(slot)
             with self._barrier:

@@ -41,6 +41,16 @@ class Places:
         return self.data / "latents"
 
     @property
+    def speeds(self) -> Path:
+        """Which speed switches were measured fastest here."""
+        return self.data / "speed.json"
+
+    @property
+    def measured(self) -> Path:
+        """The history of `framedeck bench engine`."""
+        return self.data / "bench.jsonl"
+
+    @property
     def worked(self) -> Path:
         """What helped where memory ran out."""
         return self.data / "worked.json"

@@ -39,6 +39,15 @@ def awake(let_go: Event) -> Iterator[bool]:
         let_go.wait()
 
 
+def lit(let_go: Event) -> Iterator[bool]:
+    """Do the same, and keep the screens from going dark too."""
+    from wakepy import keep
+
+    with keep.presenting(on_fail="pass") as mode:
+        yield bool(mode.active)
+        let_go.wait()
+
+
 def words_of(action: After, platform: str = sys.platform) -> list[str]:
     """Return the program and its arguments that make the system sleep or shut down."""
     if platform == "win32":

@@ -39,7 +39,9 @@ class Settings:
         readings_gigabytes: How much of the disk they may take; the oldest go first.
         free_every: An engine's memory is freed after so many of its finished jobs; 0 never,
             FREE_WHEN_LEAKING when its memory is found to leak.
+        keep_model_minutes: So long the embedded engine keeps its model without a job; 0 always.
         correct_values: Numbers that a model does not take are moved to the nearest it takes.
+        reuse: Whether what was made already, with the same seed, is copied and not made again.
         keep_awake: Whether the computer is kept from sleeping while jobs wait.
         notify: What the system tells of: "failed", "empty", "finished".
         stay_in_tray: Whether closing the window leaves the program in the tray.
@@ -62,6 +64,7 @@ class Settings:
         may_shrink: Whether it may get a smaller picture.
         news: Where else news are told and which, as `core.notify.news.Choices` writes it;
             addresses and tokens are secrets, and stand in no file.
+        dream_screen: Name of the screen that a dream fills; "" for one where the window is not.
         servers: ComfyUI servers, each as `core.engines.comfy.known.KnownServer` writes it.
     """
 
@@ -81,7 +84,9 @@ class Settings:
     readings_gigabytes: float = 2.0
     servers: list[dict[str, Any]] = field(default_factory=list)
     free_every: int = 10
+    keep_model_minutes: int = 30
     correct_values: bool = False
+    reuse: bool = True
     keep_awake: bool = True
     notify: list[str] = field(default_factory=lambda: ["failed", "empty"])
     stay_in_tray: bool = False
@@ -101,6 +106,7 @@ class Settings:
     may_shorten: bool = False
     may_shrink: bool = False
     news: dict[str, Any] = field(default_factory=dict)
+    dream_screen: str = ""
 
 
 MOST_FREE_EVERY = 10_000
@@ -121,6 +127,7 @@ _WHOLE = {
     "retries": (0, 20),
     "longest_minutes": (0, 10_080),
     "most_waiting_there": (0, 1000),
+    "keep_model_minutes": (0, 10_080),
 }
 _QUIET = re.compile(r"(?:([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)?")
 

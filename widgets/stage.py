@@ -28,6 +28,7 @@ from core.events import (
     Progressed,
     Sampled,
     Stopped,
+    Streamed,
     WorkerStarted,
 )
 from core.jobs import Job, Phase
@@ -143,7 +144,7 @@ class StagePanel(QWidget):
                 self.show_problem(self._job, problem)
             case Stopped():
                 self._on_stopped()
-            case WorkerStarted() | Noted() | MemoryRead():
+            case WorkerStarted() | Noted() | MemoryRead() | Streamed():
                 pass
 
     def show_output(self, job: Job, output: Output) -> None:

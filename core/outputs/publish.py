@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import zlib
@@ -50,9 +51,30 @@ def remove_leftovers(output_path: str | os.PathLike[str]) -> None:
     """Delete what a job that died left beside its target; a finished clip is never touched.
 
     Args:
-        output_path: The job's final path.
+        output_path: The job's final path; segments of it count too.
     """
     output = Path(output_path)
+    _remove_leftovers(output)
+    # It was at the segment after the last whole one.
+    _remove_leftovers(segment_path(output, max(segment_numbers(output), default=0) + 1))
+
+
+def segment_path(output: Path, number: int) -> Path:
+    """Return the path of segment `number`, from 1, of a clip without an end."""
+    return output.with_name(f"{output.stem}-{number:03d}{output.suffix}")
+
+
+def segment_numbers(output: Path) -> list[int]:
+    """Return the numbers of the segments that are there, rising."""
+    pattern = re.compile(re.escape(output.stem) + r"-(\d{3,})" + re.escape(output.suffix))
+    try:
+        names = os.listdir(output.parent)  # noqa: PTH208 - one folder read, no Path per name
+    except OSError:
+        return []
+    return sorted(int(found[1]) for name in names if (found := pattern.fullmatch(name)))
+
+
+def _remove_leftovers(output: Path) -> None:
     parts = _parts(output)
     ids = {part.name[len(_part_prefix(output)) :][:8] for part in parts}
     for name in _names(output) if parts else ():

@@ -70,7 +70,7 @@ LADDER: tuple[Change, ...] = (
     Change(Rung.SMALLER_SIZE, How.SHRINK, ("width", "height"), "a smaller size", "smaller_size"),
 )  # fmt: skip
 
-OFFLOADS = ("none", "model", "sequential")
+OFFLOADS = ("none", "model", "group", "sequential")
 """From fast to small, where a recipe offers them."""
 SHORTER, SMALLER = 0.75, 0.8
 """Of the frames, and of each side, that a rung leaves."""

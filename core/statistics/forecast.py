@@ -256,7 +256,7 @@ def cold(formula: Formula, family: Family, asked: Asked, bounds: Iterable[Run] =
         frames=asked.frames,
         dtype=dtype if dtype in known else "",
         encoder_dtype=str(options.get("encoder_dtype", "")),
-        offload=offload if offload in ("model", "sequential") else "none",
+        offload=offload if offload in ("model", "group", "sequential") else "none",
         tiling=options.get("tiling") is True,
     )
     band = Band(peak * (1 - SPREAD), peak, peak * (1 + SPREAD))

@@ -6,9 +6,9 @@
         decode:  weights that lie there + pixels × decode bytes (less when tiled)
 
 Which weights lie there depends on the offload: "none" keeps all of them, "model"
-only the part at work, "sequential" a layer at a time. A token is `space` by
-`space` pixels of `time` frames. All constants are in resources/forecast.json,
-each with its source.
+only the part at work, "group" a few of its layers, "sequential" a layer at a time.
+A token is `space` by `space` pixels of `time` frames. All constants are in
+resources/forecast.json, each with its source.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from typing import Any
 
 from core import resources
 
-OFFLOADS = ("none", "model", "sequential")
+OFFLOADS = ("none", "model", "group", "sequential")
+GROUP_SHARE = 0.1
+"""Of the denoiser, that lies on the card at once where it comes in groups."""
 TILE_PIXELS = 256 * 256
 BILLION = 1e9
 SPREAD = 0.25
@@ -143,6 +145,9 @@ class Formula:
             return self.runtime_bytes + denoiser + sum(encoders) + vae + max(sample, decode)
         if offload == "sequential":
             return self.runtime_bytes + max(sample, decode)
+        if offload == "group":
+            resting = vae + GROUP_SHARE * denoiser
+            return self.runtime_bytes + max(resting + sample, vae + decode)
         stages = (*encoders, denoiser + sample, vae + decode)
         return self.runtime_bytes + max(stages)
 

@@ -12,23 +12,27 @@ from core.queue import JobRow
 SIZES = ("width", "height", "frames", "steps")
 _NOT_SETTINGS = frozenset({*SIZES, "prompt", "negative_prompt", "seed", "fps", "format"})
 """Parameters that no signature holds: sizes are features, the rest costs nothing."""
-_PLAIN: Mapping[str, Value] = MappingProxyType(
+_PLAIN: Mapping[str, tuple[Value, ...]] = MappingProxyType(
     {
-        "tiling": False,
-        "decode_chunk": 1,
-        "offload": "none",
-        "inbetween": "off",
-        "inbetween_loop": False,
-        "upscale": "off",
-        "upscaler": "",
+        "tiling": (False,),
+        "decode_chunk": (1,),
+        "offload": ("none", "auto"),
+        "precision": ("auto",),
+        "quantised": ("off",),
+        "inbetween": ("off",),
+        "inbetween_loop": (False,),
+        "upscale": ("off",),
+        "upscaler": ("",),
     }
 )
 """Settings that say the same as none, which older runs have."""
 
 
 RAN_OUT = "Memory ran out while decoding"
+RAN_OUT_BEFORE = "Memory ran out before the decode"
 WENT_ON = "The latents of the last try are still there"
-UNLIKE = (RAN_OUT, WENT_ON)
+MADE_BEFORE = "Made before, with the same values and seed"
+UNLIKE = (RAN_OUT, RAN_OUT_BEFORE, WENT_ON, MADE_BEFORE)
 """How a note begins of a run that did less than its job asks for: nothing is learnt from it."""
 
 
@@ -108,7 +112,7 @@ def asked_of(
     options = {
         name: value
         for name, value in values.items()
-        if name not in _NOT_SETTINGS and (name not in _PLAIN or value != _PLAIN[name])
+        if name not in _NOT_SETTINGS and value not in _PLAIN.get(name, ())
     }
     width, height, frames, steps = (size or 1 for size in sizes)
     return Asked(recipe, family, model, width, height, frames, steps, instance, options)

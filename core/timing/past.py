@@ -12,7 +12,7 @@ from core.jobs import Job, Phase, Value
 from core.ledger.store import Store, join_store
 from core.statistics import forecast
 from core.statistics.forecast import Model
-from core.statistics.runs import Asked, Run, asked_of
+from core.statistics.runs import MADE_BEFORE, Asked, Run, asked_of
 from core.timing.spread import Spread, of_band, of_values
 
 MOST = 1000
@@ -27,6 +27,8 @@ _RUNS = """SELECT a.key, a.owner, a.boot, a.began_seconds, a.ended_seconds, a.ou
     ORDER BY a.key DESC LIMIT ?"""
 _MARKS = """SELECT attempt, text, at_seconds FROM events
     WHERE kind = 'phase' AND attempt BETWEEN ? AND ? ORDER BY key"""
+_COPIED = """SELECT attempt FROM events
+    WHERE kind = 'note' AND attempt BETWEEN ? AND ? AND instr(text, ?) = 1"""
 
 LINED_UP = frozenset({"comfy"})
 """Engines on which a job may wait behind those of others."""
@@ -98,12 +100,17 @@ def read(store: Store, most: int = MOST) -> list[Passed]:
     """Return the same from an open store."""
     rows = store.read(_RUNS, (most,))
     marks: dict[int, list[tuple[str, float]]] = {}
+    copied: set[int] = set()
     if rows:
-        for attempt, text, at in store.read(_MARKS, (rows[-1][0], rows[0][0])):
+        stretch = rows[-1][0], rows[0][0]
+        for attempt, text, at in store.read(_MARKS, stretch):
             marks.setdefault(attempt, []).append((text, at))
+        copied = {attempt for (attempt,) in store.read(_COPIED, (*stretch, MADE_BEFORE))}
     before: dict[str, tuple[object, ...]] = {}
     found = []
     for key, owner, boot, began, ended, outcome, text in reversed(rows):
+        if key in copied:
+            continue  # Nothing ran.
         job = Job.from_json(json.loads(text))
         held = (owner, boot, *kind_of(job))
         fresh, before[job.engine] = before.get(job.engine) != held, held

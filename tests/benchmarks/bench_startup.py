@@ -38,6 +38,8 @@ app.exec()
 
 OURS = """
 import sys, time
+from app.lean import skip_feature_scan
+skip_feature_scan()  # As app.main does, before it imports the window that is patched here.
 import app.window
 plain = app.window.MainWindow.paintEvent
 def paint(self, event):

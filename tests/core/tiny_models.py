@@ -249,3 +249,38 @@ def ltx(folder: Path, *, conditioned: bool = False) -> Path:
         folder, "LTXPipeline", vae=vae, transformer=transformer, scheduler=scheduler,
         text_encoder=_t5("T5EncoderModel"), tokenizer=t5_tokenizer(),
     )  # fmt: skip
+
+
+def animatediff(folder: Path) -> Path:
+    """AnimateDiff's parts: Stable Diffusion 1.5's and motion modules."""
+    import diffusers
+
+    _seeded()
+    adapter = diffusers.MotionAdapter(
+        block_out_channels=(8, 16), motion_layers_per_block=1, motion_num_attention_heads=2,
+        motion_norm_num_groups=4, motion_max_seq_length=16, use_motion_mid_block=False,
+    )  # fmt: skip
+    # As they come, the modules leave everything still.
+    for name, weight in adapter.named_parameters():
+        if "proj_out" in name and weight.ndim > 1:
+            weight.data.normal_(0, 0.3)
+    return _index(
+        folder, "AnimateDiffPipeline", vae=_picture_vae(), unet=_unet(), motion_adapter=adapter,
+        text_encoder=_clip_text(), tokenizer=clip_tokenizer(), scheduler=diffusers.DDIMScheduler(
+            clip_sample=False
+        ), image_encoder=None, feature_extractor=None,
+    )  # fmt: skip
+
+
+def tiny_autoencoder(folder: Path, *, channels: int = 4) -> Path:
+    """A tiny autoencoder for latents of so many channels."""
+    import diffusers
+
+    _seeded()
+    made = diffusers.AutoencoderTiny(
+        encoder_block_out_channels=(4, 4, 4, 4), decoder_block_out_channels=(4, 4, 4, 4),
+        num_encoder_blocks=(1, 1, 1, 1), num_decoder_blocks=(1, 1, 1, 1),
+        latent_channels=channels,
+    )  # fmt: skip
+    made.save_pretrained(folder)
+    return folder

@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--lifeline", type=int, help="descriptor that ends this process")
     parser.add_argument("--extra-family", action="append", default=[], type=Path, help="a file")
     parser.add_argument("--latents", type=Path, help="folder that keeps latents between tries")
+    parser.add_argument("--speeds", type=Path, help="file of what was measured fastest here")
     options = parser.parse_args()
 
     from core.engines.local import lifeline
@@ -41,7 +42,8 @@ def main() -> None:
     from core.frames import Ring
 
     ring = Ring.attach(["--ring", options.ring])
-    Worker(lines_in, lines_out, ring, options.extra_family, options.latents).serve()
+    kept = options.latents, options.speeds
+    Worker(lines_in, lines_out, ring, options.extra_family, *kept).serve()
 
 
 if __name__ == "__main__":

@@ -9,15 +9,20 @@ import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from core.engines.base import Released
+from core.engines.local.intake import Intake
 from core.engines.local.lifeline import Lifeline
 from core.engines.local.process import CODE_ROOT, Child, platform_options, worker_environment
 from core.engines.local.worker_log import WorkerLog
 from core.errors import Category, Problem, problem_from
-from core.events import Ending, Event, Failed, MemoryRead, Stopped, loads
+from core.events import Ending, Event, Failed, MemoryRead, Stopped, Streamed, loads
 from core.frames import Ring
 from core.jobs import Job
+
+if TYPE_CHECKING:
+    from core.stream.buffer import FrameBuffer
 
 _TICK_SECONDS = 0.2
 _RETRY = "Retry the job; the engine starts again by itself."
@@ -33,6 +38,11 @@ class LocalEngine:
         environment: Variables of the worker; this process' own by default.
         extra_families: Files of further families, for tests.
         latents: Folder that keeps latents between tries; None keeps none.
+        speeds: File of what was measured fastest here; None: nothing was.
+
+    Attributes:
+        reserve_bytes: GPU memory that plans leave free.
+        keep_seconds: So long a model stays loaded without a job; None for always.
     """
 
     def __init__(
@@ -44,6 +54,7 @@ class LocalEngine:
         environment: Mapping[str, str] | None = None,
         extra_families: Sequence[Path] = (),
         latents: Path | None = None,
+        speeds: Path | None = None,
     ) -> None:
         self._interpreter = interpreter
         self._log = WorkerLog(log)
@@ -51,12 +62,17 @@ class LocalEngine:
         self._environment = environment
         self._extra_families = tuple(extra_families)
         self._latents = latents
+        self.reserve_bytes = 0
+        self.keep_seconds: float | None = None
+        self._speeds = speeds
         self._lock = threading.RLock()
         self._child: Child | None = None
         self._ring: Ring | None = None
         self._job: Job | None = None
         self._asked_at: float | None = None
         self._why: Problem | None = None
+        self._enough = False
+        self._intake = Intake()
         self._closed = False
 
     @property
@@ -100,7 +116,7 @@ class LocalEngine:
         with self._lock:
             if self._job is not None or self._closed:
                 raise RuntimeError("an engine runs one job at a time, and none once closed")
-            self._job, self._asked_at, self._why = job, None, None
+            self._job, self._asked_at, self._why, self._enough = job, None, None, False
         ended = False
         try:
             for found in self._events(job, began):
@@ -115,6 +131,25 @@ class LocalEngine:
                 self._end_child()
                 _tidy(job)
             self._forget_job()
+            self._intake.end()
+
+    def stream_into(self, buffer: FrameBuffer | None) -> None:
+        """Put frames of streams into `buffer` from now on; None: nobody looks any more.
+
+        The thread that drains `run` does so. Of the stream's events only those are yielded
+        that tell something new: the first one, and a change of size or rate.
+        """
+        self._intake.buffer = buffer
+
+    def enough(self, job_id: str) -> None:
+        """Ask the job named `job_id` to come to a good end soon, with what it has made."""
+        with self._lock:
+            if self._job is None or self._job.id != job_id:
+                return
+            self._enough = True
+            if self._child is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    self._child.send({"enough": job_id})
 
     def cancel(self, job_id: str, why: Problem | None = None) -> None:
         """Ask the job named `job_id` to stop; after the grace time it is made to.
@@ -209,6 +244,7 @@ class LocalEngine:
         while True:
             if self._grace_is_over():
                 child.kill()
+            self._tell_pace(job, child)
             try:
                 line = child.lines.read(_TICK_SECONDS)
             except EOFError:
@@ -217,13 +253,22 @@ class LocalEngine:
             if event is None:
                 continue
             taken = True
-            if isinstance(event, Failed):
+            if isinstance(event, Streamed):
+                if not self._intake.take(event, self._ring):
+                    continue
+            elif isinstance(event, Failed):
                 event = self._with_log(event, mark)
             elif isinstance(event, MemoryRead):
                 child.vram_bytes = event.vram_bytes
             yield event
             if isinstance(event, Ending):
                 return None
+
+    def _tell_pace(self, job: Job, child: Child) -> None:
+        pace = self._intake.pace()
+        if pace is not None:
+            with contextlib.suppress(OSError, ValueError):  # Its death is seen when reading.
+                child.send({"pace": job.id, **pace})
 
     def _hand_over(self, job: Job) -> tuple[Child, bool]:
         """Give the job to a living worker; one that just died is replaced once.
@@ -236,7 +281,9 @@ class LocalEngine:
                 child = self._start()
                 cold = child.fresh
                 try:
-                    child.send({"run": job.to_json(), "cold": cold})
+                    more = {"reserve_bytes": self.reserve_bytes, "keep_seconds": self.keep_seconds}
+                    more |= self._intake.begin()
+                    child.send({"run": job.to_json(), "cold": cold, **more})
                 except OSError:
                     if attempt:
                         raise
@@ -245,6 +292,8 @@ class LocalEngine:
                 child.fresh = False
                 if self._asked_at is not None:  # Cancelled while the worker was starting.
                     child.send({"cancel": job.id})
+                if self._enough:
+                    child.send({"enough": job.id})
                 return child, cold
         raise OSError("the worker does not stay alive")
 
@@ -320,6 +369,8 @@ class LocalEngine:
             command += ["--extra-family", str(path)]
         if self._latents is not None:
             command += ["--latents", str(self._latents)]
+        if self._speeds is not None:
+            command += ["--speeds", str(self._speeds)]
         try:
             with self._log.open() as log:
                 mark = self._log.size()

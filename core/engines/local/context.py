@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +17,10 @@ from core.jobs import Job, Phase
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from core.engines.local.flow import Flow
+    from core.engines.local.placement import Plan
+    from core.engines.local.placing import Placing
 
 T = TypeVar("T")
 
@@ -34,6 +39,11 @@ class Context:
         started_seconds: Monotonic time at which the run began.
         kept: Latents of earlier tries.
         facts: What of this run is kept beside the clip, as plain values.
+        plan: How its model is placed; None before that is known.
+        placing: Who planned it.
+        reserve_bytes: What a person wants to keep free of the card.
+        speeds: File of what was measured fastest here; None: nothing was.
+        last_words: What a person is told although the job was cancelled.
     """
 
     def __init__(
@@ -46,15 +56,23 @@ class Context:
         device: Callable[[], str],
         kept: Kept | None = None,
         heard: Callable[[], object] = lambda: None,
+        flow: Flow | None = None,
+        speeds: Path | None = None,
     ) -> None:
         self.job = job
         self.kept = kept or Kept()
+        self.speeds = speeds
         self.facts: dict[str, Any] = {}
+        self.plan: Plan | None = None
+        self.placing: Placing | None = None
+        self.reserve_bytes = 0
+        self.last_words: list[str] = []
         self.started_seconds = monotonic()
         self._ring = ring
         self._report, self._heard = report, heard
         self._warm = warm
         self._device = device
+        self._flow = flow
         self._mark = self.started_seconds
         self._steps: deque[float] = deque(maxlen=_REMEMBERED_STEPS)
 
@@ -127,9 +145,35 @@ class Context:
             )
         )
 
+    def stream(self, frames: np.ndarray, *, first: int) -> float:
+        """Hand on frames of a stream without an end, in order; waits for room.
+
+        Without a reader nothing is published, and nothing waited for.
+
+        Args:
+            frames: uint8, (n, height, width, 3) as R,G,B.
+            first: Number of the first of them in the stream.
+
+        Returns:
+            Seconds waited for the reader.
+
+        Raises:
+            Cancelled: The job is to stop.
+        """
+        return 0.0 if self._flow is None else self._flow.stream(frames, first)
+
+    @property
+    def enough(self) -> bool:
+        """Whether the job shall come to a good end soon, with what it has made."""
+        return self._flow is not None and self._flow.enough
+
     def warm(self, key: str, build: Callable[[], T]) -> T:
         """Return the model kept for `key`, or what `build` makes.
 
         One model is kept between jobs; another key drops it first.
         """
         return self._warm.get(key, build)
+
+    def drop_model(self) -> None:
+        """Let go of the model that is kept, where it cannot run as it lies."""
+        self._warm.drop()

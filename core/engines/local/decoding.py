@@ -166,7 +166,7 @@ def decode(
     least = max(1, bench.whole(len(scaled)))
     number = 0
     while number < total:
-        found = _tried(bench, vae, scaled[number : number + way.chunk], way, number)
+        found = tried(bench, vae, scaled[number : number + way.chunk], way, number)
         if not isinstance(found, Exception):
             for shown in _shown(found, least):
                 context.publish(shown, first=number, total=total, preview=False)
@@ -229,7 +229,7 @@ def _tell(context: Context, number: int, words: str) -> None:
     context.facts.setdefault("lighter", []).append(words)
 
 
-def _tried(
+def tried(
     bench: Bench, vae: Any, latents: Any, way: Way, number: int
 ) -> npt.NDArray[np.uint8] | Exception:
     """Return the frames of `latents`, or how memory ran out on the way."""

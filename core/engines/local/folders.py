@@ -59,6 +59,7 @@ ANIMATEDIFF = Layout("AnimateDiff", PIPELINES, MODELS, CONFIGS)
 _OF_TRANSFORMERS = ("text_encoder", "text_encoder_2", "image_encoder")
 """Parts whose files are named as transformers names them."""
 
+_MAY_BE_GGUF = ("transformer", "transformer_2")
 _HEADER_LIMIT = 100_000_000
 _BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8}
 _BITS |= {"I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32}
@@ -259,6 +260,8 @@ def _weights(folder: Path, part: str) -> tuple[str | None, int]:
     """Check the weights of one part; return their variant and size, bytes."""
     place = folder / part
     found = sorted(place.glob("*.safetensors"))
+    if not found and part in _MAY_BE_GGUF and (beside := ggufs(folder, part)):
+        return None, check_gguf(beside[0])
     if not found:
         pickles = sorted(path for path in place.iterdir() if path.suffix.lower() in PICKLES)
         if pickles:
@@ -299,6 +302,28 @@ def _shards(listing: Path, folder: Path) -> int:
         if not (listing.parent / name).is_file():
             raise _missing(folder, listing.parent.name, name)
     return sum(check_safetensors(listing.parent / name) for name in names)
+
+
+def ggufs(folder: Path, part: str) -> list[Path]:
+    """Return the GGUF files of a part: its own, for the first transformer those beside it too."""
+    beside = sorted(folder.glob("*.gguf")) if part == "transformer" else []
+    return [*sorted((folder / part).glob("*.gguf")), *beside]
+
+
+def check_gguf(path: Path) -> int:
+    """Check how a GGUF file begins; return its size in bytes. Raises ProblemError."""
+    try:
+        with path.open("rb") as file:
+            begins = file.read(4)
+    except OSError as error:
+        raise _problem(
+            f"{path.name} cannot be read: {error.strerror}.",
+            "Check who may read the folder, then retry.",
+            path,
+        ) from error
+    if begins != b"GGUF":
+        raise _damaged(path, "it does not begin as a GGUF file does")
+    return path.stat().st_size
 
 
 def check_safetensors(path: Path) -> int:

@@ -21,7 +21,7 @@ from core.jobs import Value
 VERSION = 1
 """Raised when a family samples otherwise than before."""
 SHAPELESS = frozenset(
-    {"fps", "tiling", "decode_chunk", "offload"}
+    {"fps", "tiling", "decode_chunk", "offload", "preview", "decoder"}
     | {"format", "inbetween", "inbetween_loop", "upscale", "upscaler"}
 )
 """Parameters that change nothing about latents; all others count."""
@@ -68,6 +68,11 @@ class Kept:
     def __init__(self, folder: Path | None = None, limits: Limits | None = None) -> None:
         self._folder = folder
         self._limits = limits or Limits()
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it is; None where nothing is kept."""
+        return self._folder
 
     def read(self, job_id: str, key: str) -> Any:
         """Return the latents of a job as a CPU tensor; None without whole ones of that key."""

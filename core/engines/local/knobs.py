@@ -129,9 +129,15 @@ def seed() -> Parameter:
     )
 
 
-def memory(*left_out: str) -> tuple[Parameter, ...]:
-    """Return what trades time for memory, without what makes no sense for a family."""
-    return tuple(knob for knob in offload.parameters() if knob.name not in left_out)
+def memory(*left_out: str, gguf: bool = False) -> tuple[Parameter, ...]:
+    """Return what trades time for memory, without what makes no sense for a family.
+
+    Args:
+        left_out: Names of the knobs that do not.
+        gguf: The family reads GGUF files.
+    """
+    knobs = (*offload.parameters(), offload.quantised(gguf=gguf))
+    return tuple(knob for knob in knobs if knob.name not in left_out)
 
 
 def result(*, clip: bool = True) -> tuple[Parameter, ...]:

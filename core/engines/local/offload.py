@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from core.engines.local.context import Context
     from core.engines.local.decoding import Bench
 
-NONE, MODEL, SEQUENTIAL = "none", "model", "sequential"
+AUTO, NONE, MODEL, GROUP, SEQUENTIAL = "auto", "none", "model", "group", "sequential"
+FP8 = "fp8"
+OFF, EIGHT, FOUR, GGUF = "off", "8bit", "4bit", "gguf"
 
 
 def parameters() -> tuple[Parameter, ...]:
-    """Return the knobs; as they come, they change nothing."""
+    """Return the knobs; as they come, they change no pixels where memory is enough."""
     return (
         Parameter(
             "decode_chunk",
@@ -33,11 +35,11 @@ def parameters() -> tuple[Parameter, ...]:
             "offload",
             Kind.CHOICE,
             "Offload",
-            NONE,
-            choices=(NONE, MODEL, SEQUENTIAL),
-            titles=("Off", "By parts", "By layers"),
+            AUTO,
+            choices=(AUTO, NONE, MODEL, GROUP, SEQUENTIAL),
+            titles=("Automatic", "Off", "By parts", "By groups", "By layers"),
             help="What is not at work waits in main memory: less of the card, and slower. "
-            "On a processor it does nothing.",
+            "Automatic takes the fastest that fits. On a processor it does nothing.",
             group="memory",
         ),
         Parameter(
@@ -45,33 +47,103 @@ def parameters() -> tuple[Parameter, ...]:
             Kind.SWITCH,
             "Tiled decode",
             False,
-            help="Frames are decoded piece by piece: far less memory, colours a trace different.",
+            help="Frames are decoded piece by piece: far less memory, colours a trace different. "
+            "Automatic offload does it too where nothing else fits, and says so.",
+            group="memory",
+        ),
+        Parameter(
+            "precision",
+            Kind.CHOICE,
+            "Precision",
+            AUTO,
+            choices=(AUTO, "bf16", "fp16", "fp32", FP8),
+            titles=("Automatic", "bfloat16", "float16", "float32", "8-bit storage"),
+            help="Of the weights. 8-bit storage halves them again and changes the picture a "
+            "little; Automatic takes it last, where nothing else fits.",
             group="memory",
         ),
     )
 
 
+def quantised(*, gguf: bool = False) -> Parameter:
+    """Return the knob of weights that are made smaller while they are loaded.
+
+    Args:
+        gguf: The family reads GGUF files too.
+    """
+    choices, titles = (OFF, EIGHT, FOUR), ("Off", "8 bit", "4 bit")
+    more = " GGUF reads the file of that kind in the model's folder." if gguf else ""
+    return Parameter(
+        "quantised",
+        Kind.CHOICE,
+        "Quantised",
+        OFF,
+        choices=(*choices, GGUF) if gguf else choices,
+        titles=(*titles, "GGUF file") if gguf else titles,
+        help="Smaller weights, another picture. 8 and 4 bit need bitsandbytes or torchao." + more,
+        group="memory",
+    )
+
+
 def of(context: Context) -> str:
     """Return what of the model waits in main memory; without an NVIDIA GPU nothing else does."""
+    if context.plan is not None:
+        return str(context.plan.offload)
     wanted = str(context.job.params.get("offload", NONE))
-    return wanted if context.device.startswith("cuda") else NONE
+    return wanted if context.device.startswith("cuda") and wanted != AUTO else NONE
 
 
 def note(context: Context) -> None:
     """Tell where it was asked for and makes no sense."""
-    if context.job.params.get("offload", NONE) != of(context):
+    if context.job.params.get("offload", NONE) not in (AUTO, of(context)):
         text = "Offload does nothing here: without an NVIDIA GPU it is all in main memory anyway."
         context.report(Noted(job_id=context.job.id, text=text))
 
 
-def place(pipe: Any, device: str, offload: str) -> None:
-    """Put a pipeline in main memory where it computes, or let it go there piece by piece."""
+def place(pipe: Any, device: str, offload: str, *, by_groups: bool = False) -> None:
+    """Put a pipeline in main memory where it computes, or let it go there piece by piece.
+
+    Args:
+        pipe: The pipeline, in main memory.
+        device: Where it computes.
+        offload: One of the words above, not AUTO.
+        by_groups: SEQUENTIAL is done by hooks that leave odd types of weights as they are.
+    """
     if offload == NONE:
         pipe.to(device)
     elif offload == MODEL:
         pipe.enable_model_cpu_offload(device=device)
-    else:
+    elif offload == SEQUENTIAL and not by_groups:
         pipe.enable_sequential_cpu_offload(device=device)
+    else:
+        _by_groups(pipe, device, layers=offload == SEQUENTIAL)
+
+
+def _by_groups(pipe: Any, device: str, *, layers: bool) -> None:
+    """Let layers wait in main memory in groups, the next one coming while one computes."""
+    import torch
+    from diffusers.hooks import apply_group_offloading
+
+    on_card = device.startswith("cuda")
+    ways = {"offload_device": torch.device("cpu"), "onload_device": torch.device(device)}
+    if on_card and not layers:
+        # Copies run beside the work; a block is kept until both are through with it.
+        ways |= {"use_stream": True, "record_stream": True}
+    for name, part in pipe.components.items():
+        if not isinstance(part, torch.nn.Module):
+            continue
+        if name == "vae":
+            part.to(device)  # It is small, and its decode is what tiles are for.
+        elif name in BLOCKS and not layers:
+            part.enable_group_offload(offload_type="block_level", num_blocks_per_group=1, **ways)
+        elif name not in INSIDE:
+            apply_group_offloading(part, offload_type="leaf_level", **ways)
+
+
+BLOCKS = ("unet", "transformer", "transformer_2")
+"""What samples; its blocks follow each other."""
+INSIDE = ("motion_adapter",)
+"""Parts whose layers are those of another part."""
 
 
 def bench(

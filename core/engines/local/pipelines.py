@@ -6,15 +6,14 @@ A family subclasses `Maker` and says how its pipeline is put together and called
 from __future__ import annotations
 
 import contextlib
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import folders, offload, pieces, preview, schedulers
+from core.engines.local import folders, lora, offload, pieces, preview, speed, tiny
 from core.engines.local.quiet import hush
 from core.events import Noted, Progressed
 from core.jobs import Parameter, Phase, Recipe
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from core.engines.local.decoding import Bench, Way
 
 Heard = Callable[[], None] | None
+FILES = ("image", "lora", "image_prompt")
+"""Parameters that are files which shape latents."""
 _TRANSFORMERS = ("text_encoder", "text_encoder_2", "image_encoder")
 
 
@@ -74,6 +75,14 @@ class Model:
     scheduler_config: Mapping[str, Any]
     aside: bool = False
     """Only the autoencoder is on the card."""
+    loras: tuple[lora.Lora, ...] = ()
+    """What is put on it."""
+    tiny: Any = None
+    """Its tiny autoencoder, once a job asked for it."""
+    speed: Any = None
+    """What `core.engines.local.speed` has switched on."""
+    more: dict[str, Any] = field(default_factory=dict)
+    """What was found out about it and is kept as long as it is."""
 
 
 class Maker(ABC):
@@ -90,6 +99,10 @@ class Maker(ABC):
     """The autoencoder overflows or fades in half precision."""
     half = "bfloat16"
     """Type of the weights on a card."""
+    half_before_ampere = "float16"
+    """The same on one that does not compute in bfloat16."""
+    tiles = True
+    """Its autoencoder decodes in tiles."""
 
     # ---- what a family says
 
@@ -116,6 +129,15 @@ class Maker(ABC):
     def latents(self, context: Context, model: Model, found: Any) -> Any:  # noqa: ARG002
         """Return the sampler's latents as (1, c, f, h, w)."""
         return found
+
+    def shape(self, context: Context) -> Mapping[str, int]:
+        """Return the size that the pipeline is called with, pixels."""
+        params = context.job.params
+        return {"width": int(params["width"]), "height": int(params["height"])}
+
+    def steps(self, context: Context) -> int:
+        """Return the steps that the pipeline is called with."""
+        return int(context.job.params["steps"])
 
     def shown(self, context: Context, pixels: Any) -> Any:  # noqa: ARG002 - some need it
         """Return as many preview frames as the clip will have."""
@@ -144,28 +166,39 @@ class Maker(ABC):
         """
         context.phase(Phase.LOAD)
         hush()
-        model = self.model(context)
-        self.notes(context, model)
-        offload.note(context)
-        latents = self.sampled(context, model)
+        from core.engines.local import placing
+
+        model, latents = placing.made(self, context)
         context.phase(Phase.DECODE)
         yield from self.decode(context, model, latents)
+        if context.placing is not None:
+            context.placing.decoded()
 
     def model(self, context: Context) -> Model:
         """Return the model of a job, loading it where it is not warm."""
+        from core.engines.local import placing
+
         folder = Path(context.job.model)
         found = folders.check(folder, self.layout)
-        waits = offload.of(context)
-        key = f"{self.family}|{folder}|{context.device}|{waits}"
-        model: Model = context.warm(key, lambda: self.load(context, found, waits))
+        lora.asked(context.job.params)  # A damaged file is told before minutes of loading.
+        plan = placing.plan_of(context, self, found)
+        key = f"{self.family}|{folder}|{context.device}|{plan.key}"
+        model: Model = context.warm(key, lambda: self.load(context, found, plan.offload))
         if model.aside:
             model.pipe.to(context.device)
             model.aside = False
+        lora.apply(context, model)
         return model
+
+    def decodes_in_full(self, found: folders.ModelFolder) -> bool:  # noqa: ARG002
+        """Say whether a model's autoencoder must stay in full precision."""
+        return self.autoencoder_in_full
 
     def load(self, context: Context, found: folders.ModelFolder, waits: str) -> Model:
         """Load part by part, so that a cancel is heard between two parts."""
         import diffusers
+
+        from core.engines.local import placing
 
         told = teller(context, len(found.configs) + len(found.classes) + 1)
         parts: dict[str, Any] = {}
@@ -188,6 +221,8 @@ class Maker(ABC):
             if hasattr(part, "eval"):
                 part.eval()
         pipe.set_progress_bar_config(disable=True)
+        placing.store(context, pipe)
+        odd = context.plan is not None and context.plan.odd
         if waits == offload.NONE:
             offload.place(pipe, context.device, waits)
             colours = self.colours(context, found.path, pipe.vae)
@@ -195,7 +230,7 @@ class Maker(ABC):
             # Colours are found where the decode runs; it goes back before hooks move it.
             colours = self.colours(context, found.path, pipe.vae.to(context.device))
             pipe.vae.to("cpu")
-            offload.place(pipe, context.device, waits)
+            offload.place(pipe, context.device, waits, by_groups=odd)
         told(len(found.configs) + len(found.classes) + 1, "done")
         return Model(pipe, colours, dict(config))
 
@@ -204,12 +239,14 @@ class Maker(ABC):
     ) -> Any:
         """Return one part with its weights, read from safetensors alone."""
         import diffusers
-        import torch
         import transformers
 
-        on_card = context.device.startswith("cuda")
-        full = not on_card or (name == "vae" and self.autoencoder_in_full)
-        dtype = torch.float32 if full else getattr(torch, self.half)
+        from core.engines.local import placing
+
+        dtype = placing.dtype(context, name, full=self.decodes_in_full(found), half=self.half)
+        read, more = placing.weights_of(context, found, name, class_name, dtype)
+        if read is not None:
+            return read
         library = transformers if name in _TRANSFORMERS else diffusers
         naming = {"dtype": dtype} if library is transformers else {"torch_dtype": dtype}
         return getattr(library, class_name).from_pretrained(
@@ -218,6 +255,7 @@ class Maker(ABC):
             local_files_only=True,
             variant=found.variants[name],
             **naming,
+            **more,
         )
 
     def colours(self, context: Context, folder: Path, vae: Any) -> preview.Projection:
@@ -260,34 +298,38 @@ class Maker(ABC):
             return latents.to(context.device)
         context.phase(Phase.SAMPLE)
         latents = self.sample(context, model)
+        if context.placing is not None:
+            context.placing.sampled()
         context.kept.write(context.job.id, key, latents)
         return latents
 
     def sample(self, context: Context, model: Model) -> Any:
         """Run the pipeline; return latents of shape (1, c, f, h, w)."""
+        from core.engines.local.watching import Watch
+
         params = context.job.params
         pipe = self.pipeline(context, model)
         pipe.scheduler = self.scheduler(context, model)
         watch = Watch(context, self, model)
         pipe.scheduler.step = watch.wrapped(pipe.scheduler.step)
         frames = {"num_frames": int(params["frames"])} if "frames" in params else {}
-        result = pipe(
-            width=int(params["width"]),
-            height=int(params["height"]),
-            num_inference_steps=int(params["steps"]),
+        result = speed.through(model, pipe)(
+            **self.shape(context),
+            num_inference_steps=speed.steps(model, self.steps(context)),
             generator=noise(context),
             output_type="latent",
             callback_on_step_end=watch.step_ended,
             **frames,
             **self.call(context, model),
         )
+        watch.finish()
         return self.latents(context, model, result[0])
 
     def decode(
         self, context: Context, model: Model, latents: Any
     ) -> Iterator[npt.NDArray[np.uint8] | None]:
         """Decode as asked, and lighter where memory runs out."""
-        from core.engines.local import decoding
+        from core.engines.local import decoding, tiny_decoder
 
         pipe, params = model.pipe, context.job.params
 
@@ -304,52 +346,22 @@ class Maker(ABC):
                 Progressed(job_id=context.job.id, phase=Phase.DECODE, done=0, total=total)
             )
 
-        bench = offload.bench(context, pipe, step_aside, self.bench(context, heard))
-        tiling = params.get("tiling") is True
+        bench = (
+            tiny_decoder.bench(context, model)
+            if tiny.decodes(params)
+            else offload.bench(context, pipe, step_aside, self.bench(context, heard))
+        )
+        tiling = context.plan.tiled if context.plan else params.get("tiling") is True
         chunk = int(params.get("decode_chunk", 1))
         way: Way = decoding.first_way(bench, latents, chunk=chunk, tiling=tiling)
         if tiling and not way.tile:
             text = "The picture is too small to be decoded in tiles; it is decoded whole."
             context.report(Noted(job_id=context.job.id, text=text))
         try:
-            yield from decoding.decode(context, bench, latents, way)
+            yield from speed.decoding(model, decoding.decode(context, bench, latents, way))
         finally:
             if offload.of(context) != offload.NONE:
                 pipe.maybe_free_model_hooks()
-
-
-class Watch:
-    """Follows a sampler: shows the whole clip and reports after each step."""
-
-    def __init__(self, context: Context, maker: Maker, model: Model) -> None:
-        self._context, self._maker, self._model = context, maker, model
-        self._output: Any = None
-
-    def wrapped(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `step` remembering where the clean guess is."""
-
-        @functools.wraps(step)
-        def remembering(*args: Any, **options: Any) -> Any:
-            output = step(*args, **options)
-            scheduler = getattr(step, "__self__", None)
-            guess = schedulers.flow_guess(scheduler, args[0], args[2]) if len(args) > 2 else None
-            self._output = output if guess is None else (None, guess)
-            return output
-
-        return remembering
-
-    def step_ended(
-        self, pipe: Any, index: int, _timestep: Any, tensors: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Publish the clip so far; raises Cancelled through `sampled`."""
-        context = self._context
-        guess = schedulers.clean_latents(pipe.scheduler, self._output, tensors["latents"])
-        self._output = None
-        pixels = self._model.colours.pixels(self._maker.latents(context, self._model, guess))
-        pixels = self._maker.shown(context, pixels)
-        context.publish(pixels, first=0, total=len(pixels), preview=True)
-        context.sampled(index + 1, int(pipe.num_timesteps))
-        return tensors
 
 
 def teller(context: Context, total: int) -> Callable[[int, str], None]:
@@ -372,12 +384,16 @@ def latents_key(context: Context, family: str) -> str:
     from core.engines.local import kept
 
     params = context.job.params
-    more = [family, context.device, torch.__version__, diffusers.__version__]
-    if params.get("image"):
-        # Another picture may lie under the same name by now.
-        with contextlib.suppress(OSError):
-            found = Path(str(params["image"])).stat()
-            more.append(f"{found.st_size} {found.st_mtime_ns}")
+    plan = context.plan if "precision" in params else None
+    shaping = [plan.weights] if plan is not None else []
+    more = [*shaping, family, context.device, torch.__version__, diffusers.__version__]
+    more += speed.shaping(context)
+    for name in FILES:
+        if params.get(name):
+            # Another file may lie under the same name by now.
+            with contextlib.suppress(OSError):
+                found = Path(str(params[name])).stat()
+                more.append(f"{name} {found.st_size} {found.st_mtime_ns}")
     return kept.key_of(params, Path(context.job.model), *more)
 
 

@@ -34,10 +34,7 @@ class Projection:
     bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def pixels(self, latents: Any) -> npt.NDArray[np.uint8]:
-        """Return the pictures of `latents`.
-
-        The work is done where the latents are and only the finished bytes
-        are fetched, once, so that a GPU is waited for only once.
+        """Return the pictures of `latents`, waiting for a GPU once.
 
         Args:
             latents: Tensor of shape (1, c, f, h, w) or (f, c, h, w), scaled
@@ -46,21 +43,40 @@ class Projection:
         Returns:
             Bytes of shape (f, h, w, 4): blue, green, red, 255.
         """
+        return self.begin(latents).pixels()
+
+    def factors_on(self, device: Any) -> tuple[Any, Any]:
+        """Return matrix and offset to colours from 0 to 255 as tensors."""
         import torch
 
         matrix, offset = self._half_tones()
-        where = {"dtype": torch.float32, "device": latents.device}
+        return tuple(torch.tensor(one, device=device) for one in (offset, matrix))
+
+    def begin(self, latents: Any, factors: tuple[Any, Any] | None = None) -> Waiting:
+        """Begin the pictures of `latents` where they are; nothing is waited for.
+
+        Args:
+            latents: As `pixels` takes them.
+            factors: Of `factors_on`, made once for many.
+        """
+        import torch
+
+        offset, matrix = factors or self.factors_on(latents.device)
         with torch.no_grad():
             by_channel = latents[0] if latents.ndim == 5 else latents.transpose(0, 1)
             channels, frames, height, width = by_channel.shape
             flat = torch.nan_to_num(by_channel.reshape(channels, -1).float(), 0.0, 1e6, -1e6)
             # Channel by channel is how latents lie, so the sum runs that way.
-            colours = torch.addmm(
-                torch.tensor(offset, **where), torch.tensor(matrix, **where), flat
-            )
+            colours = torch.addmm(offset, matrix, flat)
             small = colours.clamp_(0, 255).to(torch.uint8).view(4, frames, height, width)
-            found: npt.NDArray[np.uint8] = small.permute(1, 2, 3, 0).contiguous().cpu().numpy()
-        return found
+            pictures = small.permute(1, 2, 3, 0).contiguous()
+            if pictures.device.type != "cuda":
+                return Waiting(pictures.cpu())
+            here = torch.empty(pictures.shape, dtype=torch.uint8, pin_memory=True)
+            here.copy_(pictures, non_blocking=True)
+            fetched = torch.cuda.Event()
+            fetched.record(torch.cuda.current_stream(pictures.device))
+            return Waiting(here, fetched)
 
     def _half_tones(self) -> tuple[list[list[float]], list[list[float]]]:
         """Return the matrix to 0 to 255, rows blue, green, red, opaque, and its offset."""
@@ -72,6 +88,31 @@ class Projection:
         """Keep the factors in the model folder `folder`."""
         data = {"factors": [list(row) for row in self.factors], "bias": list(self.bias)}
         (folder / FILE).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Pictures on their way from a GPU.
+
+    Attributes:
+        tensor: Where they arrive, uint8 of shape (f, h, w, 4).
+        fetched: Event of the GPU after which they are there; None: they are.
+    """
+
+    tensor: Any
+    fetched: Any = None
+
+    @property
+    def is_here(self) -> bool:
+        """Say whether nothing needs to be waited for."""
+        return self.fetched is None
+
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """Return the pictures, once they are there."""
+        if self.fetched is not None:
+            self.fetched.synchronize()
+        found: npt.NDArray[np.uint8] = self.tensor.numpy()
+        return found
 
 
 STABLE_DIFFUSION = Projection(

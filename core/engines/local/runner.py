@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from core.engines.local import machine
 from core.engines.local.context import Cancelled, Context
 from core.engines.local.families import Family
-from core.engines.local.warm import Warm
+from core.engines.local.warm import Warm, let_go
 from core.errors import Category, Problem, ProblemError, problem_from
 from core.events import (
     Ending,
@@ -53,7 +53,9 @@ def run_job(
     ending: Ending
     try:
         with watch:
-            output = _make(context, load())
+            family = load()
+            own = getattr(family, "make", None)
+            output = own(context) if own is not None else _make(context, family)
         ending = Finished(
             job_id=job.id,
             output=output,
@@ -64,14 +66,16 @@ def run_job(
         )
         context.kept.forget(job.id)
     except Cancelled:
+        for words in context.last_words:
+            send(Noted(job_id=job.id, text=words))
         ending = Stopped(job_id=job.id, seconds=monotonic() - context.started_seconds)
     except BaseException as error:  # noqa: BLE001 - a job's failure never ends the worker
         problem = problem_from(error)
         ending = Failed(
             job_id=job.id, problem=problem, seconds=monotonic() - context.started_seconds
         )
-        # The traceback keeps tensors alive through its frames.
-        error.__traceback__ = None
+        # Tracebacks keep tensors alive through their frames.
+        let_go(error)
         if problem.category is Category.INSUFFICIENT_VRAM:
             warm.drop()
         if problem.category is Category.BAD_OUTPUT:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import importlib.util
-import json
 import os
-import queue
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from core.engines.local import families, machine
 from core.engines.local.context import Cancelled, Context
+from core.engines.local.flow import Flow
 from core.engines.local.kept import Kept
+from core.engines.local.orders import Orders
 from core.engines.local.pipe import LineWriter
 from core.engines.local.runner import run_job
 from core.engines.local.warm import Warm, give_back
@@ -26,49 +25,6 @@ from core.frames import Ring
 from core.jobs import Job
 
 _DROPPABLE = (FramesPublished, MemoryRead, Progressed)
-
-
-class Orders:
-    """What was asked for: jobs in order, and which of them are cancelled."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._open: set[str] = set()
-        self._cancelled: set[str] = set()
-
-    def listen(self, descriptor: int) -> None:
-        """Take orders until the parent is gone, then end this process at once."""
-        with open(descriptor, "rb") as lines:
-            for line in lines:
-                with contextlib.suppress(ValueError, KeyError, TypeError):
-                    self._take(json.loads(line))
-        os._exit(0)
-
-    def _take(self, order: dict[str, Any]) -> None:
-        with self._lock:
-            if "cancel" in order:
-                # A job that ended, or was never sent, is not open: nothing is hit.
-                if order["cancel"] in self._open:
-                    self._cancelled.add(order["cancel"])
-                return
-            if "run" in order:
-                self._open.add(order["run"]["id"])
-        self._waiting.put(order)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        while True:
-            yield self._waiting.get()
-
-    def is_cancelled(self, job_id: str) -> bool:
-        """Tell whether that job is to stop."""
-        return job_id in self._cancelled
-
-    def ended(self, job_id: str) -> None:
-        """Forget a job: a cancel that comes now is late."""
-        with self._lock:
-            self._open.discard(job_id)
-            self._cancelled.discard(job_id)
 
 
 class Worker:
@@ -81,13 +37,16 @@ class Worker:
         ring: Ring,
         extra_families: Sequence[Path] = (),
         latents: Path | None = None,
+        speeds: Path | None = None,
     ) -> None:
         self._lines_in = lines_in
         self._out = LineWriter(lines_out)
         self._ring = ring
         self._warm = Warm()
         self._kept = Kept(latents)
+        self._speeds = speeds
         self._orders = Orders()
+        self._reserve_bytes = 0
         self._extra = {path.stem: path for path in extra_families}
 
     def serve(self) -> None:
@@ -96,9 +55,17 @@ class Worker:
             target=self._orders.listen, args=(self._lines_in,), name="orders", daemon=True
         )
         listener.start()
-        for order in self._orders:
-            if "run" in order:
+        keep_seconds: float | None = None
+        while True:
+            order = self._orders.next(keep_seconds)
+            if order is None:
+                # Nobody wants the model any more; the process stays, which costs little.
+                self._warm.drop()
+                keep_seconds = None
+            elif "run" in order:
+                self._reserve_bytes = int(order.get("reserve_bytes", 0))
                 self._run(Job.from_json(order["run"]), cold=bool(order.get("cold")))
+                keep_seconds = order.get("keep_seconds")
             elif "warm" in order:
                 machine.import_torch()
 
@@ -115,11 +82,14 @@ class Worker:
             job_id=job.id, pid=os.getpid(), device=machine.likely_device(), cold=cold
         )
         self._send(started)
+        flow = Flow(job, self._ring, self._orders, report)
         context = Context(
             job, ring=self._ring, report=report, warm=self._warm, device=machine.device,
-            kept=self._kept, heard=heard,
+            kept=self._kept, flow=flow, speeds=self._speeds, heard=heard,
         )  # fmt: skip
+        context.reserve_bytes = self._reserve_bytes
         ending = run_job(context, lambda: self._load(job.family), self._send, self._warm)
+        flow.close()
         self._orders.ended(job.id)
         sys.stdout.flush()
         self._send(ending)

@@ -9,7 +9,10 @@ A family is a module with three names:
                                                  None: those before are no part of the
                                                  clip, which begins anew
 
-`generate` reports the phases load, sample and decode through its context.
+`generate` reports the phases load, sample and decode through its context. What is no row of
+frames has in place of it:
+
+    make(context) -> Output                      makes and records all of it by itself
 """
 
 from __future__ import annotations
@@ -27,9 +30,9 @@ if TYPE_CHECKING:
 
     from core.engines.local.context import Context
 
-NAMES = ("animatediff", "stable_diffusion", "svd", "wan", "ltx", "test_pattern")
+NAMES = ("animatediff", "stable_diffusion", "svd", "wan", "ltx", "dream", "test_pattern")
 """The families there are, in the order of their recipes."""
-BUILT_IN = ("animatediff", "test_pattern")
+BUILT_IN = ("animatediff", "dream", "test_pattern")
 """Those that offer something without a folder of a person's own."""
 
 
@@ -84,6 +87,8 @@ def own_recipes(folders: Iterable[Path]) -> tuple[list[Recipe], list[Problem]]:
     Returns:
         The recipes of folders that can be run, and what is wrong with the others.
     """
+    from core.engines.local.families import dream
+
     found: dict[str, Recipe] = {}
     problems = []
     for folder in folders:
@@ -93,4 +98,7 @@ def own_recipes(folders: Iterable[Path]) -> tuple[list[Recipe], list[Problem]]:
             problems.append(error.problem)
         else:
             found[recipe.id] = recipe
+            if dream.can(recipe):
+                dreamt = dream.dreaming(recipe)
+                found[dreamt.id] = dreamt
     return list(found.values()), problems

@@ -7,7 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import detect, folders, knobs, offload, pipelines, schedulers, starter
+from core.engines.local import (
+    detect,
+    folders,
+    knobs,
+    lora,
+    offload,
+    pipelines,
+    schedulers,
+    speed,
+    starter,
+    tiny,
+)
 from core.engines.local.unknown import unknown_words
 from core.events import Noted
 from core.jobs import Kind, Parameter, Recipe
@@ -53,10 +64,15 @@ def recipe_for_folder(folder: Path, *, id: str | None = None, title: str | None 
     """
     folder = folder.absolute()
     folders.check(folder)
+    size = folders.native_size(folder) or 512
     made = pipelines.recipe(
         folder,
         ID,
-        parameters(size=folders.native_size(folder) or 512, smallest=64, largest=2048, steps=25),
+        (
+            *parameters(size=size, smallest=64, largest=2048, steps=25),
+            *lora.parameters(),
+            *tiny.parameters(folder),
+        ),
         task="text → video",
         summary="Makes a clip from text",
     )
@@ -136,6 +152,7 @@ def parameters(
         ),
         *knobs.result(),
         *offload.parameters(),
+        speed.parameter(ID),
     )
 
 
@@ -169,6 +186,11 @@ class _Maker(pipelines.Maker):
             "negative_prompt": str(params["negative_prompt"]),
             "guidance_scale": float(params["guidance_scale"]),
         }
+
+
+def maker() -> pipelines.Maker:
+    """Return what samples with such a model."""
+    return _Maker()
 
 
 def generate(context: Context) -> Iterator[npt.NDArray[np.uint8] | None]:

@@ -6,7 +6,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import detect, folders, knobs, pieces, pipelines, preview
+from core.engines.local import (
+    detect,
+    folders,
+    knobs,
+    lora,
+    pieces,
+    pipelines,
+    preview,
+    speed,
+)
 from core.engines.local.decoding_clips import ClipBench
 from core.jobs import Recipe
 
@@ -54,7 +63,9 @@ def recipe_for_folder(folder: Path) -> Recipe:
         *knobs.sampling(40, 3.0),
         knobs.seed(),
         *knobs.result(),
-        *knobs.memory("decode_chunk"),
+        *lora.parameters(),
+        *knobs.memory("decode_chunk", gguf=True),
+        speed.parameter(ID),
     )
     return pipelines.recipe(
         folder,
@@ -68,6 +79,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
 class _Maker(pipelines.Maker):
     family = ID
     layout = LAYOUT
+    half_before_ampere = "float32"
 
     def assemble(self, found: folders.ModelFolder, parts: dict[str, Any]) -> Any:  # noqa: ARG002
         import diffusers

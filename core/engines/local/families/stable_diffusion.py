@@ -6,7 +6,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import detect, folders, knobs, pieces, pipelines, schedulers
+from core.engines.local import (
+    detect,
+    folders,
+    knobs,
+    lora,
+    pieces,
+    pipelines,
+    schedulers,
+    speed,
+    starts,
+    tiny,
+)
+from core.events import Noted
 from core.jobs import Recipe
 
 if TYPE_CHECKING:
@@ -53,21 +65,27 @@ def recipe_for_folder(folder: Path) -> Recipe:
     found = folders.check(folder, LAYOUT)
     side = folders.native_size(folder) or (1024 if found.pipeline == XL else 512)
     steps, guidance, scheduler = _way(folder, found)
+    image, strength = starts.parameters()
     parameters = (
+        image,
         *knobs.prompts("picture", NEGATIVE),
         *knobs.size(side, side, 8),
         *knobs.sampling(steps, guidance),
+        strength,
         knobs.scheduler(scheduler, (OWN, *schedulers.NAMES)),
         knobs.seed(),
         *knobs.result(clip=False),
+        *lora.parameters(),
+        *tiny.parameters(folder, large=found.pipeline == XL),
         *knobs.memory("decode_chunk"),
+        speed.parameter(ID),
     )
     return pipelines.recipe(
         folder,
         ID,
         parameters,
         task="text → picture",
-        summary="Makes a picture from text",
+        summary="Makes a picture from text, or redraws one",
         makes="image",
     )
 
@@ -89,15 +107,9 @@ class _Maker(pipelines.Maker):
     layout = LAYOUT
     half = "float16"
 
-    def weights(
-        self, context: Context, found: folders.ModelFolder, name: str, class_name: str
-    ) -> Any:
-        if name == "vae":
-            # The larger model's overflows in half precision, and says so.
-            self.autoencoder_in_full = bool(
-                folders.config_of(found.path, "vae").get("force_upcast", True)
-            )
-        return super().weights(context, found, name, class_name)
+    def decodes_in_full(self, found: folders.ModelFolder) -> bool:
+        # The larger model's overflows in half precision, and says so.
+        return bool(folders.config_of(found.path, "vae").get("force_upcast", True))
 
     def assemble(self, found: folders.ModelFolder, parts: dict[str, Any]) -> Any:
         import diffusers
@@ -119,9 +131,34 @@ class _Maker(pipelines.Maker):
             return pieces.own_scheduler(model.scheduler_config)
         return schedulers.make(name, model.scheduler_config, steps)
 
+    def pipeline(self, context: Context, model: pipelines.Model) -> Any:
+        return starts.redrawing(model.pipe) if context.job.params.get("image") else model.pipe
+
+    def shape(self, context: Context) -> Mapping[str, int]:
+        # A picture to redraw brings its size along.
+        return {} if context.job.params.get("image") else super().shape(context)
+
+    def steps(self, context: Context) -> int:
+        params = context.job.params
+        steps = super().steps(context)
+        if not params.get("image"):
+            return steps
+        needed = starts.steps_for(steps, float(params["strength"]))
+        if needed != steps:
+            text = (
+                f"So little change of {steps} steps makes none of them; "
+                f"one of {needed} is made instead."
+            )
+            context.report(Noted(job_id=context.job.id, text=text))
+        return needed
+
     def call(self, context: Context, model: pipelines.Model) -> Mapping[str, Any]:  # noqa: ARG002
         params = context.job.params
+        start: dict[str, Any] = {}
+        if params.get("image"):
+            start = {"image": pieces.picture(context), "strength": float(params["strength"])}
         return {
+            **start,
             "prompt": str(params["prompt"]),
             "negative_prompt": str(params["negative_prompt"]),
             "guidance_scale": float(params["guidance_scale"]),
@@ -129,6 +166,11 @@ class _Maker(pipelines.Maker):
 
     def latents(self, context: Context, model: pipelines.Model, found: Any) -> Any:  # noqa: ARG002
         return found[:, :, None]
+
+
+def maker() -> pipelines.Maker:
+    """Return what samples with such a model."""
+    return _Maker()
 
 
 def generate(context: Context) -> Iterator[npt.NDArray[np.uint8] | None]:

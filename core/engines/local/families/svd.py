@@ -7,7 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import detect, folders, knobs, pieces, pipelines
+from core.engines.local import (
+    detect,
+    folders,
+    knobs,
+    pieces,
+    pipelines,
+    speed,
+    tiny,
+)
 from core.engines.local.decoding import Bench, Way
 from core.jobs import Kind, Parameter, Recipe
 
@@ -74,7 +82,9 @@ def recipe_for_folder(folder: Path) -> Recipe:
         *knobs.sampling(25, 3.0),
         knobs.seed(),
         *knobs.result(),
+        *tiny.parameters(folder),
         *memory,
+        speed.parameter(ID),
     )
     return pipelines.recipe(
         folder, ID, parameters, task="picture → video", summary="Sets a picture in motion"
@@ -100,6 +110,7 @@ class _Maker(pipelines.Maker):
     layout = LAYOUT
     half = "float16"
     autoencoder_in_full = True
+    tiles = False
 
     def assemble(self, found: folders.ModelFolder, parts: dict[str, Any]) -> Any:  # noqa: ARG002
         import diffusers

@@ -6,7 +6,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import detect, folders, knobs, pieces, pipelines, preview
+from core.engines.local import (
+    detect,
+    folders,
+    knobs,
+    lora,
+    pieces,
+    pipelines,
+    preview,
+    speed,
+)
 from core.engines.local.decoding_clips import ClipBench
 from core.jobs import Kind, Parameter, Recipe
 
@@ -20,6 +29,17 @@ ID = "wan"
 IMAGE = "WanImageToVideoPipeline"
 NEGATIVE = "overexposed, static, blurry details, subtitles, worst quality, deformed, still picture"
 TOKENS = 512
+TASKS = {
+    (True, False): "picture + text → video",
+    (False, True): "text or picture → video",
+    (False, False): "text → video",
+}
+SUMMARIES = {
+    (True, False): "Sets a picture in motion",
+    (False, True): "Makes a clip from text, or sets a picture in motion",
+    (False, False): "Makes a clip from text",
+}
+"""By whether a model takes a picture always, or if there is one."""
 LAYOUT = folders.Layout(
     "WAN",
     ("WanPipeline", IMAGE),
@@ -55,9 +75,11 @@ def recipe_for_folder(folder: Path) -> Recipe:
     scale = 16 if folders.config_of(folder, "vae").get("scale_factor_spatial") == 16 else 8
     shift = folders.config_of(folder, "scheduler", "scheduler_config.json").get("flow_shift", 3.0)
     picture = found.pipeline == IMAGE
+    # The small model of WAN 2.2 takes both.
+    either = not picture and found.options.get("expand_timesteps") is True
     width, height = (832, 480) if scale == 8 else (1280, 704)
     parameters = (
-        *((knobs.image(),) if picture else ()),
+        *((knobs.image(required=picture),) if picture or either else ()),
         *knobs.prompts("clip", NEGATIVE),
         *knobs.size(width, height, 2 * scale),
         *knobs.length(81, 16 if scale == 8 else 24, least=5, most=241, every=4),
@@ -75,14 +97,16 @@ def recipe_for_folder(folder: Path) -> Recipe:
         knobs.scheduler("unipc", ("unipc", "euler")),
         knobs.seed(),
         *knobs.result(),
-        *knobs.memory("decode_chunk"),
+        *lora.parameters(),
+        *knobs.memory("decode_chunk", gguf=True),
+        speed.parameter(ID),
     )
     return pipelines.recipe(
         folder,
         ID,
         parameters,
-        task="picture + text → video" if picture else "text → video",
-        summary="Sets a picture in motion" if picture else "Makes a clip from text",
+        task=TASKS[picture, either],
+        summary=SUMMARIES[picture, either],
     )
 
 
@@ -100,6 +124,21 @@ class _Maker(pipelines.Maker):
             if found.options.get(name) is not None
         }
         return getattr(diffusers, found.pipeline)(**parts, **options)
+
+    def pipeline(self, context: Context, model: pipelines.Model) -> Any:
+        import diffusers
+
+        pipe = model.pipe
+        if not context.job.params.get("image") or type(pipe).__name__ == IMAGE:
+            return pipe
+        # Both pipelines are made of the same parts.
+        made = diffusers.WanImageToVideoPipeline(
+            **pipe.components,
+            boundary_ratio=pipe.config.boundary_ratio,
+            expand_timesteps=pipe.config.expand_timesteps,
+        )
+        made.set_progress_bar_config(disable=True)
+        return made
 
     def scheduler(self, context: Context, model: pipelines.Model) -> Any:
         import diffusers
@@ -130,7 +169,7 @@ class _Maker(pipelines.Maker):
                 max_sequence_length=self.tokens(model),
                 device=torch.device(context.device),
             )
-        start = {"image": pieces.picture(context)} if "image" in params else {}
+        start = {"image": pieces.picture(context)} if params.get("image") else {}
         given = {"prompt_embeds": read, "negative_prompt_embeds": avoided}
         return {**start, **given, "guidance_scale": guidance}
 

@@ -1,0 +1,39 @@
+"""`framedeck bench analyse FILE`: which part of a dream was slowest."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+NAME = "analyse"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Describe the arguments of this measurement."""
+    parser.add_argument(
+        "file",
+        nargs="?",
+        type=Path,
+        help=f"{NAME}: the worker's log, or the status.json beside a dream",
+    )
+
+
+def run(options: Namespace) -> int:
+    """Read the file and tell; returns the exit code.
+
+    Raises:
+        ProblemError: There is no file, or it tells of no dream.
+    """
+    from core.engines.local.dream.analyse import analyse
+    from core.errors import invalid
+
+    if options.file is None:
+        raise invalid("file", "No file to analyse is named.", "Name the worker's log behind it.")
+    found = analyse(options.file)
+    if options.json:
+        sys.stdout.write(json.dumps({"runs": [one.to_json() for one in found]}) + "\n")
+    else:
+        sys.stdout.write("\n\n".join(one.table() for one in found) + "\n")
+    return 0

@@ -1,0 +1,275 @@
+"""What makes a run faster: each switch a description and what it does to a pipeline.
+
+`apply` enters a switch and leaves it again, so that the plain pipeline is what remains.
+Nothing here imports torch before a switch is applied: the window reads the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from types import MappingProxyType
+from typing import Any
+
+from core.engines.local import speed_apply as do
+from core.engines.local import speed_caches as caches
+from core.engines.local import speed_compile
+
+CPU, CUDA = "cpu", "cuda"
+_DEVICES = MappingProxyType({CPU: "a processor", CUDA: "an NVIDIA GPU"})
+UNETS = ("animatediff", "stable_diffusion", "svd")
+TRANSFORMERS = ("wan", "ltx")
+TINY_VAE = "tiny_vae"
+"""Name under which the small autoencoder is measured; it is a knob of its own."""
+
+
+@dataclass(slots=True)
+class Target:
+    """A loaded model and where it runs.
+
+    Attributes:
+        pipe: Its pipeline.
+        family: Who runs it.
+        device: "cpu", "cuda:0" or "mps".
+        steps: Of the job.
+        tell: Takes what a person should know.
+        kept: What a switch keeps for the next job, such as compiled code.
+        facts: What is kept beside the clip.
+    """
+
+    pipe: Any
+    family: str
+    device: str
+    steps: int = 1
+    tell: Callable[[str], None] = print
+    kept: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """What it computes on: "cpu", "cuda" or "mps"."""
+        return self.device.split(":")[0]
+
+    @property
+    def denoisers(self) -> list[Any]:
+        """What the sampler calls in each step."""
+        parts = (getattr(self.pipe, name, None) for name in ("unet", "transformer"))
+        more = getattr(self.pipe, "transformer_2", None)
+        return [part for part in (*parts, more) if part is not None]
+
+
+Apply = Callable[[Target], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """One thing that makes a run faster.
+
+    Attributes:
+        id: Its name in a job.
+        title: Its name in a form.
+        told: One sentence on what it does.
+        apply: Enters it; leaving it gives back the plain pipeline.
+        lossy: It changes pixels beyond rounding.
+        devices: Where it makes sense.
+        families: Whose pipelines it fits.
+        library: Module that must be installed.
+        group: Of switches of one group only one can be on.
+        lasting: It stays from job to job, since entering it takes long.
+        plain: It wants weights that lie in memory as they are, not waiting elsewhere.
+        unmeasured: "fast" turns it on even where nothing was measured.
+        why_not: Returns why it cannot be used with a model, "" where it can.
+    """
+
+    id: str
+    title: str
+    told: str
+    apply: Apply
+    lossy: bool = False
+    devices: tuple[str, ...] = (CPU, CUDA)
+    families: tuple[str, ...] = UNETS + TRANSFORMERS
+    library: str = ""
+    group: str = ""
+    lasting: bool = False
+    plain: bool = False
+    unmeasured: bool = False
+    why_not: Callable[[Target], str] = lambda _: ""
+
+    def unusable(self, target: Target) -> str:
+        """Return why it cannot be used here, "" where it can."""
+        if target.kind not in self.devices:
+            names = " or ".join(
+                {CPU: "a processor", CUDA: "an NVIDIA GPU"}[d] for d in self.devices
+            )
+            return f"it needs {names}"
+        if target.family not in self.families:
+            return "it does not fit this kind of model"
+        if self.library and find_spec(self.library) is None:
+            return f"{self.library} is not installed"
+        if self.plain and (moved := do.moved(target)):
+            return moved
+        return self.why_not(target)
+
+
+SWITCHES: tuple[Switch, ...] = (
+    Switch(
+        "channels_last",
+        "Channels last",
+        "Weights lie in memory as convolutions read them.",
+        do.channels_last,
+        devices=(CPU, CUDA),
+        families=UNETS,
+        lasting=True,
+        plain=True,
+        unmeasured=True,
+    ),
+    Switch(
+        "fuse_qkv",
+        "Fused projections",
+        "Query, key and value of an attention are one product.",
+        do.fuse_qkv,
+        families=("animatediff", "stable_diffusion", *TRANSFORMERS),
+        plain=True,
+        why_not=do.has_adapters,
+    ),
+    Switch(
+        "cudnn_attention",
+        "cuDNN attention",
+        "Attention by NVIDIA's own library.",
+        do.attention("_native_cudnn"),
+        devices=(CUDA,),
+        families=TRANSFORMERS,
+        group="attention",
+    ),
+    Switch(
+        "flash_attention",
+        "Flash attention",
+        "Attention by the flash-attn library.",
+        do.attention("flash"),
+        devices=(CUDA,),
+        families=TRANSFORMERS,
+        library="flash_attn",
+        group="attention",
+    ),
+    Switch(
+        "sage_attention",
+        "Sage attention",
+        "Attention in 8 bits by the sageattention library.",
+        do.attention("sage"),
+        lossy=True,
+        devices=(CUDA,),
+        families=TRANSFORMERS,
+        library="sageattention",
+        group="attention",
+        unmeasured=True,
+    ),
+    Switch(
+        "xformers",
+        "xFormers attention",
+        "Attention by the xformers library.",
+        do.xformers,
+        devices=(CUDA,),
+        families=UNETS,
+        library="xformers",
+        group="attention",
+    ),
+    Switch(
+        "compile",
+        "Compiled blocks",
+        "The blocks that repeat are compiled; the first run takes a minute or so longer.",
+        speed_compile.compiled("regional"),
+        group="compile",
+        lasting=True,
+        plain=True,
+        why_not=speed_compile.no_compiler,
+    ),
+    Switch(
+        "compile_max",
+        "Compiled whole",
+        "All of the model is compiled, and the fastest kernels are looked for: takes minutes once.",
+        speed_compile.compiled("max-autotune"),
+        devices=(CUDA,),
+        group="compile",
+        lasting=True,
+        plain=True,
+        why_not=speed_compile.no_compiler,
+    ),
+    Switch(
+        "graphs",
+        "CUDA graphs",
+        "The kernels of a step are started as one.",
+        speed_compile.compiled("reduce-overhead"),
+        devices=(CUDA,),
+        group="compile",
+        lasting=True,
+        plain=True,
+        why_not=speed_compile.no_compiler,
+    ),
+    Switch(
+        "autocast",
+        "Half precision",
+        "Products of the sampler's model are computed in bf16.",
+        do.autocast,
+        lossy=True,
+        unmeasured=True,
+        why_not=do.no_half,
+    ),
+    Switch(
+        "decode_half",
+        "Half precision decode",
+        "Frames are decoded in bf16.",
+        do.decode_half,
+        lossy=True,
+        unmeasured=True,
+        why_not=do.no_half_decode,
+    ),
+    Switch(
+        "step_cache",
+        "First-block cache",
+        "Steps whose first block changes little reuse the others' result.",
+        caches.first_block_cache,
+        lossy=True,
+        families=TRANSFORMERS,
+        group="cache",
+        unmeasured=True,
+        why_not=caches.few_blocks,
+    ),
+    Switch(
+        "taylor_cache",
+        "Forecast steps",
+        "Inner blocks are computed in every other step and foretold in between.",
+        caches.taylor_cache,
+        lossy=True,
+        group="cache",
+        why_not=caches.few_cached_steps,
+    ),
+    Switch(
+        "attention_cache",
+        "Attention cache",
+        "Attention of inner blocks is computed in every other step and reused in between.",
+        caches.attention_cache,
+        lossy=True,
+        families=UNETS,
+        group="cache",
+        why_not=caches.few_cached_steps,
+    ),
+    Switch(
+        "few_steps",
+        "Few steps",
+        "A model that was made for few steps takes at most four.",
+        do.few_steps,
+        lossy=True,
+        unmeasured=True,
+        why_not=do.not_distilled,
+    ),
+)
+"""In the order in which they are applied."""
+
+BY_ID: Mapping[str, Switch] = {switch.id: switch for switch in SWITCHES}
+
+
+def for_family(family: str) -> tuple[Switch, ...]:
+    """Return the switches that fit a family's pipelines, whatever the device."""
+    return tuple(switch for switch in SWITCHES if family in switch.families)
