@@ -9,8 +9,12 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 from widgets.fields import Field
 from widgets.parts import Button
 
-FOLDED = {"memory": "Memory"}
+FOLDED = {"memory": "Memory", "upscale": "Upscale"}
 """Groups of parameters that are folded, with the words on their button."""
+_SHOWS = {
+    "Memory": "Shows fields that trade time for memory.",
+    "Upscale": "Shows fields that make more pixels of each frame.",
+}
 
 
 class Fold(QWidget):
@@ -52,6 +56,6 @@ class Fold(QWidget):
     def _show(self, on: bool) -> None:
         self._row.setVisible(on)
         self.button.setText(f"{self._title} {'▾' if on else '▸'}")
-        told = "Closes these fields." if on else "Shows fields that trade time for memory."
+        told = "Closes these fields." if on else _SHOWS[self._title]
         self.button.setToolTip(told)
         self.button.setAccessibleDescription(told)

@@ -402,7 +402,9 @@ def test_a_job_is_finished_as_it_asks_for(
 def test_an_upscale_model_is_refused_before_the_first_step(
     engine: LocalEngine, tmp_path: Path
 ) -> None:
-    job = pattern(tmp_path, upscale="2", upscaler=str(tmp_path / "none.safetensors"))
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(b"no model")
+    job = pattern(tmp_path, upscale="2", upscaler=str(bad))
     events = list(engine.run(job))
     ending = events[-1]
     assert isinstance(ending, Failed)

@@ -149,9 +149,9 @@ def result(*, clip: bool = True) -> tuple[Parameter, ...]:
             help="More pixels a side, after the decode.", group="upscale",
         ),
         Parameter(
-            "upscaler", Kind.TEXT, "Upscale model", "", maximum=4000,
-            help="Path of a Real-ESRGAN model of your own (.safetensors) that makes the pixels; "
-            "empty: Lanczos, which makes nothing up.",
+            "upscaler", Kind.IMAGE, "Upscale model", "", choices=(".safetensors",),
+            help="A Real-ESRGAN model of your own that makes the pixels; empty: Lanczos, "
+            "which makes nothing up.",
             group="upscale",
         ),
     )  # fmt: skip
