@@ -166,15 +166,16 @@ def read_frames(path: str | os.PathLike[str], max_bytes: int) -> Iterator[ReadFr
             video = container.streams.video
             if not video or video[0].codec_context is None:
                 raise ValueError("no video in it that can be decoded")
-            yield from _decode(container, max_bytes)
+            yield from _decode(container, max_bytes, _told_fps(clip))
 
 
-def _decode(container: Any, max_bytes: int) -> Iterator[ReadFrame]:
+def _decode(container: Any, max_bytes: int, told_fps: float) -> Iterator[ReadFrame]:
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
     total = stream.frames
     width, height = fitting(stream.width, stream.height, total or 1, max_bytes)
-    fps = float(stream.average_rate or 1)
+    # FFmpeg guesses the rate of a GIF.
+    fps = told_fps or float(stream.average_rate or 1)
     for index, frame in enumerate(container.decode(stream)):
         yield _shown(frame, (index, max(total, index + 1)), (width, height), fps)
 

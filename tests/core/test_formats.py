@@ -73,6 +73,8 @@ def test_every_format_is_published_whole_and_read_again(tmp_path: Path, name: st
     assert seen.shape == (6, 64, 96, 3)
     off = np.abs(seen.astype(int) - np.stack(frames)).mean()
     assert off <= APART.get(name, 3.5)
+    for frame in read_frames(path, 10**9):
+        assert frame.fps == pytest.approx(12, rel=0.01)
     assert len(thumbnails(path)) == 3
     kind = kind_of(path)
     assert kind is not None
