@@ -107,12 +107,14 @@ class Keyframes:
         shown: bool,
         scheduler: Any = None,
     ) -> Any:
-        params = {
+        params: dict[str, Any] = {
             **self._context.job.params, "prompt": keyframe.prompt, "seed": keyframe.seed,
             "frames": 1, "image": "",
         }  # fmt: skip
         if self._model_is_still:
             del params["frames"]
+        if not shown:
+            params["preview"] = "off"  # There are frames to see meanwhile.
         run = Slice(self._context, params, between, shown=shown)
         return _with(self._maker, more, scheduler).sample(run, self._model)
 

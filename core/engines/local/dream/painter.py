@@ -93,6 +93,7 @@ class Painter:
         size: Width and height of a frame, pixels.
         precise: Keep the numbers as they are loaded; nothing that changes pixels.
         batch: Frames at once; 0: as many as is measured to be fastest.
+        tiled: Decode in tiles from the start, where the picture is large enough.
         memory: Where what is measured stays, with the model.
         key: Name of it there.
     """
@@ -106,6 +107,7 @@ class Painter:
         size: tuple[int, int],
         precise: bool = False,
         batch: int = 0,
+        tiled: bool = False,
         memory: dict[str, Any] | None = None,
         key: str = "",
     ) -> None:
@@ -114,7 +116,8 @@ class Painter:
         self._memory = {} if memory is None else memory
         self._key = f"{key} {size} precise={precise}"
         self._vae = bench.vae
-        self._way = decoding.Way()
+        width, height = (side // bench.scale for side in size)
+        self._first = self._way = decoding.Way(tile=bench.tile(height, width) if tiled else 0)
         self._batches = pace.Batches()
         if batch:
             self._batches.best = batch
@@ -208,7 +211,7 @@ class Painter:
         frames = self._decoded(prepared)
         seconds = self._timings.clock() - began
         self._timings.add("decode", seconds, len(frames))
-        if self._way == decoding.Way() and self.divisor == 1:
+        if self._way == self._first and self.divisor == 1:
             self._batches.told(len(frames), seconds)
             self._remember()
         width, height = self._size
