@@ -251,10 +251,12 @@ def shorten(scheduler: Any, strength: float) -> None:
         scheduler: One of diffusers', of this run alone.
         strength: The share of its steps that it takes, from 0 to 1; one at least.
     """
-    whole = scheduler.set_timesteps
+    whole, scaled = scheduler.set_timesteps, scheduler.scale_model_input
+    all_ = [None]
 
     def cut(*args: Any, **options: Any) -> None:
         whole(*args, **options)
+        all_[0] = scheduler.timesteps
         order = int(getattr(scheduler, "order", 1))
         count = len(scheduler.timesteps) // order
         left_out = count - max(1, min(count, round(count * strength)))
@@ -262,4 +264,9 @@ def shorten(scheduler: Any, strength: float) -> None:
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(left_out * order)
 
-    scheduler.set_timesteps = cut
+    def restored(*args: Any, **options: Any) -> Any:
+        # The pipeline has its steps by now; a sampler counts in all of them.
+        scheduler.timesteps = all_[0]
+        return scaled(*args, **options)
+
+    scheduler.set_timesteps, scheduler.scale_model_input = cut, restored
