@@ -13,7 +13,8 @@ import pytest
 
 from core.engines.local import decoding, families
 from core.engines.local.context import Cancelled, Context
-from core.engines.local.dream import status
+from core.engines.local.dream import painter, status
+from core.engines.local.dream.keyframes import Slice
 from core.engines.local.dream.slerp import slerp
 from core.engines.local.families import dream
 from core.engines.local.warm import Warm
@@ -268,12 +269,10 @@ def test_a_round_comes_back_to_the_same_frames_and_samples_nothing_again(sd: Dre
     assert (onward[:24] == frames[:24])[:17].all()
 
 
-def test_keyframes_come_evenly_while_the_next_is_sampled(sd: Dreamer) -> None:
-    """Frames are made between steps: never all at once after the sampling."""
+def test_frames_come_evenly_while_the_next_keyframe_is_sampled(
+    sd: Dreamer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     order: list[str] = []
-    sd.stop = lambda event: False
-    from core.engines.local.dream.keyframes import Slice
-
     plain = Slice.sampled
 
     def sampled(self: Slice, step: int, steps: int) -> None:
@@ -281,16 +280,12 @@ def test_keyframes_come_evenly_while_the_next_is_sampled(sd: Dreamer) -> None:
         plain(self, step, steps)
 
     sd.looks = lambda first: order.append("f")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Slice, "sampled", sampled)
-        sd.make(steps=4, keyframe_seconds=1.0)
-    # Two keyframes, then eight frames among the four steps of the third.
-    assert order[:8] == ["s1", "s2", "s3", "s4"] * 2
-    among = "".join(order[8:20])
-    assert among == "s1fs2ffs3ffs4f" or among.replace("s", "") != "", among
-    gaps = [len(part) for part in among.replace("1", "").split("s")]
-    assert sum("f" in part for part in among.split("s")) >= 4, among
-    assert max(gaps) <= 3, among
+    monkeypatch.setattr(Slice, "sampled", sampled)
+    sd.make(steps=4)
+    assert order[:8] == ["s1", "s2", "s3", "s4"] * 2, "two keyframes are needed to begin"
+    among = "".join(order[8:]).split("s")[1:]
+    assert among[:3] == ["1f", "2ff", "3ff"]
+    assert among[3].startswith("4ff")
 
 
 # ---- decoding
@@ -376,26 +371,26 @@ def test_numbers_that_are_no_picture_end_it_and_what_was_made_stays(
 def test_a_slow_dream_is_decoded_smaller_where_that_is_allowed(
     sd: Dreamer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from core.engines.local.dream import painter
-
     plain = painter.decoding.tried
 
     def slow(*args: Any) -> Any:
-        time.sleep(0.03)
+        time.sleep(0.04)
         return plain(*args)
 
     monkeypatch.setattr(painter.decoding, "tried", slow)
-    job = sd.job(fps=60, keyframe_seconds=3, keep_up=True, width=256, height=256, steps=1)
+    more = {"fps": 30, "keyframe_seconds": 2, "width": 128, "height": 128, "steps": 1}
+    job = sd.job(**more, keep_up=True)
     sd.make(job)
     told = [text for text in sd.notes() if "scaled up" in text]
-    assert len(told) == 2
+    assert len(told) == 1
     assert "1/2" in told[0]
-    assert sd.status(job)["decode"]["divisor"] == 4
+    assert sd.status(job)["decode"]["divisor"] == 2
+    assert sd.status(job)["phases"]["upscale"]["count"] >= 30
     assert sd.run is not None
-    assert {frames.shape[1:] for _, frames in sd.run.taken} == {(256, 256, 3)}
-    before, after = (sd.run.taken[index][1][0].astype(int) for index in (100, -1))
+    assert {frames.shape[1:] for _, frames in sd.run.taken} == {(128, 128, 3)}
+    before, after = (sd.run.taken[index][1][0].astype(int) for index in (50, -1))
     assert abs(before.mean() - after.mean()) < 40
-    plain_job = sd.job(fps=60, keyframe_seconds=2)
+    plain_job = sd.job(**more, prompt="a\nb")
     sd.make(plain_job)
     assert sd.status(plain_job)["decode"]["divisor"] == 1
 
