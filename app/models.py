@@ -47,8 +47,8 @@ class OwnModels(QObject):
         found, problems = own_recipes([folder])
         if problems:
             raise ProblemError(problems[0])
-        (recipe,) = found
-        self._controller.recipes[recipe.id] = recipe
+        recipe = found[0]
+        self._controller.recipes.update({one.id: one for one in found})
         kept = [item for item in self._window.settings.model_folders if item != recipe.model]
         self._keep([*kept, recipe.model])
         self._show(recipe.id)
@@ -58,7 +58,8 @@ class OwnModels(QObject):
         recipe = self._controller.recipes.get(self._window.panels.compose.recipe_id())
         if recipe is None or recipe.model not in self._window.settings.model_folders:
             return
-        del self._controller.recipes[recipe.id]
+        for one in [one for one in self._controller.recipes.values() if one.model == recipe.model]:
+            del self._controller.recipes[one.id]
         self._keep([i for i in self._window.settings.model_folders if i != recipe.model])
         self._show("")
         self._window.panels.notice.show_text(
