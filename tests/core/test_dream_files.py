@@ -265,12 +265,12 @@ def test_enough_finishes_cancel_stops_and_both_are_told(
             engine.cancel(job.id)
     assert isinstance(event, Stopped)
     assert time.monotonic() - asked < 4
-    assert any("kept" in text or "too short" in text for text in notes)
+    assert any("kept" in text or "left out" in text for text in notes)
     assert json.loads(status.path_of(job).read_text())["state"] == "cancelled"
     log = tmp_path / "logs" / "engine.log"
     runs = analyse.analyse(log)
     assert [run.state for run in runs] == ["ended", "cancelled"]
-    assert all(run.frames >= 32 and (run.lock_milliseconds or 0) < 0.05 for run in runs)
+    assert all(run.frames >= 32 and run.lock_milliseconds == 0 for run in runs)
     assert runs[-1].job == job.id
     assert analyse.analyse(status.path_of(job))[0].slowest == runs[-1].slowest
 

@@ -284,7 +284,7 @@ def test_frames_come_evenly_while_the_next_keyframe_is_sampled(
     sd.make(steps=4)
     assert order[:8] == ["s1", "s2", "s3", "s4"] * 2, "two keyframes are needed to begin"
     among = "".join(order[8:]).split("s")[1:]
-    assert among[:3] == ["1f", "2ff", "3ff"]
+    assert among[:3] == ["1ff", "2ff", "3ff"]
     assert among[3].startswith("4ff")
 
 
@@ -317,8 +317,11 @@ def test_nobody_waits_for_the_autoencoder(sd: Dreamer) -> None:
     sd.make(job)
     told = sd.status(job)
     assert (told["vae_owners"], told["vae_lock_contentions"]) == (1, 0)
-    assert told["vae_lock_avg_wait_ms"] < 0.05
-    assert told["vae_lock_max_wait_ms"] < 5
+    assert (told["vae_lock_avg_wait_ms"], told["vae_lock_max_wait_ms"]) == (0, 0)
+    owner = painter.Owner()
+    owner.decoding(0.0, lambda: owner.decoding(0.0, lambda: None))
+    assert owner.contended == 1, "two at once would be seen"
+    assert owner.figures()["vae_lock_max_wait_ms"] > 0
 
 
 def test_memory_that_runs_out_makes_decodes_smaller(
@@ -374,23 +377,23 @@ def test_a_slow_dream_is_decoded_smaller_where_that_is_allowed(
     plain = painter.decoding.tried
 
     def slow(*args: Any) -> Any:
-        time.sleep(0.04)
+        time.sleep(0.06)
         return plain(*args)
 
     monkeypatch.setattr(painter.decoding, "tried", slow)
-    more = {"fps": 30, "keyframe_seconds": 2, "width": 128, "height": 128, "steps": 1}
+    more = {"fps": 20, "keyframe_seconds": 1.5, "width": 128, "height": 128, "steps": 1}
     job = sd.job(**more, keep_up=True)
     sd.make(job)
     told = [text for text in sd.notes() if "scaled up" in text]
     assert len(told) == 1
     assert "1/2" in told[0]
     assert sd.status(job)["decode"]["divisor"] == 2
-    assert sd.status(job)["phases"]["upscale"]["count"] >= 30
+    assert sd.status(job)["phases"]["upscale"]["count"] >= 15
     assert sd.run is not None
     assert {frames.shape[1:] for _, frames in sd.run.taken} == {(128, 128, 3)}
-    before, after = (sd.run.taken[index][1][0].astype(int) for index in (50, -1))
+    before, after = (sd.run.taken[index][1][0].astype(int) for index in (30, -1))
     assert abs(before.mean() - after.mean()) < 40
-    plain_job = sd.job(**more, prompt="a\nb")
+    plain_job = sd.job(**{**more, "keyframe_seconds": 2.1}, prompt="a\nb")
     sd.make(plain_job)
     assert sd.status(plain_job)["decode"]["divisor"] == 1
 
@@ -469,7 +472,7 @@ def waited(sd: Dreamer) -> bool:
 def test_a_cancel_at_once_leaves_nothing(sd: Dreamer) -> None:
     job, _ = stopped(sd, lambda event: isinstance(event, Progressed) and bool(sd.run.taken))
     assert not [path for path in Path(job.output).parent.iterdir() if path.suffix == ".mp4"]
-    assert any("too short" in text for text in sd.run.last_words)
+    assert any("too short" in text or "left out" in text for text in sd.run.last_words)
 
 
 def test_slerp_is_what_lies_between(sd: Dreamer) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -342,7 +342,13 @@ def _begun(context: Context, maker: Maker, found: plan.Plan) -> tuple[Model, Any
 
     beginning = copy.copy(maker)
     beginning.__class__ = Beginning
-    return placing.made(beginning, context)
+    job = context.job
+    # Switches and plans are those of the model's family.
+    context.job = replace(job, family=maker.family)
+    try:
+        return placing.made(beginning, context)
+    finally:
+        context.job = job
 
 
 def make(context: Context, maker: Maker) -> Output:

@@ -61,7 +61,8 @@ class Owner:
 
     def decoding(self, asked: float, work: Callable[[], Any]) -> Any:
         """Return what `work` returns; `asked` is when its caller wanted it."""
-        waited = perf_counter() - asked
+        # Where nobody else is at it there is nothing to wait for.
+        waited = perf_counter() - asked if self._busy else 0.0
         self.contended += self._busy
         self._threads.add(threading.get_ident())
         self._busy = True
@@ -200,8 +201,12 @@ class Painter:
         Raises:
             ProblemError: The model made numbers that are no picture.
         """
+        import torch
+
         asked = perf_counter()
-        found: npt.NDArray[np.uint8] = self.owner.decoding(asked, lambda: self._paint(latents))
+        # Frames made between the steps of a keyframe must not differ from the others.
+        with torch.autocast(latents.device.type, enabled=False):
+            found: npt.NDArray[np.uint8] = self.owner.decoding(asked, lambda: self._paint(latents))
         return found
 
     def _paint(self, latents: Any) -> npt.NDArray[np.uint8]:
