@@ -22,10 +22,11 @@ from core.engines.local.dream import analyse, recorder, status, timings
 from core.engines.local.dream.recorder import Recorder
 from core.engines.local.families import dream
 from core.errors import Category, Problem, ProblemError
-from core.events import Failed, Finished, Noted, Progressed, Stopped
+from core.events import Failed, Finished, Noted, Progressed, Stopped, Streamed
 from core.jobs import Job, new_job
 from core.outputs import remove_leftovers, verify_file
 from core.outputs.publish import part_path, segment_numbers, segment_path
+from core.stream.buffer import FrameBuffer
 
 FPS = 30
 
@@ -66,6 +67,7 @@ def test_it_is_kept_in_whole_segments_and_lists(tmp_path: Path, watch: timings.T
         assert (beside["segment"], beside["first_frame"]) == (number, (number - 1) * 60)
         assert beside["job"]["id"] == job.id
         assert beside["device"] == "cpu"
+        assert beside["segments_before"] == [f"dream-00{one}.mp4" for one in range(1, number)]
     played = [line for line in (tmp_path / "dream.m3u8").read_text().splitlines() if line[0] != "#"]
     assert played == ["dream-001.mp4", "dream-002.mp4", "dream-003.mp4"]
     listed = json.loads((tmp_path / "dream.segments.json").read_text())["segments"]
@@ -196,12 +198,14 @@ def test_leftovers_of_a_segment_are_removed_and_whole_ones_stay(
     third = segment_path(Path(job.output), 3)
     for kind in ("clip", "poster"):
         part_path(third, job.id, kind).write_bytes(b"half")
+    second = part_path(segment_path(Path(job.output), 2), job.id, "clip")
+    second.write_bytes(b"whole, and under its own name by now")
     third.with_suffix(".json").write_text(json.dumps({"job": {"id": job.id}}))
     before = {path.name for path in tmp_path.iterdir()}
     remove_leftovers(job.output)
     gone = before - {path.name for path in tmp_path.iterdir()}
     assert gone == {
-        part_path(third, job.id, "clip").name, part_path(third, job.id, "poster").name,
+        second.name, part_path(third, job.id, "clip").name, part_path(third, job.id, "poster").name,
         "dream-003.json",
     }  # fmt: skip
     assert [verify_file(segment_path(Path(job.output), one)).ok for one in (1, 2)] == [True, True]
@@ -273,6 +277,27 @@ def test_enough_finishes_cancel_stops_and_both_are_told(
     assert all(run.frames >= 32 and run.lock_milliseconds == 0 for run in runs)
     assert runs[-1].job == job.id
     assert analyse.analyse(status.path_of(job))[0].slowest == runs[-1].slowest
+
+
+def test_a_full_player_holds_a_dream_and_a_cancel_is_heard_there(
+    engine: LocalEngine, tmp_path: Path
+) -> None:
+    buffer = FrameBuffer(seconds=1.0)
+    engine.stream_into(buffer)
+    job = endless(tmp_path / "clips")
+    began = asked = 0.0
+    for event in engine.run(job):
+        if isinstance(event, Streamed):
+            began = began or time.monotonic()
+        # Nobody takes frames out: after a while there is no room, and the dream waits.
+        if began and not asked and time.monotonic() - began > 3:
+            asked = time.monotonic()
+            engine.cancel(job.id)
+    assert isinstance(event, Stopped)
+    assert time.monotonic() - asked < 2
+    run = analyse.analyse(status.path_of(job))[0]
+    assert run.frames <= 16 + 16 + 12, "a second for the player, and what was on the way"
+    assert run.milliseconds["stream_wait"] > 500
 
 
 # ---- what was slow

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import decoding, offload
+from core.engines.local import decoding, offload, placing
 from core.engines.local.dream import pace
 from core.engines.local.warm import give_back
 from core.events import Noted
@@ -115,6 +115,7 @@ class Painter:
         self._context, self._bench, self._timings = context, bench, timings
         self._size, self._precise = size, precise
         self._memory = {} if memory is None else memory
+        self._name = key
         self._key = f"{key} {size} precise={precise}"
         self._vae = bench.vae
         width, height = (side // bench.scale for side in size)
@@ -139,12 +140,16 @@ class Painter:
                 name, milliseconds = self._measured(kinds, latents[:1], heard)
             known = Remembered(name, milliseconds)
             self._memory[self._key] = known
-            self._memory[f"{self._key} vae"] = kinds[name]
+            # One for all sizes; that of an earlier size is as good.
+            self._memory.setdefault(self._copy(name), kinds[name])
         elif known.batches is not None and not self._batches.done:
             self._batches.best = known.batch
             self._batches.stop()
         self.kind, self.milliseconds = known.kind, known.milliseconds
-        self._vae = self._memory[f"{self._key} vae"]
+        self._vae = self._memory[self._copy(known.kind)]
+
+    def _copy(self, kind: str) -> str:
+        return f"{self._name} decodes {kind}"
 
     def _kinds(self) -> dict[str, Any]:
         """Return the autoencoders to choose from, the one that is loaded first."""
@@ -154,11 +159,20 @@ class Painter:
         found = {AS_LOADED: vae}
         if offload.of(self._context) != offload.NONE or vae.dtype == torch.bfloat16:
             return found  # A copy would not come and go by itself, or be the same again.
+        wanted = {}
         if not self._precise and device == "cpu":
-            found["bfloat16, channels last"] = lean_copy(vae, torch.bfloat16)
+            wanted["bfloat16, channels last"] = torch.bfloat16
         if not self._precise and device != "mps":
             # The order of sums differs, by a rounding at most.
-            found[f"{str(vae.dtype)[6:]}, channels last"] = lean_copy(vae, vae.dtype)
+            wanted[f"{str(vae.dtype)[6:]}, channels last"] = vae.dtype
+        for name, dtype in wanted.items():
+            try:
+                found[name] = self._memory.get(self._copy(name)) or lean_copy(vae, dtype)
+            except Exception as error:
+                if not placing.ran_out(error):
+                    raise
+                error.__traceback__ = None  # It would keep half a copy alive.
+                self._clear()
         return found
 
     def _measured(

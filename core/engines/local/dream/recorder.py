@@ -215,7 +215,12 @@ class Recorder:
             self._taken += count
 
     def _publish(self, writer: ClipWriter, count: int) -> None:
-        facts = {**self._facts(), "first_frame": self._taken, "segment": self._number + 1}
+        facts = {
+            **self._facts(),
+            "segment": self._number + 1,
+            "first_frame": self._taken,
+            "segments_before": [Path(item.output.path).name for item in self.segments],
+        }
         try:
             with self._timings.of("publish"):
                 output = writer.finish(facts)
