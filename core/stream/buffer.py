@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from time import monotonic
 
@@ -44,7 +44,7 @@ class Frame:
     number: int
     width: int
     height: int
-    pixels: bytearray
+    pixels: bytearray = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
