@@ -128,10 +128,37 @@ class FrameBuffer:
             fps: Rate at which they are meant to be shown, used where nobody chose another.
         """
         size = width * height * 4
+
+        def copy(target: mmap.mmap, begin: int) -> None:
+            target[:] = pixels[begin : begin + size]
+
         count = len(pixels) // size if size else 0
+        self.put_with(copy, count, first=first, width=width, height=height, fps=fps)
+
+    def put_with(
+        self,
+        fill: Callable[[mmap.mmap, int], None],
+        count: int,
+        *,
+        first: int,
+        width: int,
+        height: int,
+        fps: float,
+    ) -> None:
+        """Take `count` frames in as `put` does, each written by `fill` into memory it is given.
+
+        Args:
+            fill: Given memory of one frame and at which byte of them all it begins.
+            count: How many.
+            first: Number of the first of them.
+            width: Of each, pixels.
+            height: Of each, pixels.
+            fps: Rate at which they are meant to be shown.
+        """
+        size = width * height * 4
         for index in range(count):
             memory = self._memory(size)
-            memory[:] = pixels[index * size : (index + 1) * size]
+            fill(memory, index * size)
             with self._lock:
                 if self.closed:
                     return
