@@ -156,6 +156,21 @@ def test_other_jobs_are_shown_on_the_stage_and_the_dream_is_found_again(
     assert panels.centre.currentWidget() is desk.player
 
 
+def test_a_dream_that_was_had_before_is_dreamt_again(qtbot: Any, window: MainWindow) -> None:
+    """Other jobs of the same values and seed are copied; a dream is there to be watched."""
+    controller, _ = parts(window)
+    ended: list[Any] = []
+    controller.job_ended.connect(lambda _, ending: ended.append(ending))
+    first = dreaming(qtbot, window)
+    controller.enough(first.id)
+    qtbot.waitUntil(lambda: bool(ended), timeout=10_000)
+    assert isinstance(ended[0], Finished)
+    second = dreaming(qtbot, window)
+    assert second.id != first.id
+    assert second.params == first.params
+    assert controller.running_job(second.id) is not None
+
+
 def test_one_dream_follows_the_other(qtbot: Any, window: MainWindow) -> None:
     controller, desk = parts(window)
     first = dreaming(qtbot, window)
