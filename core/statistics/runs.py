@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from core.jobs import JobState, Value
 from core.queue import JobRow
+from core.stream.endless import is_endless
 
 SIZES = ("width", "height", "frames", "steps")
 _NOT_SETTINGS = frozenset({*SIZES, "prompt", "negative_prompt", "seed", "fps"})
@@ -137,8 +138,10 @@ def run_of(
         return None
     on_gpu = row.peak_vram_bytes is not None
     peak = row.peak_vram_bytes if on_gpu else row.peak_rss_bytes
+    # How long a stream ran that somebody ended tells nothing of the next.
+    seconds = None if is_endless(job.params) else row.seconds
     return Run(
-        asked, row.seconds, peak, on_gpu, censored and on_gpu, False, gpu, versions or {}, job.id
+        asked, seconds, peak, on_gpu, censored and on_gpu, False, gpu, versions or {}, job.id
     )
 
 

@@ -24,6 +24,7 @@ from core.engines.local.quiet import hush
 from core.events import Event, Noted, Output, Progressed
 from core.jobs import Phase
 from core.outputs import check_writable
+from core.stream.endless import recorded
 
 if TYPE_CHECKING:
     from core.engines.local.context import Context
@@ -261,6 +262,8 @@ class Making:
 
     def _say(self) -> str:
         rate, kept = self.timings.rate(), self.timings.frames / self.plan.fps
+        if self.plan.frames is None:
+            return f"{recorded(kept)} · {rate:.1f} fps"
         scene = self.anchor.before.prompt if self.anchor is not None else self.plan.scenes[0]
         short = scene if len(scene) <= 60 else scene[:59] + "…"
         return f"{short} · {kept:.0f} s made · {rate:.1f} fps"
