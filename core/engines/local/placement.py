@@ -177,11 +177,6 @@ class Plan:
         """What shapes the numbers that a model gives."""
         return f"{self.dtype}/{self.storage}/{self.quantised}"
 
-    @property
-    def odd(self) -> bool:
-        """Its weights are of a type that not every way of moving layers can handle."""
-        return bool(self.storage) or self.quantised != OFF
-
     def words(self) -> str:
         """Say it, such as "bf16, group offload, tiled decode: peak 9.8 GB"."""
         told = [self.dtype]
