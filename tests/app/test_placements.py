@@ -125,3 +125,32 @@ def test_the_rung_after_a_failure_fits_the_phase(
         found = step.apply(found)
     assert words == (["tiling"] if tiles else []) + ["offload", "offload", "precision"]
     assert (found["offload"], found["precision"]) == ("sequential", "fp8")
+
+
+def test_the_engine_knows_the_reserve_and_how_long_to_keep_a_model(
+    window: MainWindow, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app.habits import HabitsDesk
+    from widgets.clean_ups import CleanUpsDialog
+
+    local: Any = controller.engine.local
+    assert local.keep_seconds == 30 * 60
+    desk = window.findChild(HabitsDesk)
+    assert desk is not None
+
+    def chosen(dialog: CleanUpsDialog) -> bool:
+        dialog.keep.setValue(5)
+        return True
+
+    monkeypatch.setattr(CleanUpsDialog, "exec", chosen)
+    window.menus.clean_ups.trigger()
+    assert (local.keep_seconds, window.settings.keep_model_minutes) == (300, 5)
+    monkeypatch.setattr(CleanUpsDialog, "exec", lambda dialog: dialog.keep.setValue(9))
+    window.menus.clean_ups.trigger()
+    assert local.keep_seconds == 300, "that was cancelled"
+    from app.memory import MemoryDesk
+
+    memory = window.findChild(MemoryDesk)
+    assert memory is not None
+    memory._on_reserve(2.0)
+    assert local.reserve_bytes == 2 * GB
