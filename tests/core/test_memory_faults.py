@@ -25,7 +25,7 @@ SMALL = {"width": 64, "height": 64, "steps": 1, "seed": 3, "prompt": "a fox"}
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    for name in ("stable_diffusion", "wan", "ltx"):
+    for name in ("stable_diffusion", "wan"):
         (folder / name).mkdir()
         getattr(tiny_models, name)(folder / name)
     return folder
@@ -42,7 +42,7 @@ def rss(engine: LocalEngine, at_most: float | None = None) -> int:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("family", ["stable_diffusion", "wan", "ltx", "animatediff"])
+@pytest.mark.parametrize("family", ["stable_diffusion", "wan", "animatediff"])
 def test_the_worker_lives_on_and_gives_all_of_it_back(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
