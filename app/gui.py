@@ -138,7 +138,6 @@ class Program(QObject):
             latents=places.latents,
             speeds=places.speeds,
         )
-        engine.keep_seconds = settings.keep_model_minutes * 60.0 or None
         outputs = Path(settings.outputs) if settings.outputs else places.outputs
         own, self._problems = own_recipes(map(Path, settings.model_folders))
         offered = [*recipes(places.models), *own]

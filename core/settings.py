@@ -111,6 +111,7 @@ class Settings:
 
 MOST_FREE_EVERY = 10_000
 MOST_RESERVE_GB = 1000.0
+MOST_KEEP_MINUTES = 10_080
 FREE_WHEN_LEAKING = -1
 _CHOICES = {
     "theme": ("system", "light", "dark"),
@@ -127,7 +128,7 @@ _WHOLE = {
     "retries": (0, 20),
     "longest_minutes": (0, 10_080),
     "most_waiting_there": (0, 1000),
-    "keep_model_minutes": (0, 10_080),
+    "keep_model_minutes": (0, MOST_KEEP_MINUTES),
 }
 _QUIET = re.compile(r"(?:([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)?")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from core.jobs import JobState, Value
@@ -29,6 +29,8 @@ RAN_OUT = "Memory ran out while decoding"
 RAN_OUT_BEFORE = "Memory ran out before the decode"
 WENT_ON = "The latents of the last try are still there"
 MADE_BEFORE = "Made before, with the same values and seed"
+PLACED = "Placement: "
+"""How the note of a run begins that tells how its model was placed."""
 UNLIKE = (RAN_OUT, RAN_OUT_BEFORE, WENT_ON, MADE_BEFORE)
 """How a note begins of a run that did less than its job asks for: nothing is learnt from it."""
 
@@ -106,13 +108,20 @@ def asked_of(
     sizes = [_whole(values.get(name, 1)) for name in SIZES]
     if not values.get("width") or not values.get("height") or None in sizes:
         return None
-    options = {
+    width, height, frames, steps = (size or 1 for size in sizes)
+    asked = Asked(recipe, family, model, width, height, frames, steps, instance)
+    return with_options(asked, values)
+
+
+def with_options(asked: Asked, values: Mapping[str, Value]) -> Asked:
+    """Return `asked` with those of `values` that say something, in place of its own."""
+    options = {**asked.options, **values}
+    told = {
         name: value
-        for name, value in values.items()
+        for name, value in options.items()
         if name not in _NOT_SETTINGS and value not in _PLAIN.get(name, ())
     }
-    width, height, frames, steps = (size or 1 for size in sizes)
-    return Asked(recipe, family, model, width, height, frames, steps, instance, options)
+    return replace(asked, options=told)
 
 
 def _whole(value: Value) -> int | None:

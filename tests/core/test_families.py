@@ -12,7 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.engines.local import decoding, detect, families, folders, preview, schedulers
+from core.engines.local import (
+    decoding,
+    detect,
+    families,
+    folders,
+    placement,
+    placing,
+    preview,
+    schedulers,
+)
 from core.engines.local.client import LocalEngine
 from core.engines.local.context import Cancelled, Context
 from core.engines.local.kept import Kept
@@ -500,6 +509,7 @@ def test_types_of_half_precision_fit_each_other(
     models: Path, start: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Bench, "device", Card("cpu"))
+    monkeypatch.setattr(placing, "card_of", lambda context: placement.Card(1e12))
     bench = Bench(models / name, start, tmp_path, Warm())
     try:
         clip = bench.clip()

@@ -222,7 +222,6 @@ class Maker(ABC):
                 part.eval()
         pipe.set_progress_bar_config(disable=True)
         placing.store(context, pipe)
-        odd = context.plan is not None and context.plan.odd
         if waits == offload.NONE:
             offload.place(pipe, context.device, waits)
             colours = self.colours(context, found.path, pipe.vae)
@@ -230,7 +229,7 @@ class Maker(ABC):
             # Colours are found where the decode runs; it goes back before hooks move it.
             colours = self.colours(context, found.path, pipe.vae.to(context.device))
             pipe.vae.to("cpu")
-            offload.place(pipe, context.device, waits, by_groups=odd)
+            offload.place(pipe, context.device, waits)
         told(len(found.configs) + len(found.classes) + 1, "done")
         return Model(pipe, colours, dict(config))
 
