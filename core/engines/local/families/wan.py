@@ -14,6 +14,7 @@ from core.engines.local import (
     pieces,
     pipelines,
     preview,
+    schedulers,
     speed,
 )
 from core.engines.local.decoding_clips import ClipBench
@@ -94,7 +95,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
             help="Higher spends more of the steps on large motion and shape.",
             group="sampling",
         ),
-        knobs.scheduler("unipc", ("unipc", "euler")),
+        knobs.scheduler("unipc", tuple(schedulers.FLOWS)),
         knobs.seed(),
         *lora.parameters(),
         *knobs.memory("decode_chunk", gguf=True),
@@ -140,16 +141,10 @@ class _Maker(pipelines.Maker):
         return made
 
     def scheduler(self, context: Context, model: pipelines.Model) -> Any:
-        import diffusers
-
-        params, base = context.job.params, dict(model.scheduler_config)
-        shift = float(params["shift"])
-        if params["scheduler"] == "euler":
-            return diffusers.FlowMatchEulerDiscreteScheduler(
-                num_train_timesteps=int(base.get("num_train_timesteps", 1000)), shift=shift
-            )
-        flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
-        return diffusers.UniPCMultistepScheduler.from_config(base, **flow, flow_shift=shift)
+        params = context.job.params
+        return schedulers.make_flow(
+            str(params["scheduler"]), model.scheduler_config, float(params["shift"])
+        )
 
     def call(self, context: Context, model: pipelines.Model) -> Mapping[str, Any]:
         import diffusers
