@@ -261,7 +261,7 @@ def animatediff(folder: Path, **unet: Any) -> Path:
     _seeded()
     adapter = diffusers.MotionAdapter(
         block_out_channels=unet.get("block_out_channels", (8, 16)),
-        motion_layers_per_block=unet.get("layers_per_block", 1), motion_num_attention_heads=2,
+        motion_layers_per_block=unet.get("layers_per_block", 1), motion_num_attention_heads=8,
         motion_norm_num_groups=4, motion_max_seq_length=16, use_motion_mid_block=False,
     )  # fmt: skip
     # As they come, the modules leave everything still.

@@ -15,6 +15,7 @@ from core.engines.local import (
     pipelines,
     preview,
     schedulers,
+    singles,
     speed,
 )
 from core.engines.local.decoding_clips import ClipBench
@@ -72,9 +73,11 @@ def recipe_for_folder(folder: Path) -> Recipe:
         ProblemError: The folder is no model that can be run.
     """
     folder = folder.absolute()
-    found = folders.check(folder, LAYOUT)
-    scale = 16 if folders.config_of(folder, "vae").get("scale_factor_spatial") == 16 else 8
-    shift = folders.config_of(folder, "scheduler", "scheduler_config.json").get("flow_shift", 3.0)
+    found = singles.check(folder, LAYOUT)
+    scale = 16 if folders.config_of(found.path, "vae").get("scale_factor_spatial") == 16 else 8
+    shift = folders.config_of(found.path, "scheduler", "scheduler_config.json").get(
+        "flow_shift", 3.0
+    )
     picture = found.pipeline == IMAGE
     # The small model of WAN 2.2 takes both.
     either = not picture and found.options.get("expand_timesteps") is True
