@@ -25,6 +25,7 @@ class Menus:
         self.open_outputs = self._add(self.file, "Show &clips folder", "Ctrl+Shift+O")
         self.file.addSeparator()
         self.add_model = self._add(self.file, "Add &model folder…", "Ctrl+M")
+        self.add_model_file = self._add(self.file, "A&dd model file…", "")
         self.forget_model = self._add(self.file, "&Forget this model", "")
         self.edit_workflow = self._add(self.file, "&Edit this workflow's form…", "")
         self.remove_workflow = self._add(self.file, "Remo&ve this workflow", "")

@@ -1,4 +1,4 @@
-"""Model folders of a person's own: added, forgotten, remembered."""
+"""Models of a person's own, folders and single files: added, forgotten, remembered."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class OwnModels(QObject):
         self._window = window
         menus = window.menus
         menus.add_model.triggered.connect(self._choose)
+        menus.add_model_file.triggered.connect(self._choose_file)
         menus.forget_model.triggered.connect(self.forget)
         window.panels.compose.recipe_chosen.connect(self._on_recipe)
         self._on_recipe(window.panels.compose.recipe_id())
@@ -38,8 +39,16 @@ class OwnModels(QObject):
         if path:
             self._controller.guard(lambda: self.add(Path(path)))
 
+    def _choose_file(self) -> None:
+        kinds = "Models in a single file (*.safetensors)"
+        path, _ = QFileDialog.getOpenFileName(
+            self._window, "Add model file", str(Path.home()), kinds
+        )
+        if path:
+            self._controller.guard(lambda: self.add(Path(path)))
+
     def add(self, folder: Path) -> None:
-        """Offer the model in `folder` from now on, and show its form.
+        """Offer the model in `folder`, or in a single file, from now on, and show its form.
 
         Raises:
             ProblemError: It is no model that can be run; the problem says why.
@@ -62,7 +71,7 @@ class OwnModels(QObject):
         self._keep([i for i in self._window.settings.model_folders if i != recipe.model])
         self._show("")
         self._window.panels.notice.show_text(
-            f"{recipe.title} is not offered any more. Its folder was left alone.",
+            f"{recipe.title} is not offered any more. Its files were left alone.",
             (
                 (
                     "Undo",

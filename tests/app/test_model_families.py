@@ -27,6 +27,10 @@ for name in sys.argv[2:]:
     folder = Path(sys.argv[1]) / name
     folder.mkdir()
     getattr(tiny_models, name)(folder)
+from tests.core import single_files
+from tests.core.test_lora import make_lora
+single_files.wan(Path(sys.argv[1]) / "wan", Path(sys.argv[1]) / "moving.safetensors")
+make_lora(Path(sys.argv[1]) / "stable_diffusion", Path(sys.argv[1]) / "style.safetensors")
 """
 
 
@@ -54,6 +58,36 @@ def test_a_folder_of_each_family_is_added_and_listed(
         assert set(window.panels.compose.values()) >= {"width", "height", "steps", "seed"}
     kept = load(window.settings_path)[0].model_folders
     assert kept == [str(models / name) for name in FAMILIES]
+
+
+def test_a_single_file_is_dropped_and_remembered(
+    qtbot: Any, window: MainWindow, models: Path
+) -> None:
+    assert window.controller is not None
+    window.dropped.emit(str(models / "moving.safetensors"))
+    compose = window.panels.compose
+    qtbot.waitUntil(lambda: compose.recipe_id().startswith("moving-"), timeout=10_000)
+    recipe = window.controller.recipes[compose.recipe_id()]
+    assert (recipe.family, recipe.model) == ("wan", str(models / "moving.safetensors"))
+    assert load(window.settings_path)[0].model_folders == [recipe.model]
+
+
+def test_a_lora_that_is_dropped_goes_into_the_form(
+    qtbot: Any, window: MainWindow, models: Path
+) -> None:
+    assert window.controller is not None
+    own, compose = window.findChild(OwnModels), window.panels.compose
+    assert own is not None
+    style = str(models / "style.safetensors")
+    own.add(models / "svd")
+    window.dropped.emit(style)
+    notice = window.panels.notice
+    qtbot.waitUntil(lambda: "the recipe shown takes none" in notice.text(), timeout=10_000)
+    own.add(models / "stable_diffusion")
+    window.dropped.emit(style)
+    qtbot.waitUntil(lambda: compose.values()["lora"] == style, timeout=10_000)
+    own.add(models / "wan")
+    assert compose.values()["lora"] == "", "a style of one model is none of another"
 
 
 def framedeck(home: Path, *args: str) -> subprocess.CompletedProcess[str]:
