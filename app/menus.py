@@ -26,6 +26,8 @@ class Menus:
         self.file.addSeparator()
         self.add_model = self._add(self.file, "Add &model folder…", "Ctrl+M")
         self.add_model_file = self._add(self.file, "A&dd model file…", "")
+        self.cached_models = self._add(self.file, "Offer models of the &Hugging Face cache", "")
+        self.cached_models.setCheckable(True)
         self.forget_model = self._add(self.file, "&Forget this model", "")
         self.edit_workflow = self._add(self.file, "&Edit this workflow's form…", "")
         self.remove_workflow = self._add(self.file, "Remo&ve this workflow", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,32 @@ def test_a_lora_that_is_dropped_goes_into_the_form(
     qtbot.waitUntil(lambda: compose.values()["lora"] == style, timeout=10_000)
     own.add(models / "wan")
     assert compose.values()["lora"] == "", "a style of one model is none of another"
+
+
+def test_models_of_the_cache_are_offered_and_hidden(
+    qtbot: Any, window: MainWindow, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert window.controller is not None
+    place = tmp_path / "hub" / "models--someone--moving"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("0a1b2c")
+    shutil.copytree(models / "ltx", place / "snapshots" / "0a1b2c")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    own, recipes = window.findChild(OwnModels), window.controller.recipes
+    assert own is not None
+    before, shown = dict(recipes), window.panels.compose.recipe_id()
+    own.look_into_cache()
+    qtbot.waitUntil(lambda: len(recipes) > len(before), timeout=10_000)
+    (added,) = set(recipes) - set(before)
+    assert recipes[added].group == "Hugging Face cache"
+    assert window.panels.compose.recipe_id() == shown, "the form stays as it is"
+    window.menus.cached_models.setChecked(False)
+    assert recipes == before
+    assert not load(window.settings_path)[0].cached_models
+    own.look_into_cache()
+    assert recipes == before
+    window.menus.cached_models.setChecked(True)
+    qtbot.waitUntil(lambda: added in recipes, timeout=10_000)
 
 
 def framedeck(home: Path, *args: str) -> subprocess.CompletedProcess[str]:

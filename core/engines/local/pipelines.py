@@ -244,13 +244,13 @@ class Maker(ABC):
         from core.engines.local import placing
 
         dtype = placing.dtype(context, name, full=self.decodes_in_full(found), half=self.half)
-        if name in found.held:
-            from core.engines.local import singles_load
-
-            return singles_load.weights(found, name, class_name, dtype)
         read, more = placing.weights_of(context, found, name, class_name, dtype)
         if read is not None:
             return read
+        if name in found.held:
+            from core.engines.local import singles_load
+
+            return singles_load.weights(found, name, class_name, dtype, more)
         library = transformers if name in _TRANSFORMERS else diffusers
         naming = {"dtype": dtype} if library is transformers else {"torch_dtype": dtype}
         return getattr(library, class_name).from_pretrained(

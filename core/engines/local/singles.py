@@ -7,6 +7,7 @@ model knows, comes from a model folder of the same kind beside it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,13 @@ SUFFIX = ".safetensors"
 LORA = "lora"
 Header = Mapping[str, Mapping[str, Any]]
 _UNET, _PREFIX = "model.diffusion_model.", "model.diffusion_model."
+BEGINS: Mapping[str, tuple[str, ...]] = {
+    "unet": ("model.diffusion_model.",),
+    "vae": ("first_stage_model.", "vae."),
+    "text_encoder": ("cond_stage_model.", "conditioner.embedders.0."),
+    "text_encoder_2": ("conditioner.embedders.1.",),
+}
+"""How the tensors of each part begin in a file; those of the other parts are the whole file."""
 _XL = ("StableDiffusionXLPipeline",)
 _SD = ("StableDiffusionPipeline", "LatentConsistencyModelPipeline")
 
@@ -79,6 +87,17 @@ def kind_of(path: Path) -> Kind:
 def is_lora(path: Path) -> bool:
     """Say whether a file is a LoRA. Raises ProblemError where it cannot be read."""
     return any("lora_" in name or ".lora." in name for name in header_of(path))
+
+
+def sizes_of(found: folders.ModelFolder, part: str) -> dict[str, int]:
+    """Return each tensor of a part that a file holds, with its count of numbers."""
+    assert found.file is not None
+    begins = BEGINS.get(part, ("",))
+    return {
+        name: math.prod(entry["shape"])
+        for name, entry in header_of(found.file).items()
+        if name.startswith(begins) and not (part == "transformer" and name.startswith("vae."))
+    }
 
 
 def check(place: Path, layout: folders.Layout) -> folders.ModelFolder:

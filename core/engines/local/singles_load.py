@@ -6,20 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.engines.local import folders
+from core.engines.local import folders, singles
 from core.errors import Category, Problem, ProblemError
 
-_PARTS = {
-    "unet": ("model.diffusion_model.",),
-    "vae": ("first_stage_model.", "vae."),
-    "text_encoder": ("cond_stage_model.", "conditioner.embedders.0."),
-    "text_encoder_2": ("conditioner.embedders.1.",),
-}
-"""How the tensors of each part begin; those of the other parts are the whole file."""
 _LARGEST_LISTED = 200
 
 
-def weights(found: folders.ModelFolder, name: str, class_name: str, dtype: Any) -> Any:
+def weights(
+    found: folders.ModelFolder,
+    name: str,
+    class_name: str,
+    dtype: Any,
+    more: Mapping[str, Any] | None = None,
+) -> Any:
     """Return a part of the model in `found.file`, on the processor.
 
     Args:
@@ -27,13 +26,14 @@ def weights(found: folders.ModelFolder, name: str, class_name: str, dtype: Any) 
         name: Of the part.
         class_name: Of its model.
         dtype: Type of its weights.
+        more: What else its loading is given, such as how it is quantised.
 
     Raises:
         ProblemError: What the file holds does not fit the settings of the folder beside it.
     """
     assert found.file is not None
     try:
-        part = _read(found, found.file, name, class_name)
+        part = _read(found, found.file, name, class_name, dtype, more or {})
     except (ValueError, RuntimeError, KeyError, IndexError, TypeError, AttributeError) as error:
         words = str(error).strip().splitlines()[:1]
         # Weights without numbers are those that the file lacks.
@@ -42,16 +42,23 @@ def weights(found: folders.ModelFolder, name: str, class_name: str, dtype: Any) 
         raise _unfit(found, name, words) from error
     if any(weight.device.type == "meta" for weight in part.parameters()):
         raise _unfit(found, name, ["it lacks weights that they ask for"])
-    return part.to(dtype).eval()
+    return (part if more else part.to(dtype)).eval()
 
 
-def _read(found: folders.ModelFolder, file: Path, name: str, class_name: str) -> Any:
+def _read(
+    found: folders.ModelFolder,
+    file: Path,
+    name: str,
+    class_name: str,
+    dtype: Any,
+    more: Mapping[str, Any],
+) -> Any:
     import diffusers
     import transformers
     from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
     from safetensors import safe_open
 
-    begins = _PARTS.get(name, ())
+    begins = singles.BEGINS.get(name, ())
     with safe_open(file, "pt") as opened:
         tensors = {
             key: opened.get_tensor(key)
@@ -67,7 +74,8 @@ def _read(found: folders.ModelFolder, file: Path, name: str, class_name: str) ->
         kind = getattr(transformers, class_name)
         return create_diffusers_clip_model_from_ldm(kind, tensors, **where)
     kind = getattr(diffusers, class_name)
-    return kind.from_single_file(tensors, **where)
+    typed = {"torch_dtype": dtype, **more} if more else {}
+    return kind.from_single_file(tensors, **where, **typed)
 
 
 def _adapter(tensors: dict[str, Any], place: Path) -> Any:
