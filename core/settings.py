@@ -31,7 +31,8 @@ class Settings:
         geometry: Window geometry as Qt saved it, base64.
         layout: Dock layout as Qt saved it, base64.
         layout_version: Version of the layout; another one is ignored.
-        model_folders: Folders of models that the person added.
+        model_folders: Models that the person added: folders, or single files.
+        cached_models: Models of the Hugging Face cache are offered too.
         compose: What the compose form held, by recipe.
         timeline: What the memory timeline shows, with the version of these choices.
         loop: Whether finished clips play in a loop.
@@ -77,6 +78,7 @@ class Settings:
     layout: str = ""
     layout_version: int = 1
     model_folders: list[str] = field(default_factory=list)
+    cached_models: bool = True
     compose: dict[str, Any] = field(default_factory=dict)
     timeline: dict[str, Any] = field(default_factory=dict)
     loop: bool = True

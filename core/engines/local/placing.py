@@ -240,7 +240,7 @@ def weights_of(
     plan = context.plan
     if plan is None or name not in placement.SAMPLERS:
         return None, {}
-    if plan.quantised == offload.GGUF:
+    if plan.quantised == offload.GGUF and name not in found.held:
         path = parts.gguf_file(found.path, name)
         if path is not None:
             made = quantised.from_gguf(path, class_name, found.path / name, dtype)
