@@ -47,7 +47,7 @@ def key_of(params: Mapping[str, Value], model: Path, device: str) -> str:
 
     from core.engines.local import machine
 
-    name = machine.gpu_name() if device.startswith("cuda") else _processor()
+    name = machine.gpu_name() if device.startswith("cuda") else processor()
     placed = [f"{knob} {params[knob]}" for knob in _PLACED if knob in params]
     return " | ".join(
         [
@@ -111,7 +111,8 @@ def _digest(model: Path) -> str:
     return blake2b(json.dumps(files).encode(), digest_size=6).hexdigest()
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of the processor."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
