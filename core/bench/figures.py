@@ -74,7 +74,7 @@ class Way:
     @property
     def median(self) -> float:
         """Seconds of the middle run."""
-        return statistics.median(self.seconds)
+        return float(statistics.median(self.seconds))
 
     @property
     def spread(self) -> float:
@@ -94,7 +94,7 @@ class Way:
     def compile_seconds(self) -> float:
         """Seconds that compiling took, whenever it happened."""
         first = (self.warm_up,) if self.warm_up else ()
-        return sum(run.compile_seconds for run in (*first, *self.runs))
+        return float(sum(run.compile_seconds for run in (*first, *self.runs)))
 
     def figures(self, plain: Way, made_seconds: float) -> dict[str, Any]:
         """Return what is kept of the way, as plain values.
