@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -142,6 +141,6 @@ def regressions(old: Record, new: Record) -> list[str]:
             was, now = old.ways[name].get(field_name), new.ways[name].get(field_name)
             if not was or not now or now / was <= SLOWER:
                 continue
-            share = math.floor((now / was - 1) * 1000) / 10
+            share = round((now / was - 1) * 100, 1)
             found.append(f"{name}: {share:g} % {words} than in measurement {old.id}")
     return found
