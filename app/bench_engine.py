@@ -194,7 +194,7 @@ def _settings(
         "model": Path(plain.model).name,
         "family": plain.family,
         "ways": JOINT.join(usable),
-        **{name: found[name] for name in ("device", "threads", "types", "sampler")},
+        **{name: found[name] for name in ("device", "threads", "placed", "types", "sampler")},
         **params,
     }
 

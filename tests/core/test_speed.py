@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.engines.local import families, pipelines, speed, speed_compile, speed_memory
+from core.engines.local import families, speed, speed_compile, speed_memory
 from core.engines.local.context import Context
 from core.engines.local.decoding import whole
 from core.engines.local.kept import Kept
 from core.engines.local.speed_switches import BY_ID, SWITCHES, for_family
 from core.engines.local.warm import Warm
+from core.engines.local.watching import Watch
 from core.errors import ProblemError
 from core.events import Event, Noted, Sampled
 from core.frames import Ring
@@ -67,6 +68,7 @@ class Desk:
         )  # fmt: skip
         frames = np.stack(whole(families.load(job.family).generate(context)))
         self.facts = context.facts
+        self.placed = context.plan.key if context.plan is not None else ""
         return frames
 
     @property
@@ -142,7 +144,7 @@ def apart(one: np.ndarray, other: np.ndarray) -> float:
 
 def test_every_switch_keeps_its_word_and_leaves_the_plain_pipeline(desk: Desk) -> None:
     plain = desk.clip()
-    assert desk.facts == {}
+    assert speed.KNOB not in desk.facts
     tried = []
     for switch in for_family(desk.recipe.family):
         if switch.group == "compile":
@@ -357,7 +359,7 @@ def test_a_switch_that_fails_costs_no_clip(
 
 def remember(desk: Desk, path: Path, auto: tuple[str, ...], fast: tuple[str, ...]) -> None:
     job = desk.job("auto")
-    key = speed_memory.key_of(job.params, Path(job.model), "cpu")
+    key = speed_memory.key_of(job.params, Path(job.model), "cpu", desk.placed)
     speed_memory.write(path, key, speed_memory.Measured(auto, fast, {}, 1.0))
     desk.speeds = path
 
@@ -500,7 +502,7 @@ def test_a_step_fetches_the_preview_and_nothing_else(
         known = tensor.untyped_storage().data_ptr() in kept
         return known or hasattr(tensor, "computed_here")
 
-    copy, ended = torch.Tensor.cpu, pipelines.Watch.step_ended
+    copy, ended = torch.Tensor.cpu, Watch.step_ended
 
     def copying(self: Any, *args: Any, **more: Any) -> Any:
         copied.append(1)
@@ -518,7 +520,7 @@ def test_a_step_fetches_the_preview_and_nothing_else(
 
     desk = desks(family)
     desk.clip()
-    monkeypatch.setattr(pipelines.Watch, "step_ended", counted)
+    monkeypatch.setattr(Watch, "step_ended", counted)
     monkeypatch.setattr(torch.Tensor, "cpu", copying)
     with Numbers():
         desk.clip()

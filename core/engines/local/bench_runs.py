@@ -44,6 +44,7 @@ class Runs:
         self._notes: list[str] = []
         self._calls = 0
         self._model: Any = None
+        self._placed = ""
 
     def answer(self, order: Mapping[str, Any]) -> dict[str, Any]:
         """Return the answer to an order. Raises whatever goes wrong."""
@@ -70,7 +71,8 @@ class Runs:
         parts = target.denoisers
         place = machine.device()
         return {
-            "key": speed_memory.key_of(job.params, Path(job.model), place),
+            "key": speed_memory.key_of(job.params, Path(job.model), place, self._placed),
+            "placed": self._placed,
             "unusable": {name: why for name, why in found.items() if why},
             "device": machine.gpu_name() or speed_memory.processor(),
             "threads": torch.get_num_threads() if place == "cpu" else 0,
@@ -93,6 +95,7 @@ class Runs:
         self._began = monotonic()
         frames = np.stack(whole(families.load(job.family).generate(context)))
         ended = monotonic()
+        self._placed = "" if context.plan is None else context.plan.key
         self._count()
         told = context.facts.get("speed", {})
         return {
