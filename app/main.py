@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     "generate",
+    "export",
     "queue",
     "recipes",
     "bench",
@@ -57,6 +58,10 @@ def _command(argv: list[str]) -> int:
         from app.queue_cli import main as queue
 
         return queue(argv[1:])
+    if argv[0] == "export":
+        from app.export_cli import main as export
+
+        return export(argv[1:])
     if argv[0] == "report":
         from app.report import main as report
 
@@ -73,7 +78,8 @@ def _options(argv: list[str]) -> Namespace:
         prog="framedeck",
         description="A control panel for local AI video generation.",
         epilog="Without a command the window opens. Commands: generate (make a clip without a "
-        "window), queue (add, list, move, cancel, watch and more), "
+        "window), export (a clip in another format, with more frames or pixels), "
+        "queue (add, list, move, cancel, watch and more), "
         "recipes (list what can be made), "
         "bench (measure this installation), "
         "monitor (memory of the GPUs in a terminal), "

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from PySide6.QtCore import QObject, QUrl, Signal
 from PySide6.QtGui import QDesktopServices, QImage
-from PySide6.QtWidgets import QFileDialog
 
 from app.advice import AdviceDesk
 from app.batch import BatchDesk
 from app.controller import Controller
 from app.dreaming import DreamDesk
 from app.engine_words import lost_problem
+from app.exporting import ExportDesk
 from app.failures import FailureDesk
 from app.forecasts import Forecasts
 from app.freeing import FreeDesk
@@ -47,7 +46,6 @@ from core.units import memory
 from widgets.queue_words import state_of_queue
 from widgets.tiles import SHOWN_SECONDS
 
-PICTURES = (".png", ".jpeg", ".webp", ".gif")
 CLIP_BYTES = 256_000_000
 """Most memory that the frames of the clip on the stage may take."""
 PASSING = "passing "
@@ -78,6 +76,7 @@ class Wiring(QObject):
         self.habits = HabitsDesk(controller, window, self)
         self.unattended = UnattendedDesk(controller, window, self)
         self.morning = MorningDesk(controller, window, places.runs, self)
+        self._export = ExportDesk(controller, window)
         self._outside = OutsideDesk(controller, self)
         self._state = StateDesk(controller, self._panels, self)
         self._leaks = LeakDesk(controller, self._panels, self.freeing.request, self)
@@ -131,7 +130,7 @@ class Wiring(QObject):
             lambda job_id: guard(lambda: controller.retry([job_id]))
         )
         self._panels.stage.clip_wanted.connect(self._on_clip_wanted)
-        self._panels.stage.save_as_requested.connect(self._on_save_as)
+        self._panels.stage.save_as_requested.connect(self._export.ask)
         self._panels.stage.reveal_requested.connect(self._on_reveal_path)
         self._panels.top.pause_toggled.connect(lambda on: guard(lambda: controller.set_paused(on)))
         queue = self._panels.queue
@@ -211,14 +210,6 @@ class Wiring(QObject):
 
     def _on_clip_wanted(self, path: str) -> None:
         self._controller.guard(lambda: self._controller.read_clip(path, CLIP_BYTES))
-
-    def _on_save_as(self, path: str) -> None:
-        source = Path(path)
-        target, _ = QFileDialog.getSaveFileName(
-            self._window, "Save clip as", str(Path.home() / source.name), save_filter(source)
-        )
-        if target:
-            self._controller.guard(lambda: _copy(source, Path(target)))
 
     def _on_reveal_path(self, path: str) -> None:
         QDesktopServices.openUrl(QUrl.fromLocalFile(str(Path(path).parent)))
@@ -400,12 +391,6 @@ class Wiring(QObject):
             self._controller.guard(lambda: action(running.id))
 
 
-def save_filter(source: Path) -> str:
-    """Return the kind of a file as a file dialog wants it, such as "MP4 video (*.mp4)"."""
-    noun = "picture" if source.suffix.lower() in PICTURES else "video"
-    return f"{source.suffix[1:].upper()} {noun} (*{source.suffix})"
-
-
 def panel_text(reading: Reading) -> str:
     """Say how much memory this window itself takes, of the GPU where there is one."""
     rss = f"{memory(reading.system.panel_rss_bytes)} of memory"
@@ -425,15 +410,6 @@ def device_text(reading: Reading) -> str:
         return "No NVIDIA GPU · clips are made on the CPU"
     names = " + ".join(device.name for device in reading.devices)
     return f"{names} · driver {reading.driver or '–'}"
-
-
-def _copy(source: Path, target: Path) -> None:
-    part = target.with_name(f".{target.name}.part")
-    try:
-        shutil.copyfile(source, part)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _open_folder(path: Path) -> None:

@@ -106,15 +106,16 @@ def test_threads_are_made_in_the_pump_alone() -> None:
         ROOT / "core/engines/local/worker.py",
         ROOT / "core/engines/local/lifeline.py",
         ROOT / "core/engines/local/runner.py",
-        ROOT / "core/engines/local/writing.py",
         # A dream's files are written, and its status told, beside the making of its frames.
         ROOT / "core/engines/local/dream/recorder.py",
         ROOT / "core/engines/local/dream/status.py",
         # Pictures are written by the worker and by `framedeck export`.
         ROOT / "core/outputs/sequence.py",
+        ROOT / "core/outputs/behind.py",
         # A client that does not read its socket stalls all clients of a ComfyUI server.
         ROOT / "core/engines/comfy/socket.py",
         ROOT / "app/cli.py",
+        ROOT / "app/export_cli.py",
         ROOT / "app/bootstrap.py",
         ROOT / "core/engines/comfy/standin/__main__.py",
     }

@@ -10,12 +10,13 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 from widgets.fields import Field
 from widgets.parts import Button
 
-FOLDED = {"memory": "Memory", "speed": "Speed"}
+FOLDED = {"memory": "Memory", "speed": "Speed", "upscale": "Upscale"}
 """Groups of parameters that are folded, with the words on their button."""
 
 _SHOWS = MappingProxyType(
     {
         "Memory": "Shows fields that trade time for memory.",
+        "Upscale": "Shows fields that make more pixels of each frame.",
         "Speed": "Shows what makes runs faster, with and without changing the pictures.",
     }
 )

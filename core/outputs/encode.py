@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.formats import DEFAULT, ending
 from core.jobs import Job
@@ -58,8 +58,6 @@ _MOV = {"movflags": "+faststart+use_metadata_tags"}
 _MKV = {"fflags": "+bitexact"}
 # One group of pictures is decided on by so many threads, whatever the machine has.
 _SVT = {"preset": "10", "crf": "24", "svtav1-params": "lp=2"}
-# More of them look ahead in parts whose choices differ from run to run.
-_X264 = "lookahead-threads=1"
 _X265 = "log-level=error:info=0:pools=4:frame-threads=2"
 
 
@@ -69,7 +67,7 @@ def _codecs() -> dict[str, Codec]:
         # time, so that looking at every frame again stays cheap even when a clip is all noise.
         "h264": Codec(
             "libx264", "mp4", MP4, movable=_MOV,
-            options={"preset": "veryfast", "crf": "18", "coder": "cavlc", "x264-params": _X264},
+            options={"preset": "veryfast", "crf": "18", "coder": "cavlc"},
         ),
         "h265": Codec(
             "libx265", "mp4", MP4, movable=_MOV, tag="hvc1", threads=0, least=16,
@@ -95,7 +93,9 @@ NAMES = tuple(_codecs())
 class ClipWriter(Writer):
     """Encodes frames as they arrive into a temporary file beside the target.
 
-    The same frames of the same recipe give the same file, bit for bit.
+    The same frames of the same recipe give the same file, bit for bit, as far as the encoder
+    lets them: x264 weighs what later frames borrow from earlier ones (its macroblock tree) a
+    little differently from run to run where pictures are large, for the same content.
 
     Args:
         job: What is made; its "format" says how, H.264 where it says nothing.
@@ -106,6 +106,8 @@ class ClipWriter(Writer):
     Raises:
         ProblemError: STORAGE, when the folder cannot be written to.
     """
+
+    holds_recipe: ClassVar[bool] = True
 
     def __init__(self, job: Job, on_verify: Told | None = None, wish: Wish | None = None) -> None:
         name = str(job.params.get("format", DEFAULT))

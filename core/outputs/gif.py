@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -135,21 +137,31 @@ class GifWriter(Writer):
     def _write(self, palette: Any) -> None:
         import av
 
+        assert self._file is not None
+        container = av.open(self._file, "w", format="gif", options={"loop": "0"})
+        try:
+            self._draw(container, palette)
+            container.close()
+        except Exception as error:
+            with suppress(Exception):
+                container.close()
+            raise self._file.error or error from error
+
+    def _draw(self, container: Any, palette: Any) -> None:
         graph, (source, colours), sink = self._graph(["paletteuse", _DITHER], 2, palette)
         assert self._first is not None
         height, width = self._first.shape[:2]
-        with av.open(self._file, "w", format="gif", options={"loop": "0"}) as container:
-            stream: Any = container.add_stream("gif", rate=_TICKS)
-            stream.width, stream.height, stream.pix_fmt = width, height, "pal8"
-            stream.codec_context.time_base = Fraction(1, _TICKS)
-            colours.push(palette)
-            colours.push(None)
-            for picture in self._pictures(1):
-                source.push(picture)
-                self._mux(container, stream, sink)
-            source.push(None)
+        stream: Any = container.add_stream("gif", rate=_TICKS)
+        stream.width, stream.height, stream.pix_fmt = width, height, "pal8"
+        stream.codec_context.time_base = Fraction(1, _TICKS)
+        colours.push(palette)
+        colours.push(None)
+        for picture in self._pictures(1):
+            source.push(picture)
             self._mux(container, stream, sink)
-            container.mux(stream.encode(None))
+        source.push(None)
+        self._mux(container, stream, sink)
+        container.mux(stream.encode(None))
         del graph
 
     def _mux(self, container: Any, stream: Any, sink: Any) -> None:
@@ -170,5 +182,8 @@ class GifWriter(Writer):
                 for packet in container.demux(video=0)
                 if packet.size
             ]
+        assert self._file is not None
+        if zlib.crc32(self._clip.read_bytes()) != self._file.checksum:
+            return ["Its bytes are not those that were written."]
         wanted = [self._tick(number) for number in range(self.frames)]
         return [] if times == wanted else ["Its frames do not stand at their times."]

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -153,17 +154,34 @@ class PartFile:
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
+        self.error: OSError | None = None
+        """What the disk said first; FFmpeg may tell of it in words of its own."""
+        self._sum: int | None = 0
+        self._end = 0
         self._raw = path.open("wb", buffering=0)
         self.seek = self._raw.seek
         self.tell = self._raw.tell
 
     def write(self, data: bytes) -> int:
         """Write all of `data`. Raises OSError."""
+        if self._sum is not None:
+            onward = self._raw.tell() == self._end
+            self._sum = zlib.crc32(data, self._sum) if onward else None
+            self._end += len(data)
         rest = memoryview(data)
         while rest:
             # Near the end of a disk the system takes a part only.
-            rest = rest[self._raw.write(rest) or 0 :]
+            try:
+                rest = rest[self._raw.write(rest) or 0 :]
+            except OSError as error:
+                self.error = self.error or error
+                raise
         return len(data)
+
+    @property
+    def checksum(self) -> int | None:
+        """CRC-32 of all that was written; None where it was not written from front to end."""
+        return self._sum
 
     def close(self) -> None:
         """Close the file; twice is fine."""
@@ -260,6 +278,37 @@ def publish(output: Path, clip: Path, poster: Path, recipe: Mapping[str, Any]) -
         sync_folder(output.parent)
         return name
     raise FileExistsError(errno.EEXIST, "no free name", str(output))
+
+
+def publish_alone(
+    output: Path, clip: Path, recipe: Mapping[str, Any] | None, *, replace: bool
+) -> Path:
+    """Give a finished file its name, in one step, with a recipe beside it or none.
+
+    Args:
+        output: The wished path.
+        clip: The verified file, or folder, under its temporary name.
+        recipe: Content of the JSON beside it.
+        replace: A file of that name goes; a folder never does.
+
+    Raises:
+        FileExistsError: The name is taken; nothing changed.
+    """
+    if recipe is not None:
+        part = clip.with_name(clip.name.replace(".clip.part", ".recipe.part"))
+        text = json.dumps(dict(recipe), ensure_ascii=False, indent=1) + "\n"
+        write_synced(part, text.encode())
+    if replace and output.is_file() and clip.is_file():
+        clip.replace(output)
+    else:
+        place(clip, output)
+    if recipe is not None:
+        beside = output.with_suffix(".json")
+        # One that lies there belongs to another clip, unless that one was replaced just now.
+        if replace or not beside.exists():
+            part.replace(beside)
+    sync_folder(output.parent)
+    return output
 
 
 def _take_back(done: list[tuple[Path, Path]]) -> None:

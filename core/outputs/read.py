@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,10 @@ RECIPE_KEY = "framedeck"
 """Name of the metadata entry that holds the recipe as JSON."""
 
 
+UNTOLD_FPS = 8.0
+"""Rate of a folder of pictures that nothing tells of."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReadFrame:
     """One frame of a clip, ready to paint.
@@ -47,6 +52,100 @@ class ReadFrame:
     bgra: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A clip that is read at its full size.
+
+    Attributes:
+        frames: How many it holds.
+        frames_rgb: Yields them, uint8 (height, width, 3) R,G,B. Raises ProblemError.
+    """
+
+    frames: int
+    width: int
+    height: int
+    fps: float
+    frames_rgb: Callable[[], Iterator[Any]]
+
+
+def reading(path: str | os.PathLike[str]) -> Reading:
+    """Return how to read a clip or picture wholly, its frames counted.
+
+    Raises:
+        ProblemError: It is missing, of no known kind, or cannot be decoded.
+    """
+    clip = Path(path)
+    with _readable(clip):
+        kind = kind_of(clip)
+        if kind is None:
+            raise ValueError("a kind of file that is not read here")
+        count, width, height, fps = 0, 0, 0, 0.0
+        if kind in (SEQUENCE_KIND, MOVING_WEBP):
+            fps, pictures = _pictures(clip, kind)
+            count = len(pictures)
+            if pictures:
+                first = pictures[0]()
+                width, height = first.width, first.height
+        else:
+            with open_to_read(clip, format=kind.format) as container:
+                stream = container.streams.video[0]
+                width, height = stream.width, stream.height
+                count = sum(1 for packet in container.demux(stream) if packet.size)
+                fps = float(stream.average_rate or 1)
+        if not count or width * height > MOST_PIXELS or not width:
+            raise ValueError("no frames in it that can be decoded")
+    return Reading(count, width, height, _told_fps(clip) or fps, partial(_rgb, clip, kind))
+
+
+def _rgb(clip: Path, kind: FileKind) -> Iterator[Any]:
+    with _readable(clip):
+        if kind in (SEQUENCE_KIND, MOVING_WEBP):
+            for take in _pictures(clip, kind)[1]:
+                yield _colours(take())
+            return
+        with open_to_read(clip, format=kind.format) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            for frame in container.decode(stream):
+                yield _colours(frame)
+
+
+def _colours(frame: Any) -> Any:
+    import numpy as np
+
+    # Unmarked files of a small size are taken as the older standard, as players do.
+    space = frame.colorspace if frame.colorspace in (1, 5, 6, 9) else 5
+    if not frame.format.is_rgb:
+        frame = frame.reformat(format="rgb24", src_colorspace=space)
+    return np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
+
+
+@contextmanager
+def _readable(clip: Path) -> Iterator[None]:
+    """Turn what cannot be read into a Problem."""
+    import av
+
+    if not clip.exists():
+        raise ProblemError(
+            Problem(
+                Category.STORAGE,
+                f"The clip {clip.name} is not there any more.",
+                f"Look in {clip.parent}, or make it again from its job.",
+            )
+        )
+    try:
+        yield
+    except (av.FFmpegError, ValueError, OSError, IndexError) as error:
+        raise ProblemError(
+            Problem(
+                Category.BAD_OUTPUT,
+                f"The clip {clip.name} cannot be played to its end.",
+                "It may have been damaged; make it again from its job.",
+                details=f"{clip}\n{error!r}",
+            )
+        ) from error
+
+
 def read_frames(path: str | os.PathLike[str], max_bytes: int) -> Iterator[ReadFrame]:
     """Yield the frames of a clip in order, scaled down when all of them exceed `max_bytes`.
 
@@ -57,18 +156,8 @@ def read_frames(path: str | os.PathLike[str], max_bytes: int) -> Iterator[ReadFr
     Raises:
         ProblemError: The clip is missing, or cannot be decoded.
     """
-    import av
-
     clip = Path(path)
-    if not clip.exists():
-        raise ProblemError(
-            Problem(
-                Category.STORAGE,
-                f"The clip {clip.name} is not there any more.",
-                f"Look in {clip.parent}, or make it again from its job.",
-            )
-        )
-    try:
+    with _readable(clip):
         kind = kind_of(clip)
         if kind in (SEQUENCE_KIND, MOVING_WEBP):
             yield from _one_by_one(clip, kind, max_bytes)
@@ -78,15 +167,6 @@ def read_frames(path: str | os.PathLike[str], max_bytes: int) -> Iterator[ReadFr
             if not video or video[0].codec_context is None:
                 raise ValueError("no video in it that can be decoded")
             yield from _decode(container, max_bytes)
-    except (av.FFmpegError, ValueError, OSError) as error:
-        raise ProblemError(
-            Problem(
-                Category.BAD_OUTPUT,
-                f"The clip {clip.name} cannot be played to its end.",
-                "It may have been damaged; make it again from its job.",
-                details=f"{clip}\n{error!r}",
-            )
-        ) from error
 
 
 def _decode(container: Any, max_bytes: int) -> Iterator[ReadFrame]:
@@ -113,20 +193,20 @@ def _pictures(clip: Path, kind: FileKind) -> tuple[float, list[Callable[[], Any]
     if kind is MOVING_WEBP:
         found = webp.read(clip)
         return found.fps, [partial(webp.decoded, frame, MOST_PIXELS) for frame in found.frames]
-    return _recorded_fps(clip), [partial(_picture, file) for file in numbered(clip)]
+    return _told_fps(clip) or UNTOLD_FPS, [partial(_picture, file) for file in numbered(clip)]
 
 
 def _picture(file: Path) -> Any:
     return picture_of(file.read_bytes())
 
 
-def _recorded_fps(clip: Path) -> float:
-    """Return the rate that stands beside a folder of pictures, which has none itself."""
+def _told_fps(clip: Path) -> float:
+    """Return the rate that the recipe beside a clip tells; 0.0 where none does."""
     try:
         data = json.loads(clip.with_suffix(".json").read_text("utf-8"))
         return float(data["verified"]["plays_fps"])
     except (OSError, ValueError, KeyError, TypeError):
-        return 8.0
+        return 0.0
 
 
 def _shown(frame: Any, place: tuple[int, int], size: tuple[int, int], fps: float) -> ReadFrame:

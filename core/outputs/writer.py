@@ -18,7 +18,14 @@ from core.events import Output
 from core.jobs import Job
 from core.outputs.look import BLACK_LUMA, NOISE, Expected, Findings
 from core.outputs.marks import GRID, bytes_of, cells_of, digest_of
-from core.outputs.publish import check_writable, part_path, publish, storage_problem, write_synced
+from core.outputs.publish import (
+    check_writable,
+    part_path,
+    publish,
+    publish_alone,
+    storage_problem,
+    write_synced,
+)
 from core.outputs.read import RECIPE_KEY
 from core.outputs.verify import inspect
 
@@ -39,6 +46,8 @@ class Wish:
             Must be the same for two runs that should give the same file.
         fps: Rate of the frames as they come; None for the job's own.
         any_size: Frames need not be multiples of 8: they come from elsewhere.
+        alone: Only the output gets a name, with its recipe beside it where it holds none.
+        replace: A file of that name is replaced, in one step.
         on_encode: Told (frames done, frames in all) of work that is left to the end;
             whatever it raises ends the writing.
     """
@@ -46,6 +55,8 @@ class Wish:
     facts: Mapping[str, Any] | None = None
     fps: Fraction | None = None
     any_size: bool = False
+    alone: bool = False
+    replace: bool = False
     on_encode: Told | None = None
 
 
@@ -69,6 +80,8 @@ class Writer(ABC):
     noun: ClassVar[str] = "clip"
     container: ClassVar[str] = "mp4"
     """FFmpeg's name of what reads it, or one of `core.outputs.container`."""
+    holds_recipe: ClassVar[bool] = False
+    """The recipe is in the file itself."""
 
     def __init__(self, job: Job, on_verify: Told | None, wish: Wish | None, *, suffix: str) -> None:
         self._job, self._on_verify, self._wish = job, on_verify, wish or Wish()
@@ -200,6 +213,8 @@ class Writer(ABC):
         try:
             return self._finish(dict(extra or {}))
         except OSError as error:
+            if self._wish.alone and isinstance(error, FileExistsError):
+                raise
             raise storage_problem(error, self._target, f"saving a {self.noun}") from error
         finally:
             self.discard()
@@ -257,11 +272,15 @@ class Writer(ABC):
                 **expected.to_json(),
             },
         }
-        path = publish(self._target, self._clip, self._poster, recipe)
+        if self._wish.alone:
+            beside = None if self.holds_recipe else recipe
+            path = publish_alone(self._target, self._clip, beside, replace=self._wish.replace)
+        else:
+            path = publish(self._target, self._clip, self._poster, recipe)
         return Output(
             path=str(path),
-            poster=str(path.with_suffix(".jpg")),
-            recipe=str(path.with_suffix(".json")),
+            poster="" if self._wish.alone else str(path.with_suffix(".jpg")),
+            recipe="" if self._wish.alone else str(path.with_suffix(".json")),
             width=found.width,
             height=found.height,
             frames=found.frames,

@@ -11,7 +11,7 @@ from core.queue import JobRow
 from core.stream.endless import is_endless
 
 SIZES = ("width", "height", "frames", "steps")
-_NOT_SETTINGS = frozenset({*SIZES, "prompt", "negative_prompt", "seed", "fps"})
+_NOT_SETTINGS = frozenset({*SIZES, "prompt", "negative_prompt", "seed", "fps", "format"})
 """Parameters that no signature holds: sizes are features, the rest costs nothing."""
 _PLAIN: Mapping[str, tuple[Value, ...]] = MappingProxyType(
     {
@@ -20,6 +20,10 @@ _PLAIN: Mapping[str, tuple[Value, ...]] = MappingProxyType(
         "offload": ("none", "auto"),
         "precision": ("auto",),
         "quantised": ("off",),
+        "inbetween": ("off",),
+        "inbetween_loop": (False,),
+        "upscale": ("off",),
+        "upscaler": ("",),
     }
 )
 """Settings that say the same as none, which older runs have."""

@@ -15,7 +15,7 @@ import requests
 from app.comfy_engines import ComfyEngines
 from app.controller import Controller
 from app.engines import Engines
-from app.wiring import save_filter
+from app.exporting import save_filter
 from core.engines.comfy import making as making_module
 from core.engines.comfy.http import Server
 from core.engines.comfy.known import KnownServer

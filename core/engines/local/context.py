@@ -55,6 +55,7 @@ class Context:
         warm: Warm,
         device: Callable[[], str],
         kept: Kept | None = None,
+        heard: Callable[[], object] = lambda: None,
         flow: Flow | None = None,
         speeds: Path | None = None,
     ) -> None:
@@ -68,7 +69,7 @@ class Context:
         self.last_words: list[str] = []
         self.started_seconds = monotonic()
         self._ring = ring
-        self._report = report
+        self._report, self._heard = report, heard
         self._warm = warm
         self._device = device
         self._flow = flow
@@ -83,6 +84,10 @@ class Context:
     def report(self, event: Event) -> None:
         """Send `event`. Raises Cancelled when the job was cancelled."""
         self._report(event)
+
+    def heard(self) -> None:
+        """Say nothing; raises Cancelled when the job was cancelled."""
+        self._heard()
 
     def phase(self, phase: Phase) -> None:
         """Say that `phase` begins. Raises Cancelled."""

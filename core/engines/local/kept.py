@@ -20,7 +20,10 @@ from core.jobs import Value
 
 VERSION = 1
 """Raised when a family samples otherwise than before."""
-SHAPELESS = frozenset({"fps", "tiling", "decode_chunk", "offload", "preview", "decoder"})
+SHAPELESS = frozenset(
+    {"fps", "tiling", "decode_chunk", "offload", "preview", "decoder"}
+    | {"format", "inbetween", "inbetween_loop", "upscale", "upscaler"}
+)
 """Parameters that change nothing about latents; all others count."""
 SUFFIX = ".safetensors"
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")

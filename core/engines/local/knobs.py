@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from core import formats
 from core.engines.local import offload
 from core.jobs import Kind, Parameter
+from core.post import FACTORS, OFF
+
+_TIMES = ("Off", "× 2", "× 4")
 
 
 def prompts(what: str, negative: str = "") -> tuple[Parameter, ...]:
@@ -134,3 +138,36 @@ def memory(*left_out: str, gguf: bool = False) -> tuple[Parameter, ...]:
     """
     knobs = (*offload.parameters(), offload.quantised(gguf=gguf))
     return tuple(knob for knob in knobs if knob.name not in left_out)
+
+
+def result(*, clip: bool = True) -> tuple[Parameter, ...]:
+    """Return what becomes of the frames: how they are kept, and what is done to them before."""
+    factors = (OFF, *FACTORS)
+    upscaling = (
+        Parameter(
+            "upscale", Kind.CHOICE, "Upscale", OFF, choices=factors, titles=_TIMES,
+            help="More pixels a side, after the decode.", group="upscale",
+        ),
+        Parameter(
+            "upscaler", Kind.IMAGE, "Upscale model", "", choices=(".safetensors",),
+            help="A Real-ESRGAN model of your own that makes the pixels; empty: Lanczos, "
+            "which makes nothing up.",
+            group="upscale",
+        ),
+    )  # fmt: skip
+    if not clip:
+        return upscaling
+    return (
+        Parameter(
+            "format", Kind.CHOICE, "Format", formats.DEFAULT, choices=formats.NAMES,
+            titles=tuple(formats.TITLES.values()), group="result",
+            help="What the finished clip is: a file, or a folder of pictures.",
+        ),
+        Parameter(
+            "inbetween", Kind.CHOICE, "In-between frames", OFF, choices=factors, titles=_TIMES,
+            help="So many times the rate: motion is followed by optical flow, and frames are "
+            "put between those that were made.",
+            group="result",
+        ),
+        *upscaling,
+    )  # fmt: skip

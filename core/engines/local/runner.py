@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -24,21 +25,15 @@ from core.events import (
     Progressed,
     Stopped,
 )
-from core.jobs import Job, Phase
-from core.outputs import ClipWriter, PictureWriter, check_writable
+from core.jobs import Phase
+from core.outputs import Wish, check_writable, writer_of
+from core.outputs.behind import Behind
+from core.post.plan import Plan, Post
 
 if TYPE_CHECKING:
     import numpy as np
 
 _MEMORY_EVERY_SECONDS = 0.5
-
-
-Writer = ClipWriter | PictureWriter
-
-
-def writer_of(job: Job) -> type[ClipWriter] | type[PictureWriter]:
-    """Return what writes the result of a job: a job without a length is one for a picture."""
-    return ClipWriter if "frames" in job.params else PictureWriter
 
 
 def run_job(
@@ -92,16 +87,24 @@ def _make(context: Context, family: Family) -> Output:
     """Generate, encode and verify. Raises Cancelled and whatever goes wrong."""
     job = context.job
     check_writable(job.output)
+    plan = Plan.of(job.params)
+    # What cannot be made is said before hours of work.
+    plan.check(int(job.params["width"]), int(job.params["height"]))
+    fps = Fraction(str(plan.fps(float(job.params.get("fps", 1))))).limit_denominator(1001)
+    ways = Wish(fps=fps, on_encode=_Told(context, Phase.ENCODE))
     frames = family.generate(context)
     try:
         while True:
-            with writer_of(job)(job, _VerifyReport(context)) as writer:
-                if not _encode(context, frames, writer):
+            writer = writer_of(job)(job, _Told(context, Phase.VERIFY, begins=True), ways)
+            post = Post(plan, lambda: context.device, context.heard)
+            with Behind(writer, context.heard) as behind:
+                if not _encode(context, frames, behind, post):
                     continue
                 context.phase(Phase.ENCODE)
-                output = writer.finish({**machine.facts(), **context.facts})
-                if writer.doubt:
-                    context.report(Noted(job_id=job.id, text=writer.doubt))
+                done = {"post": post.facts()} if plan else {}
+                output = behind.finish({**machine.facts(), **context.facts, **done})
+                for words in filter(None, (post.words(), behind.doubt)):
+                    context.report(Noted(job_id=job.id, text=words))
                 return output
     finally:
         close = getattr(frames, "close", None)
@@ -109,17 +112,23 @@ def _make(context: Context, family: Family) -> Output:
             close()
 
 
-def _encode(context: Context, frames: Iterator[np.ndarray | None], writer: Writer) -> bool:
+def _encode(
+    context: Context, frames: Iterator[np.ndarray | None], writer: Behind, post: Post
+) -> bool:
     """Add frames up to the last one; False where they begin anew, in another file."""
     total = int(context.job.params.get("frames", 1))
     for done, frame in enumerate(frames, 1):
         if frame is None:
             return False
         _check(frame, context)
-        writer.add(frame)
+        # A copy: the family may use its memory again.
+        for made in post.push(frame.copy()):
+            writer.add(made)
         context.report(
             Progressed(job_id=context.job.id, phase=Phase.DECODE, done=done, total=total)
         )
+    for made in post.end():
+        writer.add(made)
     return True
 
 
@@ -145,19 +154,18 @@ def _bad_frame(message: str, hint: str) -> ProblemError:
     return ProblemError(Problem(Category.BAD_OUTPUT, message, hint))
 
 
-class _VerifyReport:
-    """Says that verification began, and how far it is. Raises Cancelled."""
+class _Told:
+    """Says how far a phase is, that it `begins` with the first word of it. Raises Cancelled."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._began = False
+    def __init__(self, context: Context, phase: Phase, *, begins: bool = False) -> None:
+        self._context, self._phase, self._begins = context, phase, begins
 
     def __call__(self, done: int, total: int) -> None:
         job_id = self._context.job.id
-        if not self._began:
-            self._began = True
-            self._context.report(PhaseStarted(job_id=job_id, phase=Phase.VERIFY))
-        self._context.report(Progressed(job_id=job_id, phase=Phase.VERIFY, done=done, total=total))
+        if self._begins:
+            self._begins = False
+            self._context.report(PhaseStarted(job_id=job_id, phase=self._phase))
+        self._context.report(Progressed(job_id=job_id, phase=self._phase, done=done, total=total))
 
 
 class _MemoryWatch:

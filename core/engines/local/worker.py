@@ -70,9 +70,12 @@ class Worker:
                 machine.import_torch()
 
     def _run(self, job: Job, *, cold: bool) -> None:
-        def report(event: Event) -> None:
+        def heard() -> None:
             if self._orders.is_cancelled(job.id):
                 raise Cancelled
+
+        def report(event: Event) -> None:
+            heard()
             self._send(event)
 
         started = WorkerStarted(
@@ -82,7 +85,7 @@ class Worker:
         flow = Flow(job, self._ring, self._orders, report)
         context = Context(
             job, ring=self._ring, report=report, warm=self._warm, device=machine.device,
-            kept=self._kept, flow=flow, speeds=self._speeds,
+            kept=self._kept, flow=flow, speeds=self._speeds, heard=heard,
         )  # fmt: skip
         context.reserve_bytes = self._reserve_bytes
         ending = run_job(context, lambda: self._load(job.family), self._send, self._warm)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from core.engines.local import (
     detect,
     folders,
+    knobs,
     lora,
     offload,
     pipelines,
@@ -150,6 +151,7 @@ def parameters(
             help="The same seed and settings give the same clip; empty is random.",
             group="method",
         ),
+        *knobs.result(),
         *offload.parameters(),
         speed.parameter(ID),
     )

@@ -63,6 +63,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
         *knobs.length(97, 24, least=9, most=257, every=8),
         *knobs.sampling(40, 3.0),
         knobs.seed(),
+        *knobs.result(),
         *lora.parameters(),
         *knobs.memory("decode_chunk", gguf=True),
         speed.parameter(ID),

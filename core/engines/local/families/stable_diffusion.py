@@ -75,6 +75,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
         strength,
         knobs.scheduler(scheduler, (OWN, *schedulers.NAMES)),
         knobs.seed(),
+        *knobs.result(clip=False),
         *lora.parameters(),
         *tiny.parameters(folder, large=found.pipeline == XL),
         *knobs.memory("decode_chunk"),

@@ -81,6 +81,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
         ),
         *knobs.sampling(25, 3.0),
         knobs.seed(),
+        *knobs.result(),
         *tiny.parameters(folder),
         *memory,
         speed.parameter(ID),

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.engines.local import knobs
 from core.jobs import Kind, Parameter, Phase, Recipe
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ _PARAMETERS = (
         group="steps",
     ),
     Parameter("seed", Kind.SEED, "Seed", None, 0, 2**32 - 1, help="Same seed, same clip."),
+    *knobs.result(),
 )
 
 

@@ -100,6 +100,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
         ),
         knobs.scheduler("unipc", tuple(schedulers.FLOWS)),
         knobs.seed(),
+        *knobs.result(),
         *lora.parameters(),
         *knobs.memory("decode_chunk", gguf=True),
         speed.parameter(ID),
