@@ -7,7 +7,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from app import bench_analyse
+from app import bench_analyse, bench_engine
 
 KEPT, MISSED, INTERRUPTED = 0, 1, 130
 
@@ -19,15 +19,22 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Describe the command's own arguments."""
     parser.add_argument(
         "what",
-        choices=("starter-fidelity", bench_analyse.NAME),
+        choices=("starter-fidelity", bench_analyse.NAME, *bench_engine.NAMES),
         help="starter-fidelity: make clips from prompts kept from training and judge them; "
-        "analyse: name the slowest part of a dream",
+        "analyse: name the slowest part of a dream; engine: measure what each speed switch "
+        "gives here; compare: two such measurements",
     )
-    bench_analyse.add_arguments(parser)
+    parser.add_argument(
+        "named",
+        nargs="*",
+        help="analyse: the worker's log, or the status.json beside a dream; "
+        'compare: the numbers of two measurements, or "last"',
+    )
     parser.add_argument(
         "--clips", type=_whole, default=200, help="clips with one object, 1 to 10000 (200)"
     )
     parser.add_argument("--prompt-seed", type=int, default=None, help="choose other prompts")
+    bench_engine.add_arguments(parser)
 
 
 def _whole(text: str) -> int:
@@ -49,6 +56,8 @@ def run(options: Namespace) -> int:
     """
     if options.what == bench_analyse.NAME:
         return bench_analyse.run(options)
+    if options.what in bench_engine.NAMES:
+        return bench_engine.run(options)
     from core.engines.local import fidelity, starter
 
     folder = options.model or starter.folder()

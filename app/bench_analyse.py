@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from pathlib import Path
 
 NAME = "analyse"
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Describe the arguments of this measurement."""
-    parser.add_argument(
-        "file",
-        nargs="?",
-        type=Path,
-        help=f"{NAME}: the worker's log, or the status.json beside a dream",
-    )
 
 
 def run(options: Namespace) -> int:
@@ -29,9 +19,9 @@ def run(options: Namespace) -> int:
     from core.engines.local.dream.analyse import analyse
     from core.errors import invalid
 
-    if options.file is None:
+    if not options.named:
         raise invalid("file", "No file to analyse is named.", "Name the worker's log behind it.")
-    found = analyse(options.file)
+    found = analyse(Path(options.named[0]))
     if options.json:
         sys.stdout.write(json.dumps({"runs": [one.to_json() for one in found]}) + "\n")
     else:

@@ -112,7 +112,10 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_arguments(measure)
     for command in (listing, make, measure):
         command.add_argument(
-            "--model", type=Path, metavar="FOLDER", help="a model in the format of diffusers"
+            "--model",
+            type=Path,
+            metavar="MODEL",
+            help="a model folder in the format of diffusers, or a single .safetensors file",
         )
         command.add_argument("--json", action="store_true", help="print one JSON line on stdout")
         command.add_argument("--home", type=Path, help="keep everything below this folder")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local.families import own_recipes
+from core.engines.local.families import cached_recipes, own_recipes
 from core.engines.local.families import recipes as local_recipes
 from core.errors import Category, Problem, ProblemError, invalid
 from core.jobs import Kind, Parameter, Recipe
@@ -49,8 +50,11 @@ def here(places: Places, model: Path | None) -> tuple[Recipe, ...]:
     Raises:
         ProblemError: `model` cannot be run.
     """
-    kept = [Path(folder) for folder in load_settings(places.settings)[0].model_folders]
-    own, _ = own_recipes(kept)
+    settings = load_settings(places.settings)[0]
+    own, _ = own_recipes(map(Path, settings.model_folders))
+    if settings.cached_models:
+        there = {recipe.id for recipe in own}
+        own += [one for one in cached_recipes(os.environ) if one.id not in there]
     if model is None:
         return (*local_recipes(places.models), *own)
     given, problems = own_recipes([model])

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, Signal
 
 from app.controller import Controller
 from app.panels import Panels
-from app.rooms import LOCAL, Room, less, near, role_of, rooms_of
+from app.placements import Placements, forecast_of
+from app.rooms import LOCAL, Room, card_of, less, near, role_of, rooms_of
 from core.events import Failed, Finished, Stopped
 from core.gpu.advice import Need
 from core.gpu.readings import Reading, Role
@@ -23,8 +24,11 @@ from core.statistics import formula as formulas
 from core.statistics.facts import with_facts
 from core.statistics.forecast import Forecast, Model, Verdict
 from core.statistics.formula import Family, Formula
-from core.statistics.runs import UNLIKE, Asked, Run, asked_of, run_of
+from core.statistics.runs import UNLIKE, Asked, Run, asked_of, run_of, with_options
 from widgets.forecast import Gauge
+
+if TYPE_CHECKING:
+    from core.engines.local.placement import Plan
 
 FIRST_ROWS = 100
 """How many of the latest ended jobs are read at the start; later ones are added as they end."""
@@ -72,6 +76,8 @@ class Forecasts(QObject):
         self._families: dict[tuple[str, str], Family | None] = {}
         self._learning: set[object] = set()
         self._asked: Asked | None = None
+        self._values: Mapping[str, Value] = {}
+        self._placements = Placements(controller, self._show)
         self._begun = False
         self._rooms: dict[Role | None, Room] = {}
         self._reserve_bytes = 0
@@ -90,7 +96,7 @@ class Forecasts(QObject):
 
     def _on_changed(self, recipe_id: str, values: Mapping[str, Value]) -> None:
         recipe = self._controller.recipes.get(recipe_id)
-        self._asked = None
+        self._asked, self._values = None, values
         if recipe is not None:
             self._asked = asked_of(recipe_id, recipe.family, recipe.model, values, recipe.engine)
         self._show()
@@ -107,12 +113,15 @@ class Forecasts(QObject):
             self._begun = True
             self._compose.announce()
         rooms = rooms_of(reading)
+        device = card_of(reading)
+        self._placements.card = device.name if device is not None else ""
         if not all(near(room, self._room(key)) for key, room in rooms.items()):
             self._rooms = rooms
             self._show()
 
     def _on_began(self, job: Job) -> None:
         asked = asked_of(job.recipe, job.family, job.model, job.params, job.engine)
+        asked = self._placed(asked, job.params)[0] if asked is not None else None
         self._begun_with = asked
         self._expected = job.id, self._forecast(asked) if asked is not None else None
         self._running = job, monotonic()
@@ -131,6 +140,8 @@ class Forecasts(QObject):
         if job.engine != LOCAL and self._room(Role.COMFYUI)[1] is not None:
             # What it took of the card is known when all of it is recorded.
             run = replace(run, peak_bytes=None, on_gpu=True)
+        [run] = self._placements.placed([run])
+        self._placements.forget(job.model)
         earlier = [other for other in self._history() if other.job_id != job.id]
         self._take_runs([run, *earlier], [run])
         signature = run.asked.signature
@@ -171,7 +182,9 @@ class Forecasts(QObject):
         asked = asked_of(job.recipe, job.family, job.model, job.params, job.engine)
         need: tuple[bool, Need | None] = (True, None)
         if asked is not None:
+            asked, plan = self._placed(asked, job.params)
             found = self._forecast(asked)
+            found = found if plan is None else forecast_of(plan, found)
             need = asked.signature not in self._learning, self._need_of(asked, found)
         if len(self._needs) >= MOST_NEEDS:
             self._needs.clear()
@@ -197,7 +210,8 @@ class Forecasts(QObject):
             self._files = {r.job.id: r.output.recipe for r in rows if r.output is not None}
             unlike = self._controller.ledger.noted([row.job.id for row in rows], UNLIKE)
             runs = [run for row in rows if (run := run_of(row)) is not None]
-            self._runs = [run for run in runs if run.job_id not in unlike]
+            like = [run for run in runs if run.job_id not in unlike]
+            self._runs = self._placements.placed(like)
         return self._runs
 
     def _take_runs(self, runs: list[Run], new: list[Run]) -> None:
@@ -317,7 +331,10 @@ class Forecasts(QObject):
             box.show_forecast("")
             self.need.emit(None)
             return
+        asked, plan = self._placed(asked, self._values)
         found = self._forecast(asked)
+        if plan is not None and asked.signature in self._models:
+            found = forecast_of(plan, found)
         self.need.emit(self._need_of(asked, found))
         if found is None:
             if asked.signature in self._models:
@@ -342,7 +359,14 @@ class Forecasts(QObject):
             _TONES[judged],
             gauge,
             forecast.tip_words(found),
+            plan.words() if plan is not None else "",
         )
+
+    def _placed(self, asked: Asked, values: Mapping[str, Value]) -> tuple[Asked, Plan | None]:
+        """Return what is asked for as it would be placed now, and that plan."""
+        room = self._room(role_of(asked.instance))
+        plan = self._placements.plan(asked, values, room, self._reserve_bytes)
+        return (asked if plan is None else with_options(asked, plan.options())), plan
 
     def _need_of(self, asked: Asked, found: Forecast | None) -> Need | None:
         if found is None or found.peak_bytes is None or not found.on_gpu:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from widgets.colours import Mode
 
 SCREENSHOT_AFTER_MS = 900
+CACHE_AFTER_MS = 2_000
+"""The window answers before models of other programs are looked for."""
 
 
 def run(options: Namespace) -> int:
@@ -138,7 +140,6 @@ class Program(QObject):
             latents=places.latents,
             speeds=places.speeds,
         )
-        engine.keep_seconds = settings.keep_model_minutes * 60.0 or None
         outputs = Path(settings.outputs) if settings.outputs else places.outputs
         own, self._problems = own_recipes(map(Path, settings.model_folders))
         offered = [*recipes(places.models), *own]
@@ -160,6 +161,8 @@ class Program(QObject):
         assert self._desk is not None
         controller, window = self._controller, self.window
         models = OwnModels(controller, window, self._problems)
+        if not self._options.screenshot:
+            QTimer.singleShot(CACHE_AFTER_MS, models, models.look_into_cache)
         wiring = self._wiring = Wiring(controller, window, models, self._places)
         recorder = None if self._options.screenshot else self._recorder()
         if recorder is not None:

@@ -29,6 +29,7 @@ class HabitsDesk(QObject):
         menus, settings = window.menus, window.settings
         controller.correct = settings.correct_values
         controller.engine.set_free_every(settings.free_every)
+        self._keep_model(settings.keep_model_minutes)
         menus.correct.setChecked(settings.correct_values)
         menus.correct.toggled.connect(self._on_correct)
         menus.clean_ups.triggered.connect(self._on_clean_ups)
@@ -44,11 +45,19 @@ class HabitsDesk(QObject):
         self._controller.engine.set_free_every(every)
         self._window.keep(free_every=every)
 
+    def _keep_model(self, minutes: int) -> None:
+        local = self._controller.engine.local
+        if hasattr(local, "keep_seconds"):
+            local.keep_seconds = minutes * 60.0 or None
+
     def _ask(self, every: int) -> int | None:
         from widgets.clean_ups import CleanUpsDialog
 
-        dialog = CleanUpsDialog(every, self._window)
+        dialog = CleanUpsDialog(every, self._window, self._window.settings.keep_model_minutes)
         good = dialog.exec()
-        chosen = dialog.every()
+        chosen, minutes = dialog.every(), dialog.minutes()
         dialog.deleteLater()
+        if good and minutes != self._window.settings.keep_model_minutes:
+            self._keep_model(minutes)
+            self._window.keep(keep_model_minutes=minutes)
         return chosen if good else None

@@ -85,7 +85,10 @@ class LighterDesk(QObject):
 
         settings = self._window.settings
         # Without a card all of the model is in main memory anyway.
-        never = (Rung.MORE_OFFLOAD,) if place == LOCAL and not self._cuda else ()
+        on_card = (Rung.MORE_OFFLOAD, Rung.SMALLER_WEIGHTS)
+        never = on_card if place == LOCAL and not self._cuda else ()
+        if asked.get("quantised", "off") != "off":
+            never = (*never, Rung.SMALLER_WEIGHTS)
         return floor_for(
             asked,
             may_shorten=settings.may_shorten,
@@ -105,9 +108,22 @@ class LighterDesk(QObject):
             found.values,
             recipe.parameters,
             found.tried,
-            self.floor(found.asked, place),
+            self._floor_after(job, self.floor(found.asked, place)),
             check=partial(_check, recipe),
         )
+
+    def _floor_after(self, job: Job, floor: Floor) -> Floor:
+        """Leave out what makes the decode lighter, where memory ran out before it."""
+        from core.jobs import Phase
+        from core.scheduling.ladder import Rung
+
+        ledger = self._controller.ledger
+        row = ledger.row(job.id)
+        phases = ledger.phases(job.id, row.attempt) if row is not None else []
+        if not phases or phases[-1].phase not in (Phase.LOAD, Phase.SAMPLE):
+            return floor
+        decode = {Rung.TILED_DECODE, Rung.SMALLER_CHUNKS}
+        return replace(floor, never=floor.never | decode)
 
     def took(self, job: Job, steps: Sequence[Step]) -> None:
         """Write into the record of a job that failed what it takes before it begins again."""

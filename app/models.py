@@ -1,8 +1,9 @@
-"""Model folders of a person's own: added, forgotten, remembered."""
+"""Models of a person's own, folders and single files: added, forgotten, remembered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from PySide6.QtWidgets import QFileDialog
 
 from app.controller import Controller
 from app.window import MainWindow
-from core.engines.local.families import own_recipes
+from core.engines.local.caches import GROUP
+from core.engines.local.families import cached_recipes, own_recipes
 from core.errors import Problem, ProblemError
 
 
@@ -27,7 +29,10 @@ class OwnModels(QObject):
         self._window = window
         menus = window.menus
         menus.add_model.triggered.connect(self._choose)
+        menus.add_model_file.triggered.connect(self._choose_file)
         menus.forget_model.triggered.connect(self.forget)
+        menus.cached_models.setChecked(window.settings.cached_models)
+        menus.cached_models.toggled.connect(self._on_cached)
         window.panels.compose.recipe_chosen.connect(self._on_recipe)
         self._on_recipe(window.panels.compose.recipe_id())
         for problem in problems:
@@ -38,8 +43,16 @@ class OwnModels(QObject):
         if path:
             self._controller.guard(lambda: self.add(Path(path)))
 
+    def _choose_file(self) -> None:
+        kinds = "Models in a single file (*.safetensors)"
+        path, _ = QFileDialog.getOpenFileName(
+            self._window, "Add model file", str(Path.home()), kinds
+        )
+        if path:
+            self._controller.guard(lambda: self.add(Path(path)))
+
     def add(self, folder: Path) -> None:
-        """Offer the model in `folder` from now on, and show its form.
+        """Offer the model in `folder`, or in a single file, from now on, and show its form.
 
         Raises:
             ProblemError: It is no model that can be run; the problem says why.
@@ -47,8 +60,8 @@ class OwnModels(QObject):
         found, problems = own_recipes([folder])
         if problems:
             raise ProblemError(problems[0])
-        (recipe,) = found
-        self._controller.recipes[recipe.id] = recipe
+        recipe = found[0]
+        self._controller.recipes.update({one.id: one for one in found})
         kept = [item for item in self._window.settings.model_folders if item != recipe.model]
         self._keep([*kept, recipe.model])
         self._show(recipe.id)
@@ -58,11 +71,12 @@ class OwnModels(QObject):
         recipe = self._controller.recipes.get(self._window.panels.compose.recipe_id())
         if recipe is None or recipe.model not in self._window.settings.model_folders:
             return
-        del self._controller.recipes[recipe.id]
+        for one in [one for one in self._controller.recipes.values() if one.model == recipe.model]:
+            del self._controller.recipes[one.id]
         self._keep([i for i in self._window.settings.model_folders if i != recipe.model])
         self._show("")
         self._window.panels.notice.show_text(
-            f"{recipe.title} is not offered any more. Its folder was left alone.",
+            f"{recipe.title} is not offered any more. Its files were left alone.",
             (
                 (
                     "Undo",
@@ -71,6 +85,37 @@ class OwnModels(QObject):
             ),
             key="model",
         )
+
+    def look_into_cache(self) -> None:
+        """Offer what lies in the Hugging Face cache too, once it was looked through."""
+        if not self._window.settings.cached_models:
+            return
+
+        def look() -> Iterator[object]:
+            yield cached_recipes(os.environ)
+
+        def offer(found: object) -> None:
+            assert isinstance(found, list)
+            known = self._controller.recipes
+            new = {one.id: one for one in found if one.id not in known}
+            if new and self._window.settings.cached_models:
+                known.update(new)
+                self._show("")
+
+        self._controller.run_aside(look, "cache", offer)
+
+    def _on_cached(self, wanted: bool) -> None:
+        if wanted == self._window.settings.cached_models:
+            return
+        self._window.settings = replace(self._window.settings, cached_models=wanted)
+        self._window.remember()
+        if wanted:
+            self.look_into_cache()
+            return
+        known = self._controller.recipes
+        for recipe in [one for one in known.values() if one.group == GROUP]:
+            del known[recipe.id]
+        self._show("")
 
     def _keep(self, folders: list[str]) -> None:
         self._window.settings = replace(self._window.settings, model_folders=folders)

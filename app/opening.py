@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 
 _FILTER = (
     "Clips, pictures, recipes and workflows (*.json *.mp4 *.m4v *.mov *.webm *.mkv "
-    "*.png *.webp *.jpg *.jpeg *.bmp *.gif *.tif *.tiff)"
+    "*.png *.webp *.jpg *.jpeg *.bmp *.gif *.tif *.tiff);;Models and LoRAs (*.safetensors)"
 )
 _ROWS = 200
 """How many waiting jobs are looked through for those that need a workflow."""
 _LISTS = (".csv", ".tsv", ".txt", ".jsonl")
+_WEIGHTS = (".safetensors",)
 _CLIPS = (".mp4", ".m4v", ".mov", ".webm", ".mkv")
 
 
@@ -59,6 +60,14 @@ class _Plain:
 
     path: str
     problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """A file of weights, and whether it is a LoRA rather than a model."""
+
+    path: Path
+    lora: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +117,9 @@ class OpenDesk(QObject):
         """Open a file or a model folder."""
         if Path(path).is_dir():
             self._look(lambda: _Folder(Path(path), _has_pictures(Path(path))))
+            return
+        if path.lower().endswith(_WEIGHTS):
+            self._look(lambda: _weights(Path(path)))
             return
         if path.lower().endswith(_LISTS):
             self.jobs_given.emit(Path(path))
@@ -189,8 +201,10 @@ class OpenDesk(QObject):
                     self._pick(draft, found.offers)
             case _Folder(path=folder, pictures=True):
                 self.jobs_given.emit(folder)
-            case _Folder(path=folder):
+            case _Folder(path=folder) | _Weights(path=folder, lora=False):
                 self._controller.guard(lambda: self._models.add(folder))
+            case _Weights(path=file):
+                self._give_lora(file)
             case _Plain(path=path, problem=problem):
                 self._give_picture(path, problem)
             case Problem():
@@ -212,6 +226,18 @@ class OpenDesk(QObject):
             self._compose.set_value(name, found)
         else:
             self._pictures.paste(name, found)  # type: ignore[arg-type]
+
+    def _give_lora(self, file: Path) -> None:
+        """Put a LoRA into the form, when the model shown takes one."""
+        from core.engines.local.lora import FIELD
+
+        if FIELD in self._compose.picture_fields():
+            self._compose.set_value(FIELD, str(file))
+            self._show_compose()
+            return
+        words = f"{file.name} is a LoRA, and the recipe shown takes none."
+        hint = "Choose a recipe of a model that it was made for, and drop it again."
+        self._notice.show_problem(invalid(FIELD, words, hint).problem, key="open")
 
     def _show_compose(self) -> None:
         dock = self._window.panels.docks["compose"]
@@ -306,6 +332,12 @@ class _Stored:
     """What lies in the folder now; None where something was taken away."""
 
     workflow: Workflow | None
+
+
+def _weights(path: Path) -> _Weights:
+    from core.engines.local.singles import is_lora
+
+    return _Weights(path, is_lora(path))
 
 
 def _has_pictures(folder: Path) -> bool:

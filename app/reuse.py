@@ -16,6 +16,7 @@ from core.errors import ProblemError
 from core.events import Event, Finished, Noted
 from core.jobs import Job, new_job
 from core.statistics.runs import MADE_BEFORE
+from core.stream.endless import streams
 
 
 class Reuse:
@@ -36,7 +37,8 @@ class Reuse:
 
     def __call__(self, job: Job) -> Iterator[Event]:
         """Yield the events of a job that need not run, its ending last; else nothing."""
-        if not self.on or job.id in self.anew:
+        # What streams is made to be watched, and need not end where another one did.
+        if not self.on or job.id in self.anew or streams(job):
             return
         from core.ledger.same import same_done
         from core.outputs.copied import copied

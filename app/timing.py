@@ -12,6 +12,7 @@ from app.controller import Controller
 from app.panels import Panels
 from core.events import Event, Failed, Finished, Stopped
 from core.jobs import Job
+from core.stream.endless import is_endless
 
 if TYPE_CHECKING:
     from app.foresight import Foresight
@@ -112,8 +113,13 @@ class TimingDesk(QObject):
         for job, running in list(self._running.values()):
             self._say_left(job, running)
 
+    @staticmethod
+    def _left(job: Job, running: Running) -> Left | None:
+        """Return what a running job still takes; of one without an end nobody knows."""
+        return None if is_endless(job.params) else running.left(time.monotonic())
+
     def _say_left(self, job: Job, running: Running) -> None:
-        left = running.left(time.monotonic())
+        left = self._left(job, running)
         if left is None or (not left.whole and left.seconds < LEAST_SECONDS):
             self._panels.queue.set_left(job.id, None)
             self._panels.stage.set_left(job.id, "", 0.0)
@@ -158,10 +164,10 @@ class TimingDesk(QObject):
     def _busy(self) -> list[Busy]:
         from core.timing.outlook import Busy
 
-        now = time.monotonic()
         by_lane: dict[str, tuple[Job, Left | None]] = {}
         for job, running in self._running.values():
-            by_lane.setdefault(self._controller.engine.lane_of(job), (job, running.left(now)))
+            lane = self._controller.engine.lane_of(job)
+            by_lane.setdefault(lane, (job, self._left(job, running)))
         found = []
         for name in self._controller.engine.lanes():
             job, left = by_lane.get(name, (None, None))

@@ -22,6 +22,7 @@ from core.errors import Category, Problem, ProblemError
 from core.events import Failed, Finished, Noted, Stopped
 from core.jobs import Job, Phase
 from core.ledger import owed
+from core.stream.endless import is_endless
 
 if TYPE_CHECKING:
     from core.statistics.classify import Judgement
@@ -146,7 +147,8 @@ class WatchdogDesk(QObject):
         if guard.step is Step.INTERRUPT and case.why is None:
             self._interrupt(case, guard, hung(where, phase, found.reason if found else ""))
             return
-        late = guard.ran(at - case.began_at, rules)
+        # What has no end of its own is not late.
+        late = guard if is_endless(job.params) else guard.ran(at - case.began_at, rules)
         if late.step is Step.INTERRUPT and case.why is None:
             minutes = (rules.longest_seconds or 0.0) / 60.0
             self._interrupt(case, guard.on(Signal.OVERDUE), overdue(where, phase, minutes))

@@ -229,6 +229,20 @@ class Ring:
         self._leases[reader] = lease
         return lease
 
+    def read_into(self, target: Buffer, slot: int, begin: int = 0) -> None:
+        """Copy bytes of a leased slot from `begin` on until `target` is full.
+
+        Other threads go on meanwhile where the system can read from a descriptor: a frame
+        copied with the interpreter's lock held lets whoever paints wait.
+        """
+        view = memoryview(target).cast("B")
+        at, size = self._start(slot) + begin, view.nbytes
+        done = 0
+        if self._descriptor is not None and hasattr(os, "preadv"):
+            done = os.preadv(self._descriptor, [view], at)
+        if done < size:
+            view[done:] = self._bytes[at + done : at + size]
+
     def intact(self, slot: int, sequence: int) -> bool:
         """Tell whether `slot` still holds the frame of `sequence`."""
         if self._closed or not 0 <= slot < self.slots:

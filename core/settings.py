@@ -31,7 +31,8 @@ class Settings:
         geometry: Window geometry as Qt saved it, base64.
         layout: Dock layout as Qt saved it, base64.
         layout_version: Version of the layout; another one is ignored.
-        model_folders: Folders of models that the person added.
+        model_folders: Models that the person added: folders, or single files.
+        cached_models: Models of the Hugging Face cache are offered too.
         compose: What the compose form held, by recipe.
         timeline: What the memory timeline shows, with the version of these choices.
         loop: Whether finished clips play in a loop.
@@ -77,6 +78,7 @@ class Settings:
     layout: str = ""
     layout_version: int = 1
     model_folders: list[str] = field(default_factory=list)
+    cached_models: bool = True
     compose: dict[str, Any] = field(default_factory=dict)
     timeline: dict[str, Any] = field(default_factory=dict)
     loop: bool = True
@@ -111,6 +113,7 @@ class Settings:
 
 MOST_FREE_EVERY = 10_000
 MOST_RESERVE_GB = 1000.0
+MOST_KEEP_MINUTES = 10_080
 FREE_WHEN_LEAKING = -1
 _CHOICES = {
     "theme": ("system", "light", "dark"),
@@ -127,7 +130,7 @@ _WHOLE = {
     "retries": (0, 20),
     "longest_minutes": (0, 10_080),
     "most_waiting_there": (0, 1000),
-    "keep_model_minutes": (0, 10_080),
+    "keep_model_minutes": (0, MOST_KEEP_MINUTES),
 }
 _QUIET = re.compile(r"(?:([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)?")
 

@@ -17,6 +17,8 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 # No test speaks with the keyring of whoever runs it.
 os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
 ROOT = Path(__file__).resolve().parent.parent
+# Nor finds it models of whoever runs it.
+os.environ["HF_HUB_CACHE"] = str(ROOT / "no-cache")
 POOLS = ("pt_", "av:", "cuda", "QDBus", "Thread (pooled)")
 """Threads that libraries start by a name of their own and keep."""
 LEAVE_SECONDS = float(os.environ.get("FRAMEDECK_LEAK_SECONDS", "3"))

@@ -106,6 +106,9 @@ def test_threads_are_made_in_the_pump_alone() -> None:
         ROOT / "core/engines/local/worker.py",
         ROOT / "core/engines/local/lifeline.py",
         ROOT / "core/engines/local/runner.py",
+        # A dream's files are written, and its status told, beside the making of its frames.
+        ROOT / "core/engines/local/dream/recorder.py",
+        ROOT / "core/engines/local/dream/status.py",
         # Pictures are written by the worker and by `framedeck export`.
         ROOT / "core/outputs/sequence.py",
         ROOT / "core/outputs/behind.py",

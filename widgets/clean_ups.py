@@ -13,10 +13,10 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from core.settings import FREE_WHEN_LEAKING, MOST_FREE_EVERY, Settings
+from core.settings import FREE_WHEN_LEAKING, MOST_FREE_EVERY, MOST_KEEP_MINUTES, Settings
 from widgets.parts import label
 
-USUAL = Settings().free_every
+USUAL, USUAL_MINUTES = Settings().free_every, Settings().keep_model_minutes
 _NEVER, _AFTER, _LEAKING = range(3)
 _WHEN = ("Never", "After so many finished jobs", "When the leak detector says")
 
@@ -26,9 +26,12 @@ class CleanUpsDialog(QDialog):
 
     Args:
         every: What holds now, as `Settings.free_every`.
+        minutes: The same as `Settings.keep_model_minutes`.
     """
 
-    def __init__(self, every: int, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, every: int, parent: QWidget | None = None, minutes: int = USUAL_MINUTES
+    ) -> None:
         super().__init__(parent)
         self.setWindowTitle("Clean up by itself")
         about = label(
@@ -52,13 +55,22 @@ class CleanUpsDialog(QDialog):
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("&Free memory", self.when)
         form.addRow("Finished &jobs", self.number)
+        self.keep = QSpinBox()
+        self.keep.setRange(0, MOST_KEEP_MINUTES)
+        self.keep.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
+        self.keep.lineEdit().setTextMargins(6, 0, 6, 0)
+        self.keep.setSuffix(" min")
+        self.keep.setSpecialValueText("As long as it runs")
+        self.keep.setValue(minutes)
+        self.keep.setAccessibleName("How long the embedded engine keeps its model without a job")
+        form.addRow("&Keep a model", self.keep)
         kinds = QDialogButtonBox.StandardButton
         buttons = QDialogButtonBox(kinds.Ok | kinds.Cancel | kinds.RestoreDefaults)
         for button in buttons.buttons():
             button.setIcon(QIcon())
         buttons.accepted.connect(self.accept)
         buttons.rejected.connect(self.reject)
-        buttons.button(kinds.RestoreDefaults).clicked.connect(lambda: self._show(USUAL))
+        buttons.button(kinds.RestoreDefaults).clicked.connect(self._reset)
         column = QVBoxLayout(self)
         column.addWidget(about)
         column.addLayout(form)
@@ -72,6 +84,14 @@ class CleanUpsDialog(QDialog):
         """Return what is chosen, as `Settings.free_every`."""
         at = self.when.currentIndex()
         return {_NEVER: 0, _LEAKING: FREE_WHEN_LEAKING}.get(at, self.number.value())
+
+    def minutes(self) -> int:
+        """Return how long a model is kept without a job, as `Settings.keep_model_minutes`."""
+        return self.keep.value()
+
+    def _reset(self) -> None:
+        self.keep.setValue(USUAL_MINUTES)
+        self._show(USUAL)
 
     def _show(self, every: int) -> None:
         if every > 0:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from widgets.fields import Field
 from widgets.parts import Button
 
-FOLDED = {"memory": "Memory", "upscale": "Upscale"}
+FOLDED = {"memory": "Memory", "speed": "Speed", "upscale": "Upscale"}
 """Groups of parameters that are folded, with the words on their button."""
-_SHOWS = {
-    "Memory": "Shows fields that trade time for memory.",
-    "Upscale": "Shows fields that make more pixels of each frame.",
-}
+
+_SHOWS = MappingProxyType(
+    {
+        "Memory": "Shows fields that trade time for memory.",
+        "Upscale": "Shows fields that make more pixels of each frame.",
+        "Speed": "Shows what makes runs faster, with and without changing the pictures.",
+    }
+)
 
 
 class Fold(QWidget):
@@ -56,6 +61,7 @@ class Fold(QWidget):
     def _show(self, on: bool) -> None:
         self._row.setVisible(on)
         self.button.setText(f"{self._title} {'▾' if on else '▸'}")
-        told = "Closes these fields." if on else _SHOWS[self._title]
+        shows = _SHOWS.get(self._title, "Shows these fields.")
+        told = "Closes these fields." if on else shows
         self.button.setToolTip(told)
         self.button.setAccessibleDescription(told)

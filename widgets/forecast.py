@@ -97,9 +97,10 @@ class ForecastBox(Card):
         super().__init__()
         self._head = label("", "estimate", wrap=True)
         self._bar = Bar()
+        self._plan = label("", "small", wrap=True)
         self._tail = label("", "small", wrap=True)
         self._measured = label("", "small", wrap=True)
-        for widget in (self._head, self._bar, self._tail, self._measured):
+        for widget in (self._head, self._bar, self._plan, self._tail, self._measured):
             self.column.addWidget(widget)
         self.hide()
 
@@ -111,6 +112,7 @@ class ForecastBox(Card):
         tone: str = "",
         gauge: Gauge | None = None,
         tip: str = "",
+        plan: str = "",
     ) -> None:
         """Show whether a job fits; what has not changed is not painted again.
 
@@ -121,9 +123,11 @@ class ForecastBox(Card):
             tone: "success", "warning", "danger" or "".
             gauge: The numbers as a bar.
             tip: What all of it rests on, in full.
+            plan: How the model is placed.
         """
         for widget, text in (
             (self._head, head),
+            (self._plan, plan),
             (self._tail, tail),
             (self._measured, measured),
         ):
@@ -140,6 +144,6 @@ class ForecastBox(Card):
         """Return what is shown, line by line."""
         return "\n".join(
             widget.text()
-            for widget in (self._head, self._tail, self._measured)
+            for widget in (self._head, self._plan, self._tail, self._measured)
             if not widget.isHidden()
         )

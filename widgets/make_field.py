@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from core.jobs import Kind, Parameter
+from core.several import Several
 from widgets.fields import (
     ChoiceField,
     Field,
@@ -13,6 +14,7 @@ from widgets.fields import (
     TextField,
 )
 from widgets.picture_field import PictureField
+from widgets.several_field import SeveralField
 
 
 def field_for(parameter: Parameter) -> Field:
@@ -26,6 +28,7 @@ def field_for(parameter: Parameter) -> Field:
         Kind.SWITCH: SwitchField,
         Kind.IMAGE: PictureField,
     }
-    field = classes[parameter.kind](parameter)
+    several = isinstance(parameter, Several)
+    field = SeveralField(parameter) if several else classes[parameter.kind](parameter)
     field.set_raw(parameter.default)
     return field

@@ -169,6 +169,11 @@ class PictureBox(QWidget):
 _PASTE = QKeySequence.StandardKey.Paste
 
 
+def _in_a_sentence(label: str) -> str:
+    """Return a label as it stands within a sentence: names with capitals inside keep them."""
+    return label if label[1:] != label[1:].lower() else label.lower()
+
+
 class PictureField(Field):
     """A picture or another file by its path. Others read it: they answer `picture_wanted`.
 
@@ -188,10 +193,12 @@ class PictureField(Field):
         self._bad: Problem | None = None
         super().__init__(parameter, self._box)
         self._name = ElidedLabel("", "small")
+        label = _in_a_sentence(parameter.label)
+        what = "file" if parameter.choices else "picture"
         self._buttons = [
-            IconButton("folder", f"Choose {parameter.label.lower()}", "Choose a picture…"),
-            IconButton("paste", f"Paste {parameter.label.lower()}", "Paste a picture (Ctrl+V)"),
-            IconButton("close", f"Clear {parameter.label.lower()}", "Take the picture out (Del)"),
+            IconButton("folder", f"Choose {label}", f"Choose a {what}…"),
+            IconButton("paste", f"Paste {label}", f"Paste a {what} (Ctrl+V)"),
+            IconButton("close", f"Clear {label}", f"Take the {what} out (Del)"),
         ]
         row = QHBoxLayout()
         row.setSpacing(2)
@@ -269,7 +276,7 @@ class PictureField(Field):
 
     def _choose(self) -> None:
         start = str(Path(self._path).parent) if self._path else ""
-        title = f"Choose {self.parameter.label.lower()}"
+        title = f"Choose {_in_a_sentence(self.parameter.label)}"
         kinds = " ".join(f"*{suffix}" for suffix in self.suffixes)
         path, _ = QFileDialog.getOpenFileName(self, title, start, f"Files ({kinds})")
         if path:

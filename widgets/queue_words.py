@@ -70,6 +70,8 @@ def progress_after(event: Event) -> Progress | None:
             return Progress(_DOING[phase])
         case Sampled(step=step, steps=steps, seconds_left=left):
             return Progress(f"sampling {step}/{steps}", min(step / max(steps, 1), 1.0), left)
+        case Progressed(total=0, text=text) if text:
+            return Progress(f"endless · {text.split(' · ')[0]}")
         case Progressed(phase=phase, done=done, total=total) if total > 0:
             return Progress(f"{_DOING[phase]} {done}/{total}", min(done / total, 1.0))
         case _:

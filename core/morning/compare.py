@@ -14,6 +14,7 @@ from core.morning.spans import Span, keys_json
 from core.statistics.baseline import SMALLEST_BYTES, SMALLEST_SECONDS, differences
 from core.statistics.facts import with_facts
 from core.statistics.runs import Run, asked_of
+from core.stream.endless import is_endless
 
 FLAGGED = 0.15
 """So much slower, or higher in memory, is a regression."""
@@ -142,6 +143,8 @@ def _run(scene: Scene) -> Run | None:
     """Return a clip as the statistics see it; None without a size, or what made it."""
     job = scene.job
     asked = asked_of(job.recipe, job.family, job.model, job.params, job.engine)
+    if is_endless(job.params):
+        return None  # It took as long as somebody wanted.
     if asked is None or scene.output is None or scene.seconds is None:
         return None
     bare = Run(asked, scene.seconds, scene.peak_bytes, job_id=job.id)

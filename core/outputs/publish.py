@@ -55,8 +55,10 @@ def remove_leftovers(output_path: str | os.PathLike[str]) -> None:
     """
     output = Path(output_path)
     _remove_leftovers(output)
-    # It was at the segment after the last whole one.
-    _remove_leftovers(segment_path(output, max(segment_numbers(output), default=0) + 1))
+    # It was at the segment after the last whole one, or just giving that one its name.
+    last = max(segment_numbers(output), default=0)
+    for number in range(max(1, last), last + 2):
+        _remove_leftovers(segment_path(output, number))
 
 
 def segment_path(output: Path, number: int) -> Path:

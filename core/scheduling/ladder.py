@@ -26,6 +26,7 @@ class Rung(StrEnum):
     TILED_DECODE = "tiled_decode"
     SMALLER_CHUNKS = "smaller_chunks"
     MORE_OFFLOAD = "more_offload"
+    SMALLER_WEIGHTS = "smaller_weights"
     FEWER_FRAMES = "fewer_frames"
     SMALLER_SIZE = "smaller_size"
 
@@ -37,6 +38,7 @@ class How(StrEnum):
     SWITCH_ON = "switch_on"
     HALVE = "halve"
     NEXT_WORD = "next_word"
+    EIGHT_BITS = "eight_bits"
     SHORTEN = "shorten"
     SHRINK = "shrink"
 
@@ -66,6 +68,7 @@ LADDER: tuple[Change, ...] = (
            ("decode_chunk", "decode_chunk_size", "temporal_size", "tile_size"),
            "decode in smaller pieces"),
     Change(Rung.MORE_OFFLOAD, How.NEXT_WORD, ("offload",), "keep more of the model off the card"),
+    Change(Rung.SMALLER_WEIGHTS, How.EIGHT_BITS, ("precision",), "keep weights in eight bits"),
     Change(Rung.FEWER_FRAMES, How.SHORTEN, ("frames",), "fewer frames", "fewer_frames"),
     Change(Rung.SMALLER_SIZE, How.SHRINK, ("width", "height"), "a smaller size", "smaller_size"),
 )  # fmt: skip
@@ -246,6 +249,8 @@ def _one(how: How, value: Value, parameter: Parameter, floor: Floor) -> Value | 
         if value not in order or value == order[-1]:
             return None
         return order[order.index(str(value)) + 1]
+    if how is How.EIGHT_BITS:
+        return "fp8" if "fp8" in parameter.choices and value != "fp8" else None
     if not _number(value) or parameter.kind not in (Kind.INTEGER, Kind.NUMBER):
         return None
     share, least = (SHORTER, floor.least_frames) if how is How.SHORTEN else (0.5, 1)

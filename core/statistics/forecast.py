@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from core.statistics.formula import SPREAD, Family, Formula
 from core.statistics.runs import Asked, Run
+from core.stream.endless import MINUTES, is_endless
 from core.units import memory
 
 if TYPE_CHECKING:
@@ -122,6 +123,8 @@ class Model:
         return _from_few(asked, [(run, run.peak_bytes or 0.0) for run in measured], steps=False)
 
     def _seconds(self, asked: Asked) -> Band | None:
+        if is_endless(asked.options) or (MINUTES in asked.options and not self.same_settings):
+            return None  # How long a stream of other length took says nothing.
         if self.time is not None:
             return _from_fit(self.time, _time_features(asked))
         timed = [(run, run.seconds) for run in self.runs if run.seconds and not run.spilled]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from core.jobs import JobState, Value
 from core.queue import JobRow
+from core.stream.endless import is_endless
 
 SIZES = ("width", "height", "frames", "steps")
 _NOT_SETTINGS = frozenset({*SIZES, "prompt", "negative_prompt", "seed", "fps", "format"})
@@ -32,6 +33,8 @@ RAN_OUT = "Memory ran out while decoding"
 RAN_OUT_BEFORE = "Memory ran out before the decode"
 WENT_ON = "The latents of the last try are still there"
 MADE_BEFORE = "Made before, with the same values and seed"
+PLACED = "Placement: "
+"""How the note of a run begins that tells how its model was placed."""
 UNLIKE = (RAN_OUT, RAN_OUT_BEFORE, WENT_ON, MADE_BEFORE)
 """How a note begins of a run that did less than its job asks for: nothing is learnt from it."""
 
@@ -109,13 +112,20 @@ def asked_of(
     sizes = [_whole(values.get(name, 1)) for name in SIZES]
     if not values.get("width") or not values.get("height") or None in sizes:
         return None
-    options = {
+    width, height, frames, steps = (size or 1 for size in sizes)
+    asked = Asked(recipe, family, model, width, height, frames, steps, instance)
+    return with_options(asked, values)
+
+
+def with_options(asked: Asked, values: Mapping[str, Value]) -> Asked:
+    """Return `asked` with those of `values` that say something, in place of its own."""
+    options = {**asked.options, **values}
+    told = {
         name: value
-        for name, value in values.items()
+        for name, value in options.items()
         if name not in _NOT_SETTINGS and value not in _PLAIN.get(name, ())
     }
-    width, height, frames, steps = (size or 1 for size in sizes)
-    return Asked(recipe, family, model, width, height, frames, steps, instance, options)
+    return replace(asked, options=told)
 
 
 def _whole(value: Value) -> int | None:
@@ -141,8 +151,10 @@ def run_of(
         return None
     on_gpu = row.peak_vram_bytes is not None
     peak = row.peak_vram_bytes if on_gpu else row.peak_rss_bytes
+    # How long a stream ran that somebody ended tells nothing of the next.
+    seconds = None if is_endless(job.params) else row.seconds
     return Run(
-        asked, row.seconds, peak, on_gpu, censored and on_gpu, False, gpu, versions or {}, job.id
+        asked, seconds, peak, on_gpu, censored and on_gpu, False, gpu, versions or {}, job.id
     )
 
 

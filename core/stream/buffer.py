@@ -8,10 +8,12 @@ ever left out: whoever is late shows the next one late, and the clock moves on f
 
 from __future__ import annotations
 
+import mmap
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from time import monotonic
 
@@ -44,7 +46,7 @@ class Frame:
     number: int
     width: int
     height: int
-    pixels: bytearray
+    pixels: mmap.mmap = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class FrameBuffer:
         self._start_seconds, self._clock = start_seconds, clock
         self._lock = threading.Lock()
         self._frames: deque[Frame] = deque()
-        self._pool: list[bytearray] = []
+        self._pool: list[mmap.mmap] = []
         self._frame_bytes = 0
         self._fps: float | None = None
         self._chosen = False
@@ -126,10 +128,37 @@ class FrameBuffer:
             fps: Rate at which they are meant to be shown, used where nobody chose another.
         """
         size = width * height * 4
+
+        def copy(target: mmap.mmap, begin: int) -> None:
+            target[:] = pixels[begin : begin + size]
+
         count = len(pixels) // size if size else 0
+        self.put_with(copy, count, first=first, width=width, height=height, fps=fps)
+
+    def put_with(
+        self,
+        fill: Callable[[mmap.mmap, int], None],
+        count: int,
+        *,
+        first: int,
+        width: int,
+        height: int,
+        fps: float,
+    ) -> None:
+        """Take `count` frames in as `put` does, each written by `fill` into memory it is given.
+
+        Args:
+            fill: Given memory of one frame and at which byte of them all it begins.
+            count: How many.
+            first: Number of the first of them.
+            width: Of each, pixels.
+            height: Of each, pixels.
+            fps: Rate at which they are meant to be shown.
+        """
+        size = width * height * 4
         for index in range(count):
             memory = self._memory(size)
-            memory[:] = pixels[index * size : (index + 1) * size]
+            fill(memory, index * size)
             with self._lock:
                 if self.closed:
                     return
@@ -160,14 +189,14 @@ class FrameBuffer:
             self._pool.clear()
             self._current = self._before = None
 
-    def _memory(self, size: int) -> bytearray:
+    def _memory(self, size: int) -> mmap.mmap:
         with self._lock:
             if size != self._frame_bytes:
                 self._frame_bytes = size
                 self._pool.clear()
             if self._pool:
                 return self._pool.pop()
-        return bytearray(size)
+        return _pages(size)
 
     # -- the display --------------------------------------------------------
 
@@ -359,6 +388,13 @@ def usual_bytes() -> int:
     import psutil
 
     return min(MOST_BYTES, int(psutil.virtual_memory().available) // 4)
+
+
+def _pages(size: int) -> mmap.mmap:
+    """Return memory that goes back to the system as a whole; a heap would keep a gigabyte."""
+    if sys.platform == "win32":
+        return mmap.mmap(-1, size)
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _within(fps: float) -> float:

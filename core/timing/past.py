@@ -13,6 +13,7 @@ from core.ledger.store import Store, join_store
 from core.statistics import forecast
 from core.statistics.forecast import Model
 from core.statistics.runs import MADE_BEFORE, Asked, Run, asked_of
+from core.stream.endless import MINUTES, is_endless
 from core.timing.spread import Spread, of_band, of_values
 
 MOST = 1000
@@ -114,7 +115,8 @@ def read(store: Store, most: int = MOST) -> list[Passed]:
         job = Job.from_json(json.loads(text))
         held = (owner, boot, *kind_of(job))
         fresh, before[job.engine] = before.get(job.engine) != held, held
-        if outcome == "done" and ended > began:
+        # What ended because somebody said so tells nothing of the next one.
+        if outcome == "done" and ended > began and not is_endless(job.params):
             known = [(Phase(text), at) for text, at in marks.get(key, []) if text in _PHASES]
             began = worked_from(job.engine, known, began)
             phases = lengths(known, began, ended)
@@ -170,7 +172,10 @@ class Past:
 
     def _runs(self, asked: Asked) -> list[Passed]:
         signature = asked.signature
-        return self._exact.get(signature) or self._near.get(signature[:-1]) or []
+        exact = self._exact.get(signature)
+        if MINUTES in asked.options:
+            return exact or []  # A stream of another length took another time.
+        return exact or self._near.get(signature[:-1]) or []
 
     def phases(self, asked: Asked, *, fresh: bool | None = None) -> dict[Phase, Spread]:
         """Return what each phase will take; nothing where no run was like it.
@@ -179,6 +184,8 @@ class Past:
             asked: What the job asks for.
             fresh: Whether it has to load; None: what was usual.
         """
+        if is_endless(asked.options):
+            return {}
         runs = [run for run in self._runs(asked) if run.phases]
         found: dict[Phase, Spread] = {}
         for phase in Phase:
@@ -221,6 +228,8 @@ class Past:
         return self._works[key]
 
     def _work(self, asked: Asked) -> Spread | None:
+        if is_endless(asked.options):
+            return None
         model = self._model(asked)
         found = model.forecast(asked)
         if found is None or found.seconds is None:

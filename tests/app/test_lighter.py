@@ -150,7 +150,8 @@ def test_no_rung_is_taken_twice_and_none_that_does_nothing_here(
         taken.append(rungs(controller, job, attempt)[2 if attempt == 2 else 0 :])
         assert (now.params["seed"], now.params["prompt"]) == (7, "a red ball")
         assert now.params["frames"] == 32, "shorter was not allowed"
-        assert now.params["offload"] == "none", "without a card it would change nothing"
+        assert now.params["offload"] == "auto", "without a card it would change nothing"
+        assert now.params["precision"] == "auto"
     assert taken[0] == [FREED], "with retries left nothing is changed before it must be"
     words = [one for found in taken[1:] for one in found if one != FREED]
     assert words[0].startswith("a smaller size (width 128 → 104"), "tiles were tried by itself"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,10 @@ for name in sys.argv[2:]:
     folder = Path(sys.argv[1]) / name
     folder.mkdir()
     getattr(tiny_models, name)(folder)
+from tests.core import single_files
+from tests.core.test_lora import make_lora
+single_files.wan(Path(sys.argv[1]) / "wan", Path(sys.argv[1]) / "moving.safetensors")
+make_lora(Path(sys.argv[1]) / "stable_diffusion", Path(sys.argv[1]) / "style.safetensors")
 """
 
 
@@ -54,6 +59,62 @@ def test_a_folder_of_each_family_is_added_and_listed(
         assert set(window.panels.compose.values()) >= {"width", "height", "steps", "seed"}
     kept = load(window.settings_path)[0].model_folders
     assert kept == [str(models / name) for name in FAMILIES]
+
+
+def test_a_single_file_is_dropped_and_remembered(
+    qtbot: Any, window: MainWindow, models: Path
+) -> None:
+    assert window.controller is not None
+    window.dropped.emit(str(models / "moving.safetensors"))
+    compose = window.panels.compose
+    qtbot.waitUntil(lambda: compose.recipe_id().startswith("moving-"), timeout=10_000)
+    recipe = window.controller.recipes[compose.recipe_id()]
+    assert (recipe.family, recipe.model) == ("wan", str(models / "moving.safetensors"))
+    assert load(window.settings_path)[0].model_folders == [recipe.model]
+
+
+def test_a_lora_that_is_dropped_goes_into_the_form(
+    qtbot: Any, window: MainWindow, models: Path
+) -> None:
+    assert window.controller is not None
+    own, compose = window.findChild(OwnModels), window.panels.compose
+    assert own is not None
+    style = str(models / "style.safetensors")
+    own.add(models / "svd")
+    window.dropped.emit(style)
+    notice = window.panels.notice
+    qtbot.waitUntil(lambda: "the recipe shown takes none" in notice.text(), timeout=10_000)
+    own.add(models / "stable_diffusion")
+    window.dropped.emit(style)
+    qtbot.waitUntil(lambda: compose.values()["lora"] == style, timeout=10_000)
+    own.add(models / "wan")
+    assert compose.values()["lora"] == "", "a style of one model is none of another"
+
+
+def test_models_of_the_cache_are_offered_and_hidden(
+    qtbot: Any, window: MainWindow, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert window.controller is not None
+    place = tmp_path / "hub" / "models--someone--moving"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("0a1b2c")
+    shutil.copytree(models / "ltx", place / "snapshots" / "0a1b2c")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    own, recipes = window.findChild(OwnModels), window.controller.recipes
+    assert own is not None
+    before, shown = dict(recipes), window.panels.compose.recipe_id()
+    own.look_into_cache()
+    qtbot.waitUntil(lambda: len(recipes) > len(before), timeout=10_000)
+    (added,) = set(recipes) - set(before)
+    assert recipes[added].group == "Hugging Face cache"
+    assert window.panels.compose.recipe_id() == shown, "the form stays as it is"
+    window.menus.cached_models.setChecked(False)
+    assert recipes == before
+    assert not load(window.settings_path)[0].cached_models
+    own.look_into_cache()
+    assert recipes == before
+    window.menus.cached_models.setChecked(True)
+    qtbot.waitUntil(lambda: added in recipes, timeout=10_000)
 
 
 def framedeck(home: Path, *args: str) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.engines.local import decoding, detect, families, folders, preview, schedulers
+from core.engines.local import (
+    decoding,
+    detect,
+    families,
+    folders,
+    placement,
+    placing,
+    preview,
+    schedulers,
+)
 from core.engines.local.client import LocalEngine
 from core.engines.local.context import Cancelled, Context
 from core.engines.local.kept import Kept
@@ -180,9 +189,14 @@ def test_each_folder_is_known_by_its_files(models: Path) -> None:
     assert {name: detect.family_of(models / name) for name in CASES} == {
         name: case.family for name, case in CASES.items()
     }
-    found = [recipe for recipe in families.recipes(models) if recipe.model.startswith(str(models))]
+    found = [
+        recipe
+        for recipe in families.recipes(models)
+        if recipe.model.startswith(str(models)) and recipe.family != "dream"
+    ]
     assert sorted(recipe.title.split(" ")[0] for recipe in found) == sorted(CASES)
     own, problems = families.own_recipes(models / name for name in CASES)
+    own = [recipe for recipe in own if recipe.family != "dream"]
     assert (len(own), problems) == (len(CASES), [])
     assert {recipe.makes for recipe in own if recipe.family == "stable_diffusion"} == {"image"}
     assert {recipe.makes for recipe in own if recipe.family != "stable_diffusion"} == {"video"}
@@ -495,6 +509,7 @@ def test_types_of_half_precision_fit_each_other(
     models: Path, start: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Bench, "device", Card("cpu"))
+    monkeypatch.setattr(placing, "card_of", lambda context: placement.Card(1e12))
     bench = Bench(models / name, start, tmp_path, Warm())
     try:
         clip = bench.clip()

@@ -14,9 +14,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.engines.local import flow
 from core.engines.local.client import LocalEngine
+from core.engines.local.context import Cancelled
+from core.engines.local.orders import Orders, Pace
 from core.errors import Category
-from core.events import Ending, Event, Failed, Finished, FramesPublished, Noted, Stopped, Streamed
+from core.events import (
+    Ending,
+    Event,
+    Failed,
+    Finished,
+    FramesPublished,
+    Noted,
+    Progressed,
+    Stopped,
+    Streamed,
+)
+from core.frames import Ring
 from core.jobs import Job, new_job
 from core.stream.buffer import Frame, FrameBuffer, State
 from tests.core import faults, streams
@@ -338,3 +352,53 @@ def end_by(how: str, engine: LocalEngine, job_id: str, buffer: FrameBuffer) -> N
             engine.release()
         case "pause":
             buffer.set_paused(True, time.monotonic())
+
+
+def test_a_stream_that_waits_says_so_and_hears_of_its_end_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A display that is paused must not look like a job that hangs."""
+    monkeypatch.setattr(flow, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(flow, "_TELL_SECONDS", 0.1)
+    ring, orders, said = Ring.create(), Orders(), []
+    job = streaming(tmp_path, fps=10)
+    orders.take({"run": job.to_json(), "reader": 1, "room": 1200})
+    made = flow.Flow(job, ring, orders, said.append)
+    frames = np.zeros((1, 64, 64, 3), np.uint8)
+    try:
+        made.stream(frames, 1199)
+        orders.take({"pace": job.id, "reader": 1, "taken": 1200, "upto": 1200})
+        waiting = threading.Timer(0.5, lambda: orders.take({"cancel": job.id}))
+        waiting.start()
+        began = time.monotonic()
+        with pytest.raises(Cancelled):
+            made.stream(frames, 1200)
+        assert 0.4 < time.monotonic() - began < 0.7
+        waiting.join()
+    finally:
+        made.close()
+        ring.close()
+    told = [event for event in said if isinstance(event, Progressed)]
+    assert 2 <= len(told) <= 6
+    assert (told[0].done, told[0].total) == (1200, 0)
+    assert told[0].text == "2 min recorded · waits for the display"
+
+
+def test_orders_for_other_jobs_and_nonsense_change_nothing() -> None:
+    orders = Orders()
+    orders.take({"run": {"id": "a"}})
+    for order in ({"pace": "b", "upto": 9}, {"enough": "b"}, {"cancel": "b"}):
+        orders.take(order)
+    assert orders.pace("a") == orders.pace("b") == Pace()
+    assert not orders.is_enough("b")
+    with pytest.raises((TypeError, ValueError)):
+        orders.take({"pace": "a", "upto": "many"})
+    assert orders.pace("a") == Pace()
+    orders.take({"pace": "a", "upto": 9, "taken": 3})
+    orders.take({"enough": "a"})
+    assert orders.pace("a") == Pace(0, 9, None, 3)
+    assert orders.is_enough("a")
+    orders.ended("a")
+    orders.take({"pace": "a", "upto": 12})
+    assert orders.pace("a") == Pace(), "late words are nobody's credit"
+    assert not orders.is_enough("a")

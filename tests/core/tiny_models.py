@@ -91,11 +91,14 @@ def _preparation(side: int) -> Any:
 def _unet(**more: Any) -> Any:
     import diffusers
 
+    sizes = {
+        "block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4,
+        "attention_head_dim": 4,
+    }  # fmt: skip
     return diffusers.UNet2DConditionModel(
-        sample_size=8, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
+        sample_size=8, cross_attention_dim=8, **{**sizes, **more},
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), attention_head_dim=4,
-        cross_attention_dim=8, **more,
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
     )  # fmt: skip
 
 
@@ -251,13 +254,14 @@ def ltx(folder: Path, *, conditioned: bool = False) -> Path:
     )  # fmt: skip
 
 
-def animatediff(folder: Path) -> Path:
+def animatediff(folder: Path, **unet: Any) -> Path:
     """AnimateDiff's parts: Stable Diffusion 1.5's and motion modules."""
     import diffusers
 
     _seeded()
     adapter = diffusers.MotionAdapter(
-        block_out_channels=(8, 16), motion_layers_per_block=1, motion_num_attention_heads=2,
+        block_out_channels=unet.get("block_out_channels", (8, 16)),
+        motion_layers_per_block=unet.get("layers_per_block", 1), motion_num_attention_heads=8,
         motion_norm_num_groups=4, motion_max_seq_length=16, use_motion_mid_block=False,
     )  # fmt: skip
     # As they come, the modules leave everything still.
@@ -265,10 +269,10 @@ def animatediff(folder: Path) -> Path:
         if "proj_out" in name and weight.ndim > 1:
             weight.data.normal_(0, 0.3)
     return _index(
-        folder, "AnimateDiffPipeline", vae=_picture_vae(), unet=_unet(), motion_adapter=adapter,
-        text_encoder=_clip_text(), tokenizer=clip_tokenizer(), scheduler=diffusers.DDIMScheduler(
-            clip_sample=False
-        ), image_encoder=None, feature_extractor=None,
+        folder, "AnimateDiffPipeline", vae=_picture_vae(), unet=_unet(**unet),
+        motion_adapter=adapter, text_encoder=_clip_text(), tokenizer=clip_tokenizer(),
+        scheduler=diffusers.DDIMScheduler(clip_sample=False), image_encoder=None,
+        feature_extractor=None,
     )  # fmt: skip
 
 

@@ -58,3 +58,21 @@ def test_numbers_can_be_read(qtbot: Any, qapp: QApplication, mode: str) -> None:
                 assert line.width() > line.fontMetrics().horizontalAdvance(line.text()) + 8
     finally:
         qapp.setStyleSheet(plain)
+
+
+def test_how_long_a_model_is_kept_is_chosen_by_keyboard(qtbot: Any) -> None:
+    dialog = CleanUpsDialog(3, minutes=45)
+    qtbot.addWidget(dialog)
+    dialog.show()
+    assert dialog.minutes() == 45
+    qtbot.keyClick(dialog.when, Qt.Key.Key_Tab)
+    qtbot.keyClick(dialog.number, Qt.Key.Key_Tab)
+    assert dialog.focusWidget() is dialog.keep
+    dialog.keep.selectAll()
+    qtbot.keyClicks(dialog.keep, "0")
+    assert dialog.minutes() == 0
+    assert dialog.keep.text() == "As long as it runs"
+    kinds = QDialogButtonBox.StandardButton
+    dialog.findChild(QDialogButtonBox).button(kinds.RestoreDefaults).click()
+    assert dialog.minutes() == 30
+    assert dialog.keep.accessibleName()

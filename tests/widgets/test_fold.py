@@ -43,7 +43,7 @@ def fold(panel: ComposePanel) -> Fold:
 
 
 def test_it_opens_by_key_and_by_what_is_put_into_it(panel: ComposePanel, qtbot: Any) -> None:
-    names = ("decode_chunk", "offload", "tiling")
+    names = ("decode_chunk", "offload", "tiling", "precision")
     assert not any(panel._fields[name].isVisible() for name in names)
     assert (fold(panel).button.text(), fold(panel).button.accessibleName()) == (
         "Memory ▸", "Memory",
@@ -65,7 +65,8 @@ def test_it_opens_by_key_and_by_what_is_put_into_it(panel: ComposePanel, qtbot: 
 
 @pytest.mark.parametrize(
     ("given", "opens"),
-    [({}, False), ({"tiling": False, "decode_chunk": 1, "offload": "none"}, False),
+    [({}, False), ({"tiling": False, "decode_chunk": 1, "offload": "auto"}, False),
+     ({"offload": "none"}, True),
      ({"tiling": True}, True), ({"decode_chunk": 4}, True), ({"offload": "model"}, True)],
 )  # fmt: skip
 def test_a_job_with_such_values_shows_them(
@@ -74,4 +75,4 @@ def test_a_job_with_such_values_shows_them(
     panel.load("two", {"prompt": "a fox"})
     panel.load("one", {"prompt": "a fox", **given})
     assert fold(panel).button.isChecked() is opens
-    assert panel.values()["offload"] == given.get("offload", "none")
+    assert panel.values()["offload"] == given.get("offload", "auto")

@@ -91,6 +91,11 @@ class LocalEngine:
         """Where frames lie, from the first start of the worker on."""
         return self._ring
 
+    @property
+    def latents(self) -> Path | None:
+        """Folder of what is kept between tries, measured peaks among it."""
+        return self._latents
+
     def warm_up(self, *, torch: bool = False) -> None:
         """Start the worker ahead of the first job; returns at once.
 

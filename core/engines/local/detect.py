@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from core.engines.local import folders
+from core.engines.local import folders, singles
 from core.errors import Category, Problem, ProblemError
 from core.jobs import Recipe
 
@@ -34,11 +34,13 @@ TITLES = (
 
 
 def family_of(folder: Path) -> str:
-    """Return the family that runs the model in `folder`.
+    """Return the family that runs the model in `folder`, which may be a single file.
 
     Raises:
         ProblemError: It is no model folder, or one of a pipeline that no family runs.
     """
+    if folder.is_file():
+        return singles.kind_of(folder).family
     pipeline = folders.pipeline_of(folder)
     if pipeline == "StableDiffusionPipeline" and (folder / "motion_adapter").is_dir():
         return "animatediff"

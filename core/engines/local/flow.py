@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING
 from core.engines.local.context import Cancelled
 from core.engines.local.orders import Orders, Pace
 from core.engines.local.pixels import write_bgrx
-from core.events import Report, Streamed
+from core.events import Progressed, Report, Streamed
 from core.frames import Ring
-from core.jobs import Job
+from core.jobs import Job, Phase
+from core.stream.endless import recorded
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-_PATIENCE_SECONDS = 1.0
+_PATIENCE_SECONDS, _TELL_SECONDS = 1.0, 5.0
 
 
 class Flow:
@@ -42,6 +43,7 @@ class Flow:
         self._reader = 0
         self._begin = 0
         self._cut = False
+        self._told_at = monotonic()
 
     @property
     def enough(self) -> bool:
@@ -98,7 +100,18 @@ class Flow:
         while not self._orders.wait_until(settled, _PATIENCE_SECONDS):
             # A reader that copies nothing cannot keep a job from its end.
             self._cut = self._cut or self.enough
+            self._still_here(first)
         return found
+
+    def _still_here(self, first: int) -> None:
+        """Say that it waits: a display that stands still must not look like a job that hangs."""
+        if monotonic() - self._told_at < _TELL_SECONDS:
+            return
+        self._told_at = monotonic()
+        text = f"{recorded(first / self._fps)} · waits for the display"
+        self._report(
+            Progressed(job_id=self._job.id, phase=Phase.DECODE, done=first, total=0, text=text)
+        )
 
     def _upto(self, pace: Pace, first: int) -> int | None:
         """Return the number before which frames are taken, None while nobody reads."""

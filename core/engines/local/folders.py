@@ -78,6 +78,8 @@ class ModelFolder:
         weights_bytes: Size of the weights that will be read.
         configs: Its parts without weights.
         options: What else its index says, such as `boundary_ratio`.
+        file: A single file that holds some of the weights; None for a folder alone.
+        held: Parts whose weights that file holds.
     """
 
     path: Path
@@ -87,6 +89,8 @@ class ModelFolder:
     weights_bytes: int
     configs: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    file: Path | None = None
+    held: frozenset[str] = frozenset()
 
 
 def native_size(folder: Path) -> int | None:
@@ -115,7 +119,7 @@ def name_of(folder: Path) -> str:
     """Return what a model folder is called; in the Hugging Face cache that is a folder above."""
     place = folder.parent.parent.name
     inside = folder.parent.name == "snapshots" and place.startswith("models--")
-    return place.rpartition("--")[2] if inside else folder.name
+    return place.rpartition("--")[2] if inside else folder.name.removesuffix(".safetensors")
 
 
 def pipeline_of(folder: Path) -> str:
@@ -136,8 +140,15 @@ def config_of(folder: Path, part: str, name: str = "config.json") -> Mapping[str
     return found if isinstance(found, dict) else {}
 
 
-def check(folder: Path, layout: Layout = ANIMATEDIFF) -> ModelFolder:
+def check(
+    folder: Path, layout: Layout = ANIMATEDIFF, held: frozenset[str] = frozenset()
+) -> ModelFolder:
     """Look through the model folder `folder` of the family that `layout` is of.
+
+    Args:
+        folder: The model's.
+        layout: What it has to hold.
+        held: Parts whose weights are found elsewhere; of those, settings are enough.
 
     Raises:
         ProblemError: It is missing, empty, incomplete, damaged, holds pickles
@@ -163,9 +174,12 @@ def check(folder: Path, layout: Layout = ANIMATEDIFF) -> ModelFolder:
     variants: dict[str, str | None] = {}
     size = 0
     for part, allowed in layout.models.items():
-        if part not in left_out:
+        if part in held and not (folder / part).is_dir():
+            # What such a file holds tells its settings too.
+            classes[part], variants[part] = allowed[0], None
+        elif part not in left_out:
             classes[part] = _class_of(folder, index, part, allowed, layout.title)
-            variants[part], part_size = _weights(folder, part)
+            variants[part], part_size = (None, 0) if part in held else _weights(folder, part)
             size += part_size
     options = {name: value for name, value in index.items() if not isinstance(value, list)}
     return ModelFolder(folder, pipeline, classes, variants, size, configs, options)

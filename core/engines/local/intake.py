@@ -43,8 +43,10 @@ class Intake:
             if lease is None or len(lease) < size * event.count:
                 buffer.lost(event.count)
             else:
-                buffer.put(
-                    lease[: size * event.count],
+                slot = event.slot
+                buffer.put_with(
+                    lambda target, begin: ring.read_into(target, slot, begin),
+                    event.count,
                     first=event.first,
                     width=event.width,
                     height=event.height,

@@ -44,11 +44,11 @@ def key_of(params: Mapping[str, Value], model: Path, *more: str) -> str:
 
     Args:
         params: The job's values.
-        model: The model's folder; its files count by name, size and time.
+        model: The model's folder or file; its files count by name, size and time.
         more: What else shapes latents, such as the device.
     """
     files = []
-    for path in sorted(model.rglob("*")):
+    for path in [model] if model.is_file() else sorted(model.rglob("*")):
         if path.is_file():
             found = path.stat()
             files.append((path.relative_to(model).as_posix(), found.st_size, found.st_mtime_ns))

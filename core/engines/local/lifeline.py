@@ -40,7 +40,7 @@ class Lifeline:
         """Return the worker's arguments by which it finds its end."""
         return [item for fd in self.pass_fds for item in ("--lifeline", str(fd))]
 
-    def hold(self, process: subprocess.Popen[bytes]) -> None:
+    def hold(self, process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
         """Tie `process`, just started, to this process' life."""
         if sys.platform == "win32":
             self._job = _job_object(int(process._handle))  # type: ignore[attr-defined]

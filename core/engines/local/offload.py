@@ -100,21 +100,18 @@ def note(context: Context) -> None:
         context.report(Noted(job_id=context.job.id, text=text))
 
 
-def place(pipe: Any, device: str, offload: str, *, by_groups: bool = False) -> None:
+def place(pipe: Any, device: str, offload: str) -> None:
     """Put a pipeline in main memory where it computes, or let it go there piece by piece.
 
     Args:
         pipe: The pipeline, in main memory.
         device: Where it computes.
         offload: One of the words above, not AUTO.
-        by_groups: SEQUENTIAL is done by hooks that leave odd types of weights as they are.
     """
     if offload == NONE:
         pipe.to(device)
     elif offload == MODEL:
         pipe.enable_model_cpu_offload(device=device)
-    elif offload == SEQUENTIAL and not by_groups:
-        pipe.enable_sequential_cpu_offload(device=device)
     else:
         _by_groups(pipe, device, layers=offload == SEQUENTIAL)
 
@@ -157,10 +154,8 @@ def bench(
     from core.engines.local import decoding
 
     offload, on_card = of(context), context.device.startswith("cuda")
-    # Layer by layer the weights lie nowhere as a whole.
-    movable = on_card and offload != SEQUENTIAL
     return (kind or decoding.Bench)(
         pipe.vae,
         step_aside if on_card and offload == NONE else None,
-        functools.partial(decoding.on_cpu, pipe.vae) if movable else None,
+        functools.partial(decoding.on_cpu, pipe.vae) if on_card else None,
     )

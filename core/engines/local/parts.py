@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from core.engines.local import folders
+from core.engines.local import folders, singles
 from core.engines.local.placement import SAMPLERS, Figures, Part
 from core.statistics import formula
 from core.statistics.formula import Family
@@ -49,7 +49,7 @@ def figures(
     constants = formula.load()
     named = constants.family(folders.name_of(found.path))
     shape = _as_configured(named or constants.families[_LIKE[family]], found.path)
-    parts = tuple(_part(found.path, name) for name in found.classes)
+    parts = tuple(_part(found, name) for name in found.classes)
     return Figures(
         parts, shape, _SHORT[half], _SHORT[other_half], full_decoder, tiles,
         constants.activation_bytes,
@@ -70,7 +70,10 @@ def gguf_file(folder: Path, part: str = "transformer") -> Path | None:
     return next(iter(folders.ggufs(folder, part)), None)
 
 
-def _part(folder: Path, name: str) -> Part:
+def _part(found: folders.ModelFolder, name: str) -> Part:
+    if name in found.held:
+        return _of_sizes(name, singles.sizes_of(found, name))
+    folder = found.path
     sizes = dict(_sizes(folder / name))
     gguf = gguf_file(folder, name) if name in SAMPLERS else None
     gguf_bytes = gguf.stat().st_size if gguf is not None else 0

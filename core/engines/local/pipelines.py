@@ -13,7 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import folders, lora, offload, pieces, preview, speed, tiny
+from core.engines.local import folders, lora, offload, pieces, preview, singles, speed, tiny
 from core.engines.local.quiet import hush
 from core.events import Noted, Progressed
 from core.jobs import Parameter, Phase, Recipe
@@ -179,7 +179,7 @@ class Maker(ABC):
         from core.engines.local import placing
 
         folder = Path(context.job.model)
-        found = folders.check(folder, self.layout)
+        found = singles.check(folder, self.layout)
         lora.asked(context.job.params)  # A damaged file is told before minutes of loading.
         plan = placing.plan_of(context, self, found)
         key = f"{self.family}|{folder}|{context.device}|{plan.key}"
@@ -222,7 +222,6 @@ class Maker(ABC):
                 part.eval()
         pipe.set_progress_bar_config(disable=True)
         placing.store(context, pipe)
-        odd = context.plan is not None and context.plan.odd
         if waits == offload.NONE:
             offload.place(pipe, context.device, waits)
             colours = self.colours(context, found.path, pipe.vae)
@@ -230,7 +229,7 @@ class Maker(ABC):
             # Colours are found where the decode runs; it goes back before hooks move it.
             colours = self.colours(context, found.path, pipe.vae.to(context.device))
             pipe.vae.to("cpu")
-            offload.place(pipe, context.device, waits, by_groups=odd)
+            offload.place(pipe, context.device, waits)
         told(len(found.configs) + len(found.classes) + 1, "done")
         return Model(pipe, colours, dict(config))
 
@@ -247,6 +246,10 @@ class Maker(ABC):
         read, more = placing.weights_of(context, found, name, class_name, dtype)
         if read is not None:
             return read
+        if name in found.held:
+            from core.engines.local import singles_load
+
+            return singles_load.weights(found, name, class_name, dtype, more)
         library = transformers if name in _TRANSFORMERS else diffusers
         naming = {"dtype": dtype} if library is transformers else {"torch_dtype": dtype}
         return getattr(library, class_name).from_pretrained(
@@ -290,7 +293,7 @@ class Maker(ABC):
 
     def sampled(self, context: Context, model: Model) -> Any:
         """Return the latents of a job: those of an earlier try, or newly sampled ones."""
-        key = latents_key(context, self.family)
+        key = latents_key(context, self.family, self.layout)
         latents = context.kept.read(context.job.id, key)
         if latents is not None:
             text = f"{WENT_ON}: nothing is sampled again."
@@ -376,7 +379,7 @@ def teller(context: Context, total: int) -> Callable[[int, str], None]:
     return told
 
 
-def latents_key(context: Context, family: str) -> str:
+def latents_key(context: Context, family: str, layout: folders.Layout) -> str:
     """Return what the latents of a job are known by."""
     import diffusers
     import torch
@@ -394,7 +397,11 @@ def latents_key(context: Context, family: str) -> str:
             with contextlib.suppress(OSError):
                 found = Path(str(params[name])).stat()
                 more.append(f"{name} {found.st_size} {found.st_mtime_ns}")
-    return kept.key_of(params, Path(context.job.model), *more)
+    model = Path(context.job.model)
+    if model.is_file():
+        # What lies beside it shapes latents too.
+        more.append(kept.key_of({}, singles.check(model, layout).path))
+    return kept.key_of(params, model, *more)
 
 
 def noise(context: Context) -> Any:

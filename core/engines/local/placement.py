@@ -19,13 +19,13 @@ from core.engines.local.offload import (
 )
 from core.jobs import Value
 from core.statistics.formula import Family
+from core.statistics.runs import PLACED
 from core.units import memory
 
 OFFLOADS = (NONE, MODEL, GROUP, SEQUENTIAL)
 """From fast to small."""
 DTYPES = ("bf16", "fp16", "fp32")
-NOTE = "Placement: "
-"""How the note of a run begins that tells its plan."""
+NOTE = PLACED
 
 SHARE_OF_FREE = 0.95
 """The rest goes into gaps between blocks."""
@@ -177,11 +177,6 @@ class Plan:
         """What shapes the numbers that a model gives."""
         return f"{self.dtype}/{self.storage}/{self.quantised}"
 
-    @property
-    def odd(self) -> bool:
-        """Its weights are of a type that not every way of moving layers can handle."""
-        return bool(self.storage) or self.quantised != OFF
-
     def words(self) -> str:
         """Say it, such as "bf16, group offload, tiled decode: peak 9.8 GB"."""
         told = [self.dtype]
@@ -199,13 +194,11 @@ class Plan:
         return f"{text}: peak {memory(self.peak_bytes)}{'' if self.measured else _GUESS}"
 
     def options(self) -> dict[str, Value]:
-        """Return the knobs that ask for the same plan."""
-        return {
-            "offload": self.offload,
-            "tiling": self.tiled,
-            "precision": self.storage or AUTO,
-            "quantised": self.quantised,
-        }
+        """Return the knobs that ask for the same plan, where they were not asked for."""
+        found: dict[str, Value] = {"offload": self.offload, "tiling": self.tiled}
+        if self.storage:
+            found["precision"] = self.storage
+        return found
 
 
 def read_note(text: str) -> dict[str, Value] | None:

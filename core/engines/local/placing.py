@@ -6,7 +6,16 @@ import gc
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import machine, offload, parts, placement, planner, quantised, speed
+from core.engines.local import (
+    machine,
+    offload,
+    parts,
+    placement,
+    planner,
+    quantised,
+    sizes,
+    speed,
+)
 from core.engines.local.peaks import Peaks
 from core.engines.local.placement import Card, Measured, Plan
 from core.engines.local.warm import let_go
@@ -63,10 +72,7 @@ class Placing:
         self._wishes = placement.Wishes(
             self._wishes.offload, self._wishes.tiling, self._wishes.precision, smaller
         )
-        self._figures = parts.figures(
-            found, maker.family, half=maker.half, other_half=maker.half_before_ampere,
-            full_decoder=maker.decodes_in_full(found), tiles=maker.tiles,
-        )  # fmt: skip
+        self._figures = sizes.of(maker, found)
         self._peaks = Peaks(context.kept.folder)
         self._sample_bytes = 0
 
@@ -234,7 +240,7 @@ def weights_of(
     plan = context.plan
     if plan is None or name not in placement.SAMPLERS:
         return None, {}
-    if plan.quantised == offload.GGUF:
+    if plan.quantised == offload.GGUF and name not in found.held:
         path = parts.gguf_file(found.path, name)
         if path is not None:
             made = quantised.from_gguf(path, class_name, found.path / name, dtype)

@@ -195,15 +195,16 @@ def stages(plan: Plan, figures: Figures, clip: Clip) -> Stages:
             max(encoders.whole, default=0.0), max(samplers.whole), work,
             sum(decoder.whole), decode,
         )  # fmt: skip
+    resting = sum(decoder.whole)  # Decoding moves no layers.
     if plan.offload == GROUP:
-        resting = sum(decoder.whole)  # Decoding moves no layers.
         return Stages(
             resting + max(encoders.group, default=0.0), resting + max(samplers.group), work,
             resting, decode,
         )  # fmt: skip
     return Stages(
-        max(encoders.layer, default=0.0), max(samplers.layer), work, max(decoder.layer), decode
-    )
+        resting + max(encoders.layer, default=0.0), resting + max(samplers.layer), work,
+        resting, decode,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from core.errors import ProblemError, invalid
+
 SCHEDULERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "ddim": ("DDIMScheduler", {"clip_sample": False}),
     "euler": ("EulerDiscreteScheduler", {}),
@@ -23,6 +25,18 @@ SCHEDULERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 """Class and settings of each sampler; all else comes from the model's own settings."""
 
 NAMES = tuple(SCHEDULERS)
+"""For models that take noise away: Stable Diffusion and AnimateDiff take each of them."""
+
+FLOWS: Mapping[str, str] = {
+    "unipc": "UniPCMultistepScheduler",
+    "euler": "FlowMatchEulerDiscreteScheduler",
+    "dpm++ 2m": "DPMSolverMultistepScheduler",
+}
+"""Samplers that can follow a flow, and shift it, which is what WAN was trained for.
+
+LTX-Video bends its own flow by the length of the clip, and Stable Video Diffusion was
+trained for one row of noises; other samplers give them no picture, so none is offered.
+"""
 
 
 def make(name: str, base: Mapping[str, Any], steps: int) -> Any:
@@ -34,10 +48,12 @@ def make(name: str, base: Mapping[str, Any], steps: int) -> Any:
         steps: Number of steps it will be asked for.
 
     Raises:
-        KeyError: The name is not known.
+        ProblemError: The name is not known.
     """
     import diffusers
 
+    if name not in SCHEDULERS:
+        raise _unknown(name, NAMES)
     class_name, settings = SCHEDULERS[name]
     changed = dict(settings)
     if changed.get("use_karras_sigmas"):
@@ -47,6 +63,38 @@ def make(name: str, base: Mapping[str, Any], steps: int) -> Any:
         # The distillation grid must be at least as fine as the steps taken.
         changed["original_inference_steps"] = max(50, steps)
     return getattr(diffusers, class_name).from_config(dict(base), **changed)
+
+
+def make_flow(name: str, base: Mapping[str, Any], shift: float) -> Any:
+    """Return the sampler called `name` for a model that follows a flow.
+
+    Args:
+        name: One of `FLOWS`.
+        base: The model's own sampler settings.
+        shift: How far the steps lean to the noisy end.
+
+    Raises:
+        ProblemError: The name is not known.
+    """
+    import diffusers
+
+    if name not in FLOWS:
+        raise _unknown(name, tuple(FLOWS))
+    kind = getattr(diffusers, FLOWS[name])
+    if name == "euler":
+        return kind(num_train_timesteps=int(base.get("num_train_timesteps", 1000)), shift=shift)
+    flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": shift}
+    if name == "dpm++ 2m":
+        return kind(num_train_timesteps=int(base.get("num_train_timesteps", 1000)), **flow)
+    return kind.from_config(dict(base), **flow)
+
+
+def _unknown(name: str, known: tuple[str, ...]) -> ProblemError:
+    return invalid(
+        "scheduler",
+        f"The scheduler {name!r} is not known for this model.",
+        "Choose one of: " + ", ".join(known) + ".",
+    )
 
 
 def clean_latents(scheduler: Any, output: Any, latents: Any) -> Any:

@@ -38,8 +38,7 @@ def has_adapters(target: Target) -> str:
         if getattr(part, "peft_config", None):
             return "a LoRA stands in the projections"
         for one in part.modules():
-            added = getattr(one, "added_kv_proj_dim", None) or getattr(one, "add_k_proj", None)
-            if added is not None and isinstance(one, Attention):
+            if isinstance(one, Attention) and getattr(one, "add_k_proj", None) is not None:
                 return "its attention reads pictures beside words"
     return ""
 

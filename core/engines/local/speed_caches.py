@@ -29,6 +29,12 @@ def few_cached_steps(target: Target) -> str:
     return "" if enough else f"{target.steps} steps are too few to leave any out"
 
 
+def nothing_to_foretell(target: Target) -> str:
+    """Return why no inner block can be foretold."""
+    unets = all(hasattr(part, "mid_block") for part in target.denoisers)
+    return few_cached_steps(target) or ("" if unets else few_blocks(target))
+
+
 def _blocks(part: Any) -> list[Any]:
     names = ("transformer_blocks", "blocks")
     return list(next((getattr(part, name) for name in names if hasattr(part, name)), []))

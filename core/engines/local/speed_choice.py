@@ -81,7 +81,8 @@ def _measured(context: Context) -> speed_memory.Measured | None:
     if context.speeds is None:
         return None
     job = context.job
-    key = speed_memory.key_of(job.params, Path(job.model), context.device)
+    placed = "" if context.plan is None else context.plan.key
+    key = speed_memory.key_of(job.params, Path(job.model), context.device, placed)
     return speed_memory.read(context.speeds).get(key)
 
 

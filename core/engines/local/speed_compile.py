@@ -20,6 +20,8 @@ def no_compiler(target: Target) -> str:
     import shutil
     import sys
 
+    if FAILED in target.kept:
+        return str(target.kept[FAILED])
     if target.kind == "cuda":
         from importlib.util import find_spec
 
@@ -52,7 +54,8 @@ def compiled(
         def eager(error: Exception) -> None:
             for module in modules:
                 module._compiled_call_impl = None
-            why = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160]}"
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            why = f"{type(error).__name__}: {' '.join(lines[:2])[:200]}"
             target.kept[FAILED] = why
             target.facts["compile_failed"] = why
             target.tell(f"The model could not be compiled and runs as it is ({why}).")

@@ -19,8 +19,6 @@ from core.jobs import Value
 VERSION = 1
 MOST = 200
 """Entries in the file; the oldest go first."""
-_PLACED = ("offload", "placement", "precision")
-"""Knobs that decide where and in which type weights lie, where a recipe has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +38,21 @@ class Measured:
     measured_at: float = 0.0
 
 
-def key_of(params: Mapping[str, Value], model: Path, device: str) -> str:
-    """Return what a measurement is known by: machine, versions, model, shape, placement."""
+def key_of(params: Mapping[str, Value], model: Path, device: str, placed: str = "") -> str:
+    """Return what a measurement is known by: machine, versions, model, shape, placement.
+
+    Args:
+        params: The job's values.
+        model: The model's folder.
+        device: "cpu", "cuda:0" or "mps".
+        placed: Where its weights lie, and in which type.
+    """
     import diffusers
     import torch
 
     from core.engines.local import machine
 
-    name = machine.gpu_name() if device.startswith("cuda") else _processor()
-    placed = [f"{knob} {params[knob]}" for knob in _PLACED if knob in params]
+    name = machine.gpu_name() if device.startswith("cuda") else processor()
     return " | ".join(
         [
             name or device,
@@ -57,7 +61,7 @@ def key_of(params: Mapping[str, Value], model: Path, device: str) -> str:
             f"diffusers {diffusers.__version__}",
             f"{model.name} {_digest(model)}",
             shape_class(params),
-            *placed,
+            placed,
         ]
     )
 
@@ -111,7 +115,8 @@ def _digest(model: Path) -> str:
     return blake2b(json.dumps(files).encode(), digest_size=6).hexdigest()
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of the processor."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

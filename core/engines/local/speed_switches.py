@@ -243,7 +243,7 @@ SWITCHES: tuple[Switch, ...] = (
         caches.taylor_cache,
         lossy=True,
         group="cache",
-        why_not=caches.few_cached_steps,
+        why_not=caches.nothing_to_foretell,
     ),
     Switch(
         "attention_cache",

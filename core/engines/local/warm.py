@@ -33,6 +33,11 @@ class Warm:
             return value
         return self._value  # type: ignore[return-value]  # the key stands for its type
 
+    @property
+    def kept(self) -> object:
+        """What is kept now, None for nothing."""
+        return self._value
+
     def drop(self) -> None:
         """Let go of what is kept and give its memory back."""
         if self._key is None:

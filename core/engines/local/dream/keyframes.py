@@ -107,12 +107,14 @@ class Keyframes:
         shown: bool,
         scheduler: Any = None,
     ) -> Any:
-        params = {
+        params: dict[str, Any] = {
             **self._context.job.params, "prompt": keyframe.prompt, "seed": keyframe.seed,
             "frames": 1, "image": "",
         }  # fmt: skip
         if self._model_is_still:
             del params["frames"]
+        if not shown:
+            params["preview"] = "off"  # There are frames to see meanwhile.
         run = Slice(self._context, params, between, shown=shown)
         return _with(self._maker, more, scheduler).sample(run, self._model)
 
@@ -249,10 +251,12 @@ def shorten(scheduler: Any, strength: float) -> None:
         scheduler: One of diffusers', of this run alone.
         strength: The share of its steps that it takes, from 0 to 1; one at least.
     """
-    whole = scheduler.set_timesteps
+    whole, scaled = scheduler.set_timesteps, scheduler.scale_model_input
+    all_ = [None]
 
     def cut(*args: Any, **options: Any) -> None:
         whole(*args, **options)
+        all_[0] = scheduler.timesteps
         order = int(getattr(scheduler, "order", 1))
         count = len(scheduler.timesteps) // order
         left_out = count - max(1, min(count, round(count * strength)))
@@ -260,4 +264,9 @@ def shorten(scheduler: Any, strength: float) -> None:
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(left_out * order)
 
-    scheduler.set_timesteps = cut
+    def restored(*args: Any, **options: Any) -> Any:
+        # The pipeline has its steps by now; a sampler counts in all of them.
+        scheduler.timesteps = all_[0]
+        return scaled(*args, **options)
+
+    scheduler.set_timesteps, scheduler.scale_model_input = cut, restored

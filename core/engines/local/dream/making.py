@@ -7,12 +7,13 @@ steps a share of that way's frames is made, so that they come evenly and never r
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import machine, offload
+from core.engines.local import machine, offload, placing, tiny, tiny_decoder
 from core.engines.local.dream import pace, plan, slerp
 from core.engines.local.dream.keyframes import Keyframes, Slice
 from core.engines.local.dream.painter import Painter
@@ -23,6 +24,7 @@ from core.engines.local.quiet import hush
 from core.events import Event, Noted, Output, Progressed
 from core.jobs import Phase
 from core.outputs import check_writable
+from core.stream.endless import recorded
 
 if TYPE_CHECKING:
     from core.engines.local.context import Context
@@ -65,8 +67,8 @@ class Making:
 
     Args:
         context: The run.
-        maker: That of the model's family.
-        model: The loaded model.
+        keyframes: Samples them.
+        painter: Decodes what lies between.
         recorder: Where frames go.
         timings: What is measured.
         words: What the recorder has to tell a person.
@@ -75,8 +77,8 @@ class Making:
     def __init__(
         self,
         context: Context,
-        maker: Maker,
-        model: Model,
+        keyframes: Keyframes,
+        painter: Painter,
         recorder: Recorder,
         timings: Timings,
         words: deque[str],
@@ -86,8 +88,7 @@ class Making:
         self.context, self.recorder, self.timings = context, recorder, timings
         self.plan = plan.plan_of(params)
         self._every = int(params["every"]) if params["mode"] == plan.EMBEDDINGS else 0
-        self._drift = params["mode"] == plan.DRIFT
-        self._keyframes = Keyframes(context, maker, model)
+        self._keyframes, self.painter = keyframes, painter
         self._stretch: Stretch | None = None
         self._ahead: Any = None
         self._ahead_first = 0
@@ -95,7 +96,6 @@ class Making:
         self._advised = False
         self._busy_mark = self._decode_mark = 0.0
         self.anchor: plan.Anchor | None = None
-        self.painter = _painter(context, maker, model, timings)
         self._keep_up = pace.KeepUp(self.plan.fps, self._largest_divisor())
 
     def _largest_divisor(self) -> int:
@@ -106,21 +106,22 @@ class Making:
 
     # ---- the way through
 
-    def run(self) -> None:
+    def run(self, start: Any) -> None:
         """Make frames up to the dream's end, or until somebody has enough.
+
+        Args:
+            start: Latents of the first keyframe, (1, c, 1, h, w).
 
         Raises:
             Cancelled: The job was cancelled.
             ProblemError: The model made no pictures, or they cannot be written.
         """
         with contextlib.suppress(_EnoughError):
-            self._run()
+            self._run(start)
 
-    def _run(self) -> None:
-        self.context.phase(Phase.SAMPLE)
+    def _run(self, start: Any) -> None:
         found = plan.anchors(self.plan, self._every)
-        first = next(found)
-        before, start = first, self._sampled(first, ahead=False)
+        before = next(found)
         self.painter.prepare(start[:, :, 0], self.heard)
         after = next(found)
         end = self._sampled(after, ahead=False)
@@ -261,6 +262,8 @@ class Making:
 
     def _say(self) -> str:
         rate, kept = self.timings.rate(), self.timings.frames / self.plan.fps
+        if self.plan.frames is None:
+            return f"{recorded(kept)} · {rate:.1f} fps"
         scene = self.anchor.before.prompt if self.anchor is not None else self.plan.scenes[0]
         short = scene if len(scene) <= 60 else scene[:59] + "…"
         return f"{short} · {kept:.0f} s made · {rate:.1f} fps"
@@ -287,16 +290,21 @@ def _nothing(step: int, steps: int) -> None:
 
 def _painter(context: Context, maker: Maker, model: Model, timings: Timings) -> Painter:
     params = context.job.params
+    if tiny.decodes(params):
+        bench = tiny_decoder.bench(context, model)
+    else:
+        # Nothing can step aside for a decode: the next keyframe needs all of it.
+        bench = maker.bench(context)(model.pipe.vae)
     return Painter(
         context,
-        # Nothing can step aside for a decode: the next keyframe needs all of it.
-        maker.bench(context)(model.pipe.vae),
+        bench,
         timings,
         size=(int(params["width"]), int(params["height"])),
         precise=params.get("precise") is True,
         batch=int(params.get("batch", 0)),
+        tiled=context.plan.tiled if context.plan else params.get("tiling") is True,
         memory=model.more,
-        key=str(params.get("decoder", "full")),
+        key=str(params.get("decoder", tiny.FULL)),
     )
 
 
@@ -316,6 +324,36 @@ def _notes(context: Context, maker: Maker, model: Model, scenes: tuple[str, ...]
         maker.notes(Slice(context, params, _nothing, shown=False, report=report), model)
 
 
+def _begun(context: Context, maker: Maker, found: plan.Plan) -> tuple[Model, Any]:
+    """Return the model and the first keyframe, placed so that memory is enough.
+
+    Raises:
+        ProblemError: The model cannot be loaded.
+        Cancelled: The job was cancelled.
+    """
+    kind: Any = type(maker)
+    first = next(plan.anchors(found))
+
+    class Beginning(kind):  # type: ignore[misc]  # the family's own, known when it runs
+        def notes(self, context: Context, model: Model) -> None:
+            _notes(context, maker, model, found.scenes)
+
+        def sampled(self, context: Context, model: Model) -> Any:
+            context.phase(Phase.SAMPLE)
+            keyframes = Keyframes(context, maker, model)
+            return keyframes, keyframes.sample(first, _nothing, shown=True)
+
+    beginning = copy.copy(maker)
+    beginning.__class__ = Beginning
+    job = context.job
+    # Switches and plans are those of the model's family.
+    context.job = replace(job, family=maker.family)
+    try:
+        return placing.made(beginning, context)
+    finally:
+        context.job = job
+
+
 def make(context: Context, maker: Maker) -> Output:
     """Make the dream of `context.job` and return its last segment.
 
@@ -327,9 +365,7 @@ def make(context: Context, maker: Maker) -> Output:
     hush()
     found = plan.plan_of(context.job.params)
     check_writable(context.job.output)
-    model = maker.model(context)
-    _notes(context, maker, model, found.scenes)
-    offload.note(context)
+    model, (keyframes, start) = _begun(context, maker, found)
     timings, words = Timings(), deque[str]()
     length = float(context.job.params["segment_seconds"]) * found.fps
     recorder = Recorder(
@@ -339,10 +375,11 @@ def make(context: Context, maker: Maker) -> Output:
         told=words.append,
         whole=found.frames is not None and found.frames <= length,
     )
-    making = Making(context, maker, model, recorder, timings, words)
+    painter = _painter(context, maker, model, timings)
+    making = Making(context, keyframes, painter, recorder, timings, words)
     try:
         with Status(context.job, making.figures), recorder:
-            making.run()
+            making.run(start)
             context.phase(Phase.ENCODE)
             output = recorder.finish(making.heard)
     finally:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import decoding, offload
+from core.engines.local import decoding, offload, placing
 from core.engines.local.dream import pace
 from core.engines.local.warm import give_back
 from core.events import Noted
@@ -61,7 +61,8 @@ class Owner:
 
     def decoding(self, asked: float, work: Callable[[], Any]) -> Any:
         """Return what `work` returns; `asked` is when its caller wanted it."""
-        waited = perf_counter() - asked
+        # Where nobody else is at it there is nothing to wait for.
+        waited = perf_counter() - asked if self._busy else 0.0
         self.contended += self._busy
         self._threads.add(threading.get_ident())
         self._busy = True
@@ -93,6 +94,7 @@ class Painter:
         size: Width and height of a frame, pixels.
         precise: Keep the numbers as they are loaded; nothing that changes pixels.
         batch: Frames at once; 0: as many as is measured to be fastest.
+        tiled: Decode in tiles from the start, where the picture is large enough.
         memory: Where what is measured stays, with the model.
         key: Name of it there.
     """
@@ -106,15 +108,18 @@ class Painter:
         size: tuple[int, int],
         precise: bool = False,
         batch: int = 0,
+        tiled: bool = False,
         memory: dict[str, Any] | None = None,
         key: str = "",
     ) -> None:
         self._context, self._bench, self._timings = context, bench, timings
         self._size, self._precise = size, precise
         self._memory = {} if memory is None else memory
+        self._name = key
         self._key = f"{key} {size} precise={precise}"
         self._vae = bench.vae
-        self._way = decoding.Way()
+        width, height = (side // bench.scale for side in size)
+        self._first = self._way = decoding.Way(tile=bench.tile(height, width) if tiled else 0)
         self._batches = pace.Batches()
         if batch:
             self._batches.best = batch
@@ -135,12 +140,16 @@ class Painter:
                 name, milliseconds = self._measured(kinds, latents[:1], heard)
             known = Remembered(name, milliseconds)
             self._memory[self._key] = known
-            self._memory[f"{self._key} vae"] = kinds[name]
+            # One for all sizes; that of an earlier size is as good.
+            self._memory.setdefault(self._copy(name), kinds[name])
         elif known.batches is not None and not self._batches.done:
             self._batches.best = known.batch
             self._batches.stop()
         self.kind, self.milliseconds = known.kind, known.milliseconds
-        self._vae = self._memory[f"{self._key} vae"]
+        self._vae = self._memory[self._copy(known.kind)]
+
+    def _copy(self, kind: str) -> str:
+        return f"{self._name} decodes {kind}"
 
     def _kinds(self) -> dict[str, Any]:
         """Return the autoencoders to choose from, the one that is loaded first."""
@@ -150,11 +159,20 @@ class Painter:
         found = {AS_LOADED: vae}
         if offload.of(self._context) != offload.NONE or vae.dtype == torch.bfloat16:
             return found  # A copy would not come and go by itself, or be the same again.
+        wanted = {}
         if not self._precise and device == "cpu":
-            found["bfloat16, channels last"] = lean_copy(vae, torch.bfloat16)
+            wanted["bfloat16, channels last"] = torch.bfloat16
         if not self._precise and device != "mps":
             # The order of sums differs, by a rounding at most.
-            found[f"{str(vae.dtype)[6:]}, channels last"] = lean_copy(vae, vae.dtype)
+            wanted[f"{str(vae.dtype)[6:]}, channels last"] = vae.dtype
+        for name, dtype in wanted.items():
+            try:
+                found[name] = self._memory.get(self._copy(name)) or lean_copy(vae, dtype)
+            except Exception as error:
+                if not placing.ran_out(error):
+                    raise
+                error.__traceback__ = None  # It would keep half a copy alive.
+                self._clear()
         return found
 
     def _measured(
@@ -197,8 +215,12 @@ class Painter:
         Raises:
             ProblemError: The model made numbers that are no picture.
         """
+        import torch
+
         asked = perf_counter()
-        found: npt.NDArray[np.uint8] = self.owner.decoding(asked, lambda: self._paint(latents))
+        # Frames made between the steps of a keyframe must not differ from the others.
+        with torch.autocast(latents.device.type, enabled=False):
+            found: npt.NDArray[np.uint8] = self.owner.decoding(asked, lambda: self._paint(latents))
         return found
 
     def _paint(self, latents: Any) -> npt.NDArray[np.uint8]:
@@ -208,7 +230,7 @@ class Painter:
         frames = self._decoded(prepared)
         seconds = self._timings.clock() - began
         self._timings.add("decode", seconds, len(frames))
-        if self._way == decoding.Way() and self.divisor == 1:
+        if self._way == self._first and self.divisor == 1:
             self._batches.told(len(frames), seconds)
             self._remember()
         width, height = self._size

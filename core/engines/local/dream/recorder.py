@@ -172,10 +172,16 @@ class Recorder:
     # ---- in its thread
 
     def _run(self) -> None:
+        dropped = 0
         try:
             while (frame := self._frames.get()) is not None:
-                if not self._cut.is_set():
+                if self._cut.is_set():
+                    dropped += 1
+                else:
                     self._write(frame)
+            if dropped:
+                seconds = dropped / self._fps
+                self._told(f"The last {seconds:.1f} s were not written yet and are left out.")
             self._close()
         except BaseException as error:  # noqa: BLE001 - raised again where frames come from
             self._error = error
@@ -201,7 +207,7 @@ class Recorder:
         count = writer.frames
         try:
             if self._cut.is_set() and count < _LEAST_KEPT_SECONDS * self._fps:
-                self._told(f"The last {count / self._fps:.1f} s are too short to be kept.")
+                self._told(f"A last segment of {count / self._fps:.1f} s is too short to be kept.")
                 return
             self._publish(writer, count)
         finally:
@@ -209,7 +215,12 @@ class Recorder:
             self._taken += count
 
     def _publish(self, writer: ClipWriter, count: int) -> None:
-        facts = {**self._facts(), "first_frame": self._taken, "segment": self._number + 1}
+        facts = {
+            **self._facts(),
+            "segment": self._number + 1,
+            "first_frame": self._taken,
+            "segments_before": [Path(item.output.path).name for item in self.segments],
+        }
         try:
             with self._timings.of("publish"):
                 output = writer.finish(facts)

@@ -18,7 +18,8 @@ frames has in place of it:
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -102,3 +103,14 @@ def own_recipes(folders: Iterable[Path]) -> tuple[list[Recipe], list[Problem]]:
                 dreamt = dream.dreaming(recipe)
                 found[dreamt.id] = dreamt
     return list(found.values()), problems
+
+
+def cached_recipes(environment: Mapping[str, str]) -> list[Recipe]:
+    """Return a recipe for each model in the Hugging Face cache that can be run.
+
+    Reads many small files; what is not whole or of no known family is left out.
+    """
+    from core.engines.local import caches
+
+    found, _ = own_recipes(caches.models_in(caches.hub(environment)))
+    return [replace(recipe, group=caches.GROUP) for recipe in found]

@@ -15,6 +15,7 @@ from core.engines.local import (
     offload,
     pipelines,
     schedulers,
+    singles,
     speed,
     starter,
     tiny,
@@ -63,8 +64,8 @@ def recipe_for_folder(folder: Path, *, id: str | None = None, title: str | None 
         ProblemError: The folder is no model that can be run.
     """
     folder = folder.absolute()
-    folders.check(folder)
-    size = folders.native_size(folder) or 512
+    found = singles.check(folder, folders.ANIMATEDIFF)
+    size = folders.native_size(found.path) or 512
     made = pipelines.recipe(
         folder,
         ID,

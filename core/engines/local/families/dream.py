@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 ID = "dream"
 FAMILIES = ("stable_diffusion", "animatediff")
 """Families whose models can dream."""
-_OWN = frozenset({"prompt", "frames", "fps", "image", "strength", "decode_chunk"})
+_OWN = frozenset(
+    {"prompt", "negative_prompt", "frames", "fps", "image", "strength", "decode_chunk"}
+)
 """Knobs of a family that a dream has its own in place of."""
 _FEW_STEPS = 8
 _EXAMPLES = (
@@ -54,13 +56,14 @@ def dreaming(base: Recipe) -> Recipe:
     built_in = base.model == str(starter.folder())
     few = int(of_base["steps"].default or 0) <= _FEW_STEPS
     mode = plan.EMBEDDINGS if few or built_in else plan.LATENTS
+    negative = tuple(knob for knob in base.parameters if knob.name == "negative_prompt")
     rest = tuple(knob for knob in base.parameters if knob.name not in _OWN)
     title = base.title.rpartition(" · ")[0] or base.title
     words = " ".join(base.summary.split())
     summary = (
         "Dreams of one or two plain objects, each turning into the next, as long as you like."
         if built_in
-        else f"Dreams from picture to picture{words.partition('from text')[2]}"
+        else f"Dreams from picture to picture{words[words.rfind(' with the model in') :]}"
     )
     return replace(
         base,
@@ -68,7 +71,7 @@ def dreaming(base: Recipe) -> Recipe:
         title=f"{title} · dream",
         summary=summary,
         family=ID,
-        parameters=(_prompt(), *rest[:1], *_way(mode), *_pace(12 if built_in else 24), *rest[1:],
+        parameters=(_prompt(), *negative, *_way(mode), *_pace(12 if built_in else 24), *rest,
                     *_work()),
         examples=_EXAMPLES,
         makes="video",

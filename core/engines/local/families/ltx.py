@@ -14,6 +14,7 @@ from core.engines.local import (
     pieces,
     pipelines,
     preview,
+    singles,
     speed,
 )
 from core.engines.local.decoding_clips import ClipBench
@@ -54,7 +55,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
         ProblemError: The folder is no model that can be run.
     """
     folder = folder.absolute()
-    folders.check(folder, LAYOUT)
+    singles.check(folder, LAYOUT)
     parameters = (
         knobs.image(required=False),
         *knobs.prompts("clip", NEGATIVE),

@@ -14,6 +14,7 @@ from core.engines.local import (
     pieces,
     pipelines,
     schedulers,
+    singles,
     speed,
     starts,
     tiny,
@@ -62,9 +63,9 @@ def recipe_for_folder(folder: Path) -> Recipe:
         ProblemError: The folder is no model that can be run.
     """
     folder = folder.absolute()
-    found = folders.check(folder, LAYOUT)
-    side = folders.native_size(folder) or (1024 if found.pipeline == XL else 512)
-    steps, guidance, scheduler = _way(folder, found)
+    found = singles.check(folder, LAYOUT)
+    side = folders.native_size(found.path) or (1024 if found.pipeline == XL else 512)
+    steps, guidance, scheduler = _way(found.path, found)
     image, strength = starts.parameters()
     parameters = (
         image,

@@ -115,13 +115,23 @@ class _Maker(pipelines.Maker):
     def assemble(self, found: folders.ModelFolder, parts: dict[str, Any]) -> Any:  # noqa: ARG002
         import diffusers
 
-        return diffusers.StableVideoDiffusionPipeline(**parts)
+        class Pipeline(diffusers.StableVideoDiffusionPipeline):  # type: ignore[misc]
+            """Knows whether it is guided; diffusers' own asks the GPU, twice in each step."""
+
+            guided = True
+
+            @property
+            def do_classifier_free_guidance(self) -> bool:
+                return self.guided
+
+        return Pipeline(**parts)
 
     def scheduler(self, context: Context, model: pipelines.Model) -> Any:  # noqa: ARG002
         return pieces.own_scheduler(model.scheduler_config)
 
-    def call(self, context: Context, model: pipelines.Model) -> Mapping[str, Any]:  # noqa: ARG002
+    def call(self, context: Context, model: pipelines.Model) -> Mapping[str, Any]:
         params = context.job.params
+        model.pipe.guided = float(params["guidance_scale"]) > 1
         return {
             "image": pieces.picture(context),
             "fps": int(params["fps"]),

@@ -14,6 +14,8 @@ from core.engines.local import (
     pieces,
     pipelines,
     preview,
+    schedulers,
+    singles,
     speed,
 )
 from core.engines.local.decoding_clips import ClipBench
@@ -71,9 +73,11 @@ def recipe_for_folder(folder: Path) -> Recipe:
         ProblemError: The folder is no model that can be run.
     """
     folder = folder.absolute()
-    found = folders.check(folder, LAYOUT)
-    scale = 16 if folders.config_of(folder, "vae").get("scale_factor_spatial") == 16 else 8
-    shift = folders.config_of(folder, "scheduler", "scheduler_config.json").get("flow_shift", 3.0)
+    found = singles.check(folder, LAYOUT)
+    scale = 16 if folders.config_of(found.path, "vae").get("scale_factor_spatial") == 16 else 8
+    shift = folders.config_of(found.path, "scheduler", "scheduler_config.json").get(
+        "flow_shift", 3.0
+    )
     picture = found.pipeline == IMAGE
     # The small model of WAN 2.2 takes both.
     either = not picture and found.options.get("expand_timesteps") is True
@@ -94,7 +98,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
             help="Higher spends more of the steps on large motion and shape.",
             group="sampling",
         ),
-        knobs.scheduler("unipc", ("unipc", "euler")),
+        knobs.scheduler("unipc", tuple(schedulers.FLOWS)),
         knobs.seed(),
         *knobs.result(),
         *lora.parameters(),
@@ -141,16 +145,10 @@ class _Maker(pipelines.Maker):
         return made
 
     def scheduler(self, context: Context, model: pipelines.Model) -> Any:
-        import diffusers
-
-        params, base = context.job.params, dict(model.scheduler_config)
-        shift = float(params["shift"])
-        if params["scheduler"] == "euler":
-            return diffusers.FlowMatchEulerDiscreteScheduler(
-                num_train_timesteps=int(base.get("num_train_timesteps", 1000)), shift=shift
-            )
-        flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
-        return diffusers.UniPCMultistepScheduler.from_config(base, **flow, flow_shift=shift)
+        params = context.job.params
+        return schedulers.make_flow(
+            str(params["scheduler"]), model.scheduler_config, float(params["shift"])
+        )
 
     def call(self, context: Context, model: pipelines.Model) -> Mapping[str, Any]:
         import diffusers

@@ -1,0 +1,1 @@
+"""Measuring: interleaved runs, what they say, and what earlier ones said."""
