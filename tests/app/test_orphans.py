@@ -13,7 +13,7 @@ from app.window import MainWindow
 from core.errors import Category, Problem
 from core.events import Failed
 from core.jobs import Job, JobState
-from core.outputs import ClipWriter
+from core.outputs import ClipWriter, Wish
 from tests.core.nights import pictures
 
 SMALL = {"prompt": "x", "width": 64, "height": 64, "frames": 8, "steps": 2, "seed": 5}
@@ -35,7 +35,7 @@ def lost(window: MainWindow, *, publish: bool = True) -> Job:
     job = controller.add("test-pattern", SMALL)[0]
     controller.ledger.begin(job.id)
     if publish:
-        with ClipWriter(job, facts={"device": "cpu"}) as writer:
+        with ClipWriter(job, wish=Wish(facts={"device": "cpu"})) as writer:
             for frame in pictures(64, 64, 8):
                 writer.add(frame)
             writer.finish()
