@@ -98,12 +98,22 @@ def test_the_recipe_is_in_the_file_where_it_can_be(tmp_path: Path, name: str) ->
     assert verdict.against == ("container" if name == "webm" else "seal")
 
 
-@pytest.mark.parametrize("name", [name for name in formats.NAMES if name != "h264"])
+@pytest.mark.parametrize("name", formats.NAMES)
 def test_the_same_frames_give_the_same_bytes(tmp_path: Path, name: str) -> None:
-    """All but x264, whose weighing of earlier frames differs a little between runs."""
     frames = frames_of(10)
     digests = {
         digest_of(Path(made(tmp_path / str(turn), name, frames)[1].path)) for turn in range(3)
+    }
+    assert len(digests) == 1
+
+
+def test_larger_h264_clips_have_the_same_bytes_too(tmp_path: Path) -> None:
+    """With AVX-512, one in five of these came out otherwise."""
+    random = np.random.default_rng(0)
+    blocks = random.integers(0, 255, (30, 40, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    frames = [np.roll(blocks, (turn * 3, turn * 5), (0, 1)) for turn in range(24)]
+    digests = {
+        digest_of(Path(made(tmp_path / str(turn), "h264", frames)[1].path)) for turn in range(12)
     }
     assert len(digests) == 1
 
