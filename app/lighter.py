@@ -87,7 +87,7 @@ class LighterDesk(QObject):
         # Without a card all of the model is in main memory anyway.
         on_card = (Rung.MORE_OFFLOAD, Rung.SMALLER_WEIGHTS)
         never = on_card if place == LOCAL and not self._cuda else ()
-        if asked.get("quantised", "off") != "off":
+        if asked.get("quantised", "off") != "off" or asked.get("lora"):
             never = (*never, Rung.SMALLER_WEIGHTS)
         return floor_for(
             asked,

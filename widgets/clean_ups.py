@@ -60,7 +60,7 @@ class CleanUpsDialog(QDialog):
         self.keep.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
         self.keep.lineEdit().setTextMargins(6, 0, 6, 0)
         self.keep.setSuffix(" min")
-        self.keep.setSpecialValueText("As long as it runs")
+        self.keep.setSpecialValueText("Always")
         self.keep.setValue(minutes)
         self.keep.setAccessibleName("How long the embedded engine keeps its model without a job")
         form.addRow("&Keep a model", self.keep)

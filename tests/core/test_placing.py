@@ -368,3 +368,26 @@ def test_the_knobs_are_offered_and_what_is_missing_is_a_problem(
         bench.clip(offload="all of it")
     assert error.value.problem.field == "offload"
     assert tiny_models  # The models of `CASES` are made there.
+
+
+def test_a_lora_and_eight_bit_storage_are_told_apart(
+    benches: Callable[[str], Bench], card: Callable[..., None], models: Path, tmp_path: Path
+) -> None:
+    from tests.core.test_lora import make_lora
+
+    path = make_lora(models / "sd15", tmp_path / "one.safetensors")
+    bench = benches("sd15")
+    card(1)  # Nothing fits: what takes least is tried, and would be eight bits.
+    with pytest.raises(ProblemError) as error:
+        bench.clip(precision="fp8", lora=str(path), steps=1)
+    assert error.value.problem.field == "precision"
+    assert not bench.seen(Sampled)
+    card(1, large=True)
+    plain = bench.clip(offload="none", steps=1)
+    assert "fp8" in notes(bench)[0]
+    made = bench.clip(offload="none", lora=str(path), steps=1)
+    assert "fp8" not in notes(bench)[0]
+    assert (plain != made).any()
+    for waits in ("group", "sequential"):
+        moved = bench.clip(lora=str(path), offload=waits, steps=1)
+        assert np.abs(moved.astype(int) - made).max() <= 1

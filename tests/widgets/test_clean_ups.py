@@ -71,7 +71,7 @@ def test_how_long_a_model_is_kept_is_chosen_by_keyboard(qtbot: Any) -> None:
     dialog.keep.selectAll()
     qtbot.keyClicks(dialog.keep, "0")
     assert dialog.minutes() == 0
-    assert dialog.keep.text() == "As long as it runs"
+    assert CleanUpsDialog(3, minutes=0).keep.text() == "Always"
     kinds = QDialogButtonBox.StandardButton
     dialog.findChild(QDialogButtonBox).button(kinds.RestoreDefaults).click()
     assert dialog.minutes() == 30

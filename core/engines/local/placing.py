@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from core.engines.local import (
@@ -19,7 +19,7 @@ from core.engines.local import (
 from core.engines.local.peaks import Peaks
 from core.engines.local.placement import Card, Measured, Plan
 from core.engines.local.warm import let_go
-from core.errors import Category
+from core.errors import Category, invalid
 from core.events import Noted
 from core.morning.marks import Mark, note_of
 from core.statistics.runs import RAN_OUT_BEFORE
@@ -66,12 +66,20 @@ class Placing:
         self._context = context
         self._model = context.job.model
         self._wishes = placement.wishes_of(params)
+        if params.get("lora"):
+            # Its own layers would be stored so too, and cannot compute in that type.
+            if self._wishes.precision == offload.FP8:
+                raise invalid(
+                    "precision",
+                    "A LoRA cannot be put on weights in 8-bit storage.",
+                    "Choose another precision, or leave the LoRA out.",
+                )
+            if self._wishes.precision == offload.AUTO:
+                self._wishes = replace(self._wishes, precision="")
         self._clip = placement.clip_of(params)
         self._card = card_of(context)
         smaller = quantised.of(found, self._wishes, on_card=self._card is not None)
-        self._wishes = placement.Wishes(
-            self._wishes.offload, self._wishes.tiling, self._wishes.precision, smaller
-        )
+        self._wishes = replace(self._wishes, quantised=smaller)
         self._figures = sizes.of(maker, found)
         self._peaks = Peaks(context.kept.folder)
         self._sample_bytes = 0
