@@ -43,8 +43,16 @@ def parameter(family: str) -> Several:
         group=KNOB,
         switches=tuple(switch.id for switch in fitting),
         named=tuple(switch.title for switch in fitting),
-        told=tuple(switch.told for switch in fitting),
+        told=tuple(map(_told, fitting)),
     )
+
+
+def _told(switch: Switch) -> str:
+    words = [switch.told]
+    words += ["Needs an NVIDIA GPU."] if "cpu" not in switch.devices else []
+    words += [f"Needs {switch.library}."] if switch.library else []
+    words += ["Changes the pictures."] if switch.lossy else []
+    return " ".join(words)
 
 
 @dataclass(slots=True)
