@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import textwrap
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from core.bench import history, method
 from core.bench.figures import PLAIN, Run
 from core.engines.local.bench_client import BenchProcess
+from core.engines.local.speed_switches import TINY_VAE
 from core.errors import invalid
 from core.jobs import Job, Kind, Recipe, new_job
 from core.places import Places
@@ -127,6 +129,8 @@ def _switches(recipe: Recipe, wanted: list[str] | None) -> list[str]:
     """
     knob = next((knob for knob in recipe.parameters if isinstance(knob, Several)), None)
     known = knob.switches if knob else ()
+    if wanted and any(knob.name == "decoder" for knob in recipe.parameters):
+        known = (*known, TINY_VAE)
     for name in wanted or ():
         if name not in known:
             hint = f"It knows {', '.join(known)}." if known else "It knows none."
@@ -142,7 +146,10 @@ def _measured(
     from core.engines.local.speed_switches import BY_ID
 
     def job(way: str) -> Job:
-        return new_job(recipe, {**given, "speed": way}, places.outputs)
+        # The small autoencoder is a knob of its own.
+        tiny = {"decoder": "tiny"} if TINY_VAE in way.split(JOINT) else {}
+        speed = JOINT.join(name for name in way.split(JOINT) if name != TINY_VAE) or PLAIN
+        return new_job(recipe, {**given, **tiny, "speed": speed}, places.outputs)
 
     names, plain = _switches(recipe, options.switch), job(PLAIN)
     process = BenchProcess(places.logs / "bench.log")
@@ -150,10 +157,17 @@ def _measured(
         _told(0, 0, f"loading {recipe.title}")
         found = process.ask({"look": plain.to_json(), "try": names})
         usable = [name for name in names if name not in found["unusable"]]
-        kinds = [method.Kind(name, BY_ID[name].lossy, BY_ID[name].group) for name in usable]
+        kinds = [
+            method.Kind(name, BY_ID[name].lossy, BY_ID[name].group)
+            if name in BY_ID
+            else method.Kind(name, lossy=True)
+            for name in usable
+        ]
 
         def ask(way: str) -> Run:
-            return Run.from_json(process.ask({"run": job(way).to_json()}))
+            one = Run.from_json(process.ask({"run": job(way).to_json()}))
+            tiny = (TINY_VAE,) if TINY_VAE in way.split(JOINT) else ()
+            return replace(one, switches=(*one.switches, *tiny))
 
         report = method.measure(ask, kinds, options.runs, _told)
     finally:
@@ -256,7 +270,9 @@ def _tell(
         sys.stdout.write(json.dumps(facts) + "\n")
         return
     write = sys.stdout.write
-    write(f"{_line(record.settings)}\n{_line(record.versions)}\n\n")
+    for facts in (record.settings, record.versions):
+        write(textwrap.fill(_line(facts), 110) + "\n")
+    write("\n")
     head = (
         f"{'':<44}{'median':>10}{'±':>6}{'ratio':>8}{'mean':>8}{'max':>5}{'peak':>10}{'compile':>9}"
     )
@@ -285,7 +301,7 @@ def _line(facts: Mapping[str, Any]) -> str:
     words = []
     for name, value in facts.items():
         shown = _line(value) if isinstance(value, Mapping) else value
-        words.append(f"{name} {shown}")
+        words += [f"{name} {shown}"] if shown != "" else []
     return ", ".join(words)
 
 

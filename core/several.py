@@ -11,7 +11,7 @@ JOINT = "+"
 """Between switches that are on together."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, repr=False)
 class Several(Parameter):
     """A CHOICE that takes one of its words, or switches by hand, as "one+another".
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from PySide6.QtWidgets import QCheckBox, QGridLayout, QWidget
+from PySide6.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from core.several import JOINT, Several
 from widgets.editors import ChoiceBox
 from widgets.fields import Field
 
 BY_HAND = "By hand"
-_COLUMNS = 2
 
 
 class SeveralField(Field):
@@ -25,20 +24,18 @@ class SeveralField(Field):
         self._box.addItems([*map(parameter.shown, parameter.choices), BY_HAND])
         super().__init__(parameter, self._box)
         self._hand = QWidget()
-        grid = QGridLayout(self._hand)
-        grid.setContentsMargins(0, 3, 0, 0)
-        grid.setHorizontalSpacing(12)
-        grid.setVerticalSpacing(4)
+        # One below the other: side by side their names are wider than a narrow form.
+        column = QVBoxLayout(self._hand)
+        column.setContentsMargins(0, 3, 0, 0)
+        column.setSpacing(4)
         self._switches = {
             name: self._switch(title, told)
             for name, title, told in zip(
                 parameter.switches, parameter.named, parameter.told, strict=True
             )
         }
-        for number, switch in enumerate(self._switches.values()):
-            grid.addWidget(switch, *divmod(number, _COLUMNS))
-        for column in range(_COLUMNS):
-            grid.setColumnStretch(column, 1)
+        for switch in self._switches.values():
+            column.addWidget(switch)
         self.column.insertWidget(self.column.indexOf(self.complaint), self._hand)
         self._hand.hide()
         self._box.currentIndexChanged.connect(self._on_word)

@@ -33,15 +33,19 @@ def bench(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_models.stable_diffusion(tmp_path_factory.mktemp("tiny"))
+    folder = tiny_models.stable_diffusion(tmp_path_factory.mktemp("tiny"))
+    tiny_models.tiny_autoencoder(folder / "vae_tiny")
+    return folder
 
 
 def test_a_measurement_is_told_kept_remembered_and_compared(model: Path, tmp_path: Path) -> None:
     shape = ("engine", "--model", str(model), "--size", "64")
-    done = bench(tmp_path, *shape, "--steps", "5", "--switch", "autocast", "few_steps", "--json")
+    switches = ("--switch", "autocast", "few_steps", "tiny_vae")
+    done = bench(tmp_path, *shape, "--steps", "5", *switches, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert list(found["ways"]) == ["off", "autocast"]
+    assert list(found["ways"])[:3] == ["off", "autocast", "tiny_vae"]
+    assert found["ways"]["tiny_vae"]["mean_difference"] > 1, "another decoder gives other pixels"
     assert found["left_out"] == {"few_steps": "the model was not made for few steps"}
     plain, half = found["ways"]["off"], found["ways"]["autocast"]
     assert (plain["runs"], plain["ratio"], plain["mean_difference"], plain["calls"]) == (5, 1, 0, 5)

@@ -9,45 +9,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from core.engines.local.speed_names import KNOB, OFF, parameter
 from core.events import Noted
-from core.jobs import Kind
-from core.several import JOINT, Several
+from core.several import JOINT
 
 if TYPE_CHECKING:
     from core.engines.local.context import Context
     from core.engines.local.pipelines import Model
     from core.engines.local.speed_switches import Switch, Target
 
-OFF, AUTO, FAST = "off", "auto", "fast"
-KNOB = "speed"
 T = TypeVar("T")
 
 
-def parameter(family: str) -> Several:
-    """Return the knob of a family's recipes."""
-    from core.engines.local.speed_switches import for_family
-
-    fitting = for_family(family)
-    return Several(
-        KNOB,
-        Kind.CHOICE,
-        "Speed",
-        AUTO,
-        choices=(AUTO, OFF, FAST),
-        titles=("As measured", "Off", "Fast, changes pixels"),
-        help="As measured: what `framedeck bench engine` found fastest here without changing "
-        "the pictures. Fast: also what changes them.",
-        group=KNOB,
-        switches=tuple(switch.id for switch in fitting),
-        named=tuple(switch.title for switch in fitting),
-        told=tuple(switch.told for switch in fitting),
-    )
-
-
-@dataclass(slots=True)
 class Applied:
     """What is on at a model that stays warm.
 
@@ -56,13 +31,15 @@ class Applied:
         target: What they are applied to.
         lasting: Names of those that stay between jobs.
         stack: Leaves those again.
+        kept: What switches keep for the next job.
     """
 
-    chosen: tuple[Switch, ...] = ()
-    target: Target | None = None
-    lasting: tuple[str, ...] = ()
-    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    kept: dict[str, Any] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.chosen: tuple[Switch, ...] = ()
+        self.target: Target | None = None
+        self.lasting: tuple[str, ...] = ()
+        self.stack = contextlib.ExitStack()
+        self.kept: dict[str, Any] = {}
 
 
 def choose(context: Context, model: Model) -> None:
@@ -177,3 +154,6 @@ def _enter(stack: contextlib.ExitStack, switch: Switch, target: Target) -> None:
         why = f"{type(error).__name__}: {str(error).strip()[:160]}"
         target.facts.setdefault("failed", {})[switch.id] = why
         target.tell(f"{switch.title} could not be turned on and is left out ({why}).")
+
+
+__all__ = ["KNOB", "choose", "decoding", "parameter", "shaping", "steps", "through"]

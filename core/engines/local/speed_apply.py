@@ -103,6 +103,9 @@ def channels_last(target: Target) -> Iterator[None]:
                 weight.data = weight.data.contiguous(memory_format=formats[weight.dim()])
     try:
         yield
+    except GeneratorExit:
+        before.clear()  # The model itself is let go of: nothing is worth moving any more.
+        raise
     finally:
         for weight, stride in before:
             # Not `contiguous`: a side of one pixel counts as either layout.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.engines.local import speed_memory
-from core.engines.local.speed import AUTO, FAST, KNOB, OFF
+from core.engines.local.speed_names import AUTO, FAST, OFF
 from core.engines.local.speed_switches import BY_ID, SWITCHES, Switch, Target
 from core.several import JOINT
 
@@ -84,6 +84,3 @@ def _measured(context: Context) -> speed_memory.Measured | None:
     placed = "" if context.plan is None else context.plan.key
     key = speed_memory.key_of(job.params, Path(job.model), context.device, placed)
     return speed_memory.read(context.speeds).get(key)
-
-
-__all__ = ["KNOB", "Found", "switches"]

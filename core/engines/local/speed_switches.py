@@ -16,11 +16,10 @@ from typing import Any
 from core.engines.local import speed_apply as do
 from core.engines.local import speed_caches as caches
 from core.engines.local import speed_compile
+from core.engines.local.speed_names import WORDS
 
 CPU, CUDA = "cpu", "cuda"
 _DEVICES = MappingProxyType({CPU: "a processor", CUDA: "an NVIDIA GPU"})
-UNETS = ("animatediff", "stable_diffusion", "svd")
-TRANSFORMERS = ("wan", "ltx")
 TINY_VAE = "tiny_vae"
 """Name under which the small autoencoder is measured; it is a knob of its own."""
 
@@ -69,12 +68,9 @@ class Switch:
 
     Attributes:
         id: Its name in a job.
-        title: Its name in a form.
-        told: One sentence on what it does.
         apply: Enters it; leaving it gives back the plain pipeline.
         lossy: It changes pixels beyond rounding.
         devices: Where it makes sense.
-        families: Whose pipelines it fits.
         library: Module that must be installed.
         group: Of switches of one group only one can be on.
         lasting: It stays from job to job, since entering it takes long.
@@ -84,18 +80,30 @@ class Switch:
     """
 
     id: str
-    title: str
-    told: str
     apply: Apply
     lossy: bool = False
     devices: tuple[str, ...] = (CPU, CUDA)
-    families: tuple[str, ...] = UNETS + TRANSFORMERS
     library: str = ""
     group: str = ""
     lasting: bool = False
     plain: bool = False
     unmeasured: bool = False
     why_not: Callable[[Target], str] = lambda _: ""
+
+    @property
+    def title(self) -> str:
+        """Its name in a form."""
+        return WORDS[self.id][0]
+
+    @property
+    def told(self) -> str:
+        """What it does, needs and changes."""
+        return WORDS[self.id][1]
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Whose pipelines it fits."""
+        return WORDS[self.id][2]
 
     def unusable(self, target: Target) -> str:
         """Return why it cannot be used here, "" where it can."""
@@ -116,69 +124,49 @@ class Switch:
 SWITCHES: tuple[Switch, ...] = (
     Switch(
         "channels_last",
-        "Channels last",
-        "Weights lie in memory as convolutions read them.",
         do.channels_last,
         devices=(CPU, CUDA),
-        families=UNETS,
         lasting=True,
         plain=True,
         unmeasured=True,
     ),
     Switch(
         "fuse_qkv",
-        "Fused projections",
-        "Query, key and value of an attention are one product.",
         do.fuse_qkv,
-        families=("animatediff", "stable_diffusion", *TRANSFORMERS),
         plain=True,
         why_not=do.has_adapters,
     ),
     Switch(
         "cudnn_attention",
-        "cuDNN attention",
-        "Attention by NVIDIA's own library.",
         do.attention("_native_cudnn"),
         devices=(CUDA,),
-        families=TRANSFORMERS,
         group="attention",
     ),
     Switch(
         "flash_attention",
-        "Flash attention",
-        "Attention by the flash-attn library.",
         do.attention("flash"),
         devices=(CUDA,),
-        families=TRANSFORMERS,
         library="flash_attn",
         group="attention",
     ),
     Switch(
         "sage_attention",
-        "Sage attention",
-        "Attention in 8 bits by the sageattention library.",
         do.attention("sage"),
         lossy=True,
         devices=(CUDA,),
-        families=TRANSFORMERS,
         library="sageattention",
         group="attention",
         unmeasured=True,
     ),
     Switch(
         "xformers",
-        "xFormers attention",
-        "Attention by the xformers library.",
         do.xformers,
         devices=(CUDA,),
-        families=UNETS,
         library="xformers",
         group="attention",
     ),
     Switch(
         "compile",
-        "Compiled blocks",
-        "The blocks that repeat are compiled; the first run takes a minute or so longer.",
         speed_compile.compiled("regional"),
         group="compile",
         lasting=True,
@@ -187,8 +175,6 @@ SWITCHES: tuple[Switch, ...] = (
     ),
     Switch(
         "compile_max",
-        "Compiled whole",
-        "All of the model is compiled, and the fastest kernels are looked for: takes minutes once.",
         speed_compile.compiled("max-autotune"),
         devices=(CUDA,),
         group="compile",
@@ -198,8 +184,6 @@ SWITCHES: tuple[Switch, ...] = (
     ),
     Switch(
         "graphs",
-        "CUDA graphs",
-        "The kernels of a step are started as one.",
         speed_compile.compiled("reduce-overhead"),
         devices=(CUDA,),
         group="compile",
@@ -209,8 +193,6 @@ SWITCHES: tuple[Switch, ...] = (
     ),
     Switch(
         "autocast",
-        "Half precision",
-        "Products of the sampler's model are computed in bf16.",
         do.autocast,
         lossy=True,
         unmeasured=True,
@@ -218,8 +200,6 @@ SWITCHES: tuple[Switch, ...] = (
     ),
     Switch(
         "decode_half",
-        "Half precision decode",
-        "Frames are decoded in bf16.",
         do.decode_half,
         lossy=True,
         unmeasured=True,
@@ -227,19 +207,14 @@ SWITCHES: tuple[Switch, ...] = (
     ),
     Switch(
         "step_cache",
-        "First-block cache",
-        "Steps whose first block changes little reuse the others' result.",
         caches.first_block_cache,
         lossy=True,
-        families=TRANSFORMERS,
         group="cache",
         unmeasured=True,
         why_not=caches.few_blocks,
     ),
     Switch(
         "taylor_cache",
-        "Forecast steps",
-        "Inner blocks are computed in every other step and foretold in between.",
         caches.taylor_cache,
         lossy=True,
         group="cache",
@@ -247,18 +222,13 @@ SWITCHES: tuple[Switch, ...] = (
     ),
     Switch(
         "attention_cache",
-        "Attention cache",
-        "Attention of inner blocks is computed in every other step and reused in between.",
         caches.attention_cache,
         lossy=True,
-        families=UNETS,
         group="cache",
         why_not=caches.few_cached_steps,
     ),
     Switch(
         "few_steps",
-        "Few steps",
-        "A model that was made for few steps takes at most four.",
         do.few_steps,
         lossy=True,
         unmeasured=True,
