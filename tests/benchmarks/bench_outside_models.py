@@ -31,10 +31,10 @@ from core.frames import Ring
 from core.jobs import new_job
 from tests.core import tiny_models
 
-ROUNDS = 5
+ROUNDS = 3
 SHARE = 0.03
 CHANNELS = (64, 128)
-FRAMES, STEPS = 8, 8
+FRAMES, STEPS = 8, 16
 PICTURE, CLIP = 256, 128
 """Sides, pixels; the latents are 32×32 and 16×16, the sizes that UNets of this width are for."""
 

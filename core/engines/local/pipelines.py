@@ -13,7 +13,17 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import folders, lora, offload, pieces, preview, singles, speed, tiny
+from core.engines.local import (
+    folders,
+    image_prompt,
+    lora,
+    offload,
+    pieces,
+    preview,
+    singles,
+    speed,
+    tiny,
+)
 from core.engines.local.quiet import hush
 from core.events import Noted, Progressed
 from core.jobs import Parameter, Phase, Recipe
@@ -27,7 +37,7 @@ if TYPE_CHECKING:
     from core.engines.local.decoding import Bench, Way
 
 Heard = Callable[[], None] | None
-FILES = ("image", "lora", "image_prompt")
+FILES = ("image", lora.FIELD, image_prompt.FIELD)
 """Parameters that are files which shape latents."""
 _TRANSFORMERS = ("text_encoder", "text_encoder_2", "image_encoder")
 
@@ -79,6 +89,8 @@ class Model:
     """What is put on it."""
     tiny: Any = None
     """Its tiny autoencoder, once a job asked for it."""
+    takes_pictures: bool = False
+    """Its adapter for image prompts is on."""
     speed: Any = None
     """What `core.engines.local.speed` has switched on."""
     more: dict[str, Any] = field(default_factory=dict)
@@ -188,6 +200,8 @@ class Maker(ABC):
             model.pipe.to(context.device)
             model.aside = False
         lora.apply(context, model)
+        if model.takes_pictures or context.job.params.get(image_prompt.FIELD):
+            image_prompt.apply(context, model)
         return model
 
     def decodes_in_full(self, found: folders.ModelFolder) -> bool:  # noqa: ARG002

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from core.engines.local import (
     detect,
     folders,
+    image_prompt,
     knobs,
     lora,
     offload,
+    pieces,
     pipelines,
     schedulers,
     singles,
@@ -72,6 +75,7 @@ def recipe_for_folder(folder: Path, *, id: str | None = None, title: str | None 
         (
             *parameters(size=size, smallest=64, largest=2048, steps=25),
             *lora.parameters(),
+            *image_prompt.parameters(folder),
             *tiny.parameters(folder),
         ),
         task="text → video",
@@ -183,6 +187,7 @@ class _Maker(pipelines.Maker):
         window = CONTEXT_FRAMES if own else starter.FRAMES
         set_windows(model.pipe, int(params["frames"]), window)
         return {
+            **image_prompt.given(params, functools.partial(pieces.picture, context)),
             "prompt": str(params["prompt"]),
             "negative_prompt": str(params["negative_prompt"]),
             "guidance_scale": float(params["guidance_scale"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from core.engines.local import (
     detect,
     folders,
+    image_prompt,
     knobs,
     lora,
     pieces,
@@ -77,6 +79,7 @@ def recipe_for_folder(folder: Path) -> Recipe:
         knobs.seed(),
         *knobs.result(clip=False),
         *lora.parameters(),
+        *image_prompt.parameters(folder),
         *tiny.parameters(folder, large=found.pipeline == XL),
         *knobs.memory("decode_chunk"),
         speed.parameter(ID),
@@ -158,8 +161,10 @@ class _Maker(pipelines.Maker):
         start: dict[str, Any] = {}
         if params.get("image"):
             start = {"image": pieces.picture(context), "strength": float(params["strength"])}
+        prompt = image_prompt.given(params, functools.partial(pieces.picture, context))
         return {
             **start,
+            **prompt,
             "prompt": str(params["prompt"]),
             "negative_prompt": str(params["negative_prompt"]),
             "guidance_scale": float(params["guidance_scale"]),
