@@ -26,8 +26,10 @@ FAMILIES = ("stable_diffusion", "animatediff")
 """Families whose models can dream."""
 _OWN = frozenset(
     {"prompt", "negative_prompt", "frames", "fps", "image", "strength", "decode_chunk"}
+    # A dream is kept in segments of H.264 as its frames are made.
+    | {"format", "inbetween", "upscale", "upscaler"}
 )
-"""Knobs of a family that a dream has its own in place of."""
+"""Knobs of a family that a dream has its own in place of, or none."""
 _FEW_STEPS = 8
 _EXAMPLES = (
     "a red ball on a green field\na yellow star over the night sky\na big blue square on the sea",
