@@ -215,8 +215,13 @@ def test_leftovers_of_a_segment_are_removed_and_whole_ones_stay(
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[LocalEngine]:
-    made = LocalEngine(log=tmp_path / "logs" / "engine.log", grace_seconds=5)
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "logs" / "engine.log"
+
+
+@pytest.fixture
+def engine(log: Path) -> Iterator[LocalEngine]:
+    made = LocalEngine(log=log, grace_seconds=5)
     yield made
     made.close()
 
@@ -229,27 +234,10 @@ def endless(folder: Path, **more: object) -> Job:
     return job_of(folder, **given_)
 
 
-def test_a_killed_worker_leaves_whole_segments(engine: LocalEngine, tmp_path: Path) -> None:
-    job = endless(tmp_path / "clips")
-    seen: list[Any] = []
-    for event in engine.run(job):
-        seen.append(event)
-        if isinstance(event, Progressed) and len(segment_numbers(Path(job.output))) >= 2:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                psutil.Process(engine.pid or -1).kill()
-    assert isinstance(seen[-1], Failed)
-    numbers = segment_numbers(Path(job.output))
-    assert numbers == list(range(1, len(numbers) + 1))
-    for number in numbers:
-        found = verify_file(segment_path(Path(job.output), number))
-        assert found.ok, found.faults
-    assert not [path for path in (tmp_path / "clips").iterdir() if ".clip." in path.name]
-
-
-def test_enough_finishes_cancel_stops_and_both_are_told(
-    engine: LocalEngine, tmp_path: Path
+def test_enough_finishes_and_cancel_stops_even_before_a_full_player(
+    engine: LocalEngine, log: Path, tmp_path: Path
 ) -> None:
-    job = endless(tmp_path / "clips")
+    ended = job = endless(tmp_path / "clips")
     for event in engine.run(job):
         if isinstance(event, Progressed) and "s made" in event.text and event.total == 0:
             assert event.done == 0, "of what has no end no share is done"
@@ -271,20 +259,19 @@ def test_enough_finishes_cancel_stops_and_both_are_told(
     assert time.monotonic() - asked < 4
     assert any("kept" in text or "left out" in text for text in notes)
     assert json.loads(status.path_of(job).read_text())["state"] == "cancelled"
-    log = tmp_path / "logs" / "engine.log"
-    runs = analyse.analyse(log)
+    runs = [run for run in analyse.analyse(log) if run.job in (ended.id, job.id)]
     assert [run.state for run in runs] == ["ended", "cancelled"]
     assert all(run.frames >= 32 and run.lock_milliseconds == 0 for run in runs)
     assert runs[-1].job == job.id
     assert analyse.analyse(status.path_of(job))[0].slowest == runs[-1].slowest
 
+    full_player(engine, endless(tmp_path / "third"))
 
-def test_a_full_player_holds_a_dream_and_a_cancel_is_heard_there(
-    engine: LocalEngine, tmp_path: Path
-) -> None:
+
+def full_player(engine: LocalEngine, job: Job) -> None:
+    """Fail unless a full player holds a dream, and a cancel is heard there."""
     buffer = FrameBuffer(seconds=1.0)
     engine.stream_into(buffer)
-    job = endless(tmp_path / "clips")
     began = asked = 0.0
     for event in engine.run(job):
         if isinstance(event, Streamed):
@@ -298,6 +285,23 @@ def test_a_full_player_holds_a_dream_and_a_cancel_is_heard_there(
     run = analyse.analyse(status.path_of(job))[0]
     assert run.frames <= 16 + 16 + 12, "a second for the player, and what was on the way"
     assert run.milliseconds["stream_wait"] > 500
+
+
+def test_a_killed_worker_leaves_whole_segments(engine: LocalEngine, tmp_path: Path) -> None:
+    job = endless(tmp_path / "clips")
+    seen: list[Any] = []
+    for event in engine.run(job):
+        seen.append(event)
+        if isinstance(event, Progressed) and len(segment_numbers(Path(job.output))) >= 2:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                psutil.Process(engine.pid or -1).kill()
+    assert isinstance(seen[-1], Failed)
+    numbers = segment_numbers(Path(job.output))
+    assert numbers == list(range(1, len(numbers) + 1))
+    for number in numbers:
+        found = verify_file(segment_path(Path(job.output), number))
+        assert found.ok, found.faults
+    assert not [path for path in (tmp_path / "clips").iterdir() if ".clip." in path.name]
 
 
 # ---- what was slow

@@ -179,7 +179,8 @@ def test_every_model_that_can_dreams(models: Path, tmp_path: Path) -> None:
     for one in found.values():
         names = [knob.name for knob in one.parameters]
         assert len(names) == len(set(names))
-        assert {"offload", "tiling", "steps", "scheduler", "seed"} <= set(names)
+        assert {"offload", "tiling", "speed", "steps", "scheduler", "seed"} <= set(names)
+        assert not {"frames", "format", "upscale", "inbetween"} & set(names)
         assert new_job(one, {"prompt": "a"}, tmp_path).params["minutes"] == 0
     with pytest.raises(ProblemError) as caught:
         new_job(found["sd15 · dream"], {"prompt": "Scene 1:\nScene 2:"}, tmp_path)

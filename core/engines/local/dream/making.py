@@ -96,10 +96,11 @@ class Making:
         self._advised = False
         self._busy_mark = self._decode_mark = 0.0
         self.anchor: plan.Anchor | None = None
+        self._keeps_up = params.get("keep_up") is True
         self._keep_up = pace.KeepUp(self.plan.fps, self._largest_divisor())
 
     def _largest_divisor(self) -> int:
-        if self.context.job.params.get("keep_up") is not True:
+        if not self._keeps_up:
             return 1
         side = min(int(self.context.job.params[name]) for name in ("width", "height")) // 8
         return max(1, min(4, side // _SMALLEST_SIDE))
@@ -231,7 +232,7 @@ class Making:
                 f"Frames come too slowly for {self.plan.fps:g} fps: from here on they are decoded "
                 f"at 1/{self.painter.divisor} of their size and scaled up."
             )
-        elif told == "sampling" and not self._advised:
+        elif told == "sampling" and not self._advised and self._keeps_up:
             self._advised = True
             self._note(
                 f"Frames come too slowly for {self.plan.fps:g} fps, because keyframes take most "

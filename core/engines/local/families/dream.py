@@ -26,8 +26,10 @@ FAMILIES = ("stable_diffusion", "animatediff")
 """Families whose models can dream."""
 _OWN = frozenset(
     {"prompt", "negative_prompt", "frames", "fps", "image", "strength", "decode_chunk"}
+    # A dream is kept in segments of H.264 as its frames are made.
+    | {"format", "inbetween", "upscale", "upscaler"}
 )
-"""Knobs of a family that a dream has its own in place of."""
+"""Knobs of a family that a dream has its own in place of, or none."""
 _FEW_STEPS = 8
 _EXAMPLES = (
     "a red ball on a green field\na yellow star over the night sky\na big blue square on the sea",
@@ -139,20 +141,30 @@ def _way(mode: str) -> tuple[Parameter, ...]:
             "Way",
             mode,
             choices=plan.MODES,
-            titles=("Between pictures", "Between prompts", "Drift"),
-            help="Between pictures is quick. Between prompts samples pictures on the way: slower "
-            "and richer, good with few steps. Drift makes each picture out of the last one.",
+            titles=("Pictures", "Prompts", "Drift"),
+            help="Pictures: from one to the next, quick. Prompts: pictures are sampled on the way "
+            "too, slower and richer, good with few steps. Drift: each comes out of the last one.",
             group="way",
         ),
         Parameter(
             "every",
             Kind.INTEGER,
-            "Sampled every",
+            "Every",
             6,
             1,
             240,
             unit="frames",
-            help="Between prompts: how close the sampled pictures stand.",
+            help="By prompts: how close the sampled pictures stand.",
+            group="way",
+        ),
+        Parameter(
+            "strength",
+            Kind.NUMBER,
+            "Change",
+            0.6,
+            0.05,
+            1,
+            help="By drift: how much of the last picture is dreamt anew.",
             group="way",
         ),
         Parameter(
@@ -160,17 +172,7 @@ def _way(mode: str) -> tuple[Parameter, ...]:
             Kind.IMAGE,
             "Start picture",
             "",
-            help="Drift begins with it; empty: with the first prompt.",
-        ),
-        Parameter(
-            "strength",
-            Kind.NUMBER,
-            "Drift",
-            0.6,
-            0.05,
-            1,
-            help="How much of the last picture is dreamt anew.",
-            group="way",
+            help="What a drift begins with; empty: the first prompt.",
         ),
     )
 
