@@ -28,6 +28,8 @@ _MEASURED_SECONDS = 10.0
 _CALM_SECONDS = 8.0
 """So much in store lets a display that followed a slow source go at its own rate again."""
 _FOLLOW = 0.97
+_PATIENCE_SECONDS = 8.0
+"""A first frame that has stood for so long is followed at the pace of its source."""
 
 
 class State(StrEnum):
@@ -99,6 +101,7 @@ class FrameBuffer:
         self._over = False
         self._arrivals: deque[tuple[float, int]] = deque()
         self._current: Frame | None = None
+        self._first_at: float | None = None
         self._before: Frame | None = None
         self._state = State.FILLING
         self._paused = self._short = False
@@ -222,15 +225,23 @@ class FrameBuffer:
         if self._over and not self._frames and self._anchor is None:
             self._state = State.OVER
         if self._state in (State.FILLING, State.DEPLETED):
-            if not self._may_start():
-                self._repeated += self._state is State.DEPLETED
+            if not self._may_start(now):
+                self._wait(now)
                 return
-            follow = self._state is State.DEPLETED and not self._over
+            fresh = self._state is State.FILLING and self._seconds() >= self._start_seconds
             self._state = State.PLAYING
-            self._set_rate(now, self._followed() if follow else self._display())
+            self._set_rate(now, self._display() if fresh or self._over else self._followed())
         elif self._state is State.OVER:
             return
         self._play(now)
+
+    def _wait(self, now: float) -> None:
+        """Show the last frame; at first the first one, so that there is something to see."""
+        if self._current is None and self._frames:
+            self._current = self._frames.popleft()
+            self._shown += 1
+            self._first_at = now
+        self._repeated += self._state is State.DEPLETED
 
     def _play(self, now: float) -> None:
         if self._over or self._seconds() >= self._calm():
@@ -268,12 +279,15 @@ class FrameBuffer:
         if rate != self._rate:
             self._rate, self._anchor = rate, None if self._anchor is None else (now, 0)
 
-    def _may_start(self) -> bool:
-        return bool(self._frames) and (
-            self._over
-            or self._seconds() >= self._start_seconds
-            or len(self._frames) >= self._capacity()
-        )
+    def _may_start(self, now: float) -> bool:
+        if not self._frames:
+            return False
+        waited = self._first_at is not None and now - self._first_at >= _PATIENCE_SECONDS
+        # A source that is known to be slow is shown as slowly, and has so many in store sooner.
+        known = self._state is State.DEPLETED or waited
+        rate = self._followed() if known else self._display()
+        enough = len(self._frames) / rate >= self._start_seconds
+        return self._over or enough or len(self._frames) >= self._capacity()
 
     def _followed(self) -> float:
         """Return the rate of a display that follows the source, as fast as it came of late."""
