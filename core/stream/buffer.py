@@ -8,17 +8,20 @@ ever left out: whoever is late shows the next one late, and the clock moves on f
 
 from __future__ import annotations
 
-import mmap
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from time import monotonic
+from typing import TYPE_CHECKING
+
+from core.stream.pages import pages, usual_bytes
+
+if TYPE_CHECKING:
+    import mmap
 
 TARGET_SECONDS = 30.0
-MOST_BYTES = 2**30
 LOWEST_FPS, HIGHEST_FPS = 4.0, 60.0
 _FIRST_ROOM = 16
 """Frames that are taken before their size is known."""
@@ -199,7 +202,7 @@ class FrameBuffer:
                 self._pool.clear()
             if self._pool:
                 return self._pool.pop()
-        return _pages(size)
+        return pages(size)
 
     # -- the display --------------------------------------------------------
 
@@ -395,20 +398,6 @@ class FrameBuffer:
         since, now = self._arrivals[0][0], self._clock()
         frames = sum(count for _, count in list(self._arrivals)[1:])
         return frames / (now - since) if now - since >= 0.5 else None
-
-
-def usual_bytes() -> int:
-    """Return the memory that a buffer may take here: 1 GiB, or a quarter of what is free."""
-    import psutil
-
-    return min(MOST_BYTES, int(psutil.virtual_memory().available) // 4)
-
-
-def _pages(size: int) -> mmap.mmap:
-    """Return memory that goes back to the system as a whole; a heap would keep a gigabyte."""
-    if sys.platform == "win32":
-        return mmap.mmap(-1, size)
-    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _within(fps: float) -> float:
