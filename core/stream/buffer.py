@@ -330,6 +330,9 @@ class FrameBuffer:
         """Show so many frames a second from now on, 4 to 60, whatever the source is meant for."""
         with self._lock:
             self._fps, self._chosen = _within(fps), True
+            made = self._made_fps()
+            if made is not None and self._fps <= made:
+                self._short = False  # The source keeps up with that.
             if self._state is State.PLAYING:
                 self._set_rate(now, self._followed() if self._short else self._fps)
 

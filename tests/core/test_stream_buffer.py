@@ -129,11 +129,16 @@ def test_a_slow_source_is_followed_rather_than_waited_for(clock: Clock) -> None:
         buffer.take(clock.now)
         states.append(buffer.state)
         clock.now += 0.01
+    assert buffer.short
     late = states[2000:]
     assert late.count(State.PLAYING) == len(late), "40 s without a stop"
     assert buffer.rate is not None
     assert buffer.rate == pytest.approx(15, rel=0.1)
     assert buffer.figures().depletions == 1
+    buffer.set_fps(14, clock.now)
+    assert not buffer.short, "who chose what the source keeps up with is not warned any more"
+    assert buffer.rate == 14
+    buffer.set_fps(30, clock.now)
     # Now it has time to catch up: the display goes back to its own rate.
     for tick in range(30 * 100):
         if tick * 0.01 * 60 >= number - 900 and buffer.room():
