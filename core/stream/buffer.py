@@ -8,17 +8,20 @@ ever left out: whoever is late shows the next one late, and the clock moves on f
 
 from __future__ import annotations
 
-import mmap
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from time import monotonic
+from typing import TYPE_CHECKING
+
+from core.stream.pages import pages, usual_bytes
+
+if TYPE_CHECKING:
+    import mmap
 
 TARGET_SECONDS = 30.0
-MOST_BYTES = 2**30
 LOWEST_FPS, HIGHEST_FPS = 4.0, 60.0
 _FIRST_ROOM = 16
 """Frames that are taken before their size is known."""
@@ -28,6 +31,8 @@ _MEASURED_SECONDS = 10.0
 _CALM_SECONDS = 8.0
 """So much in store lets a display that followed a slow source go at its own rate again."""
 _FOLLOW = 0.97
+_PATIENCE_SECONDS = 8.0
+"""A first frame that has stood for so long is followed at the pace of its source."""
 
 
 class State(StrEnum):
@@ -99,6 +104,7 @@ class FrameBuffer:
         self._over = False
         self._arrivals: deque[tuple[float, int]] = deque()
         self._current: Frame | None = None
+        self._first_at: float | None = None
         self._before: Frame | None = None
         self._state = State.FILLING
         self._paused = self._short = False
@@ -196,7 +202,7 @@ class FrameBuffer:
                 self._pool.clear()
             if self._pool:
                 return self._pool.pop()
-        return _pages(size)
+        return pages(size)
 
     # -- the display --------------------------------------------------------
 
@@ -222,15 +228,23 @@ class FrameBuffer:
         if self._over and not self._frames and self._anchor is None:
             self._state = State.OVER
         if self._state in (State.FILLING, State.DEPLETED):
-            if not self._may_start():
-                self._repeated += self._state is State.DEPLETED
+            if not self._may_start(now):
+                self._wait(now)
                 return
-            follow = self._state is State.DEPLETED and not self._over
+            fresh = self._state is State.FILLING and self._seconds() >= self._start_seconds
             self._state = State.PLAYING
-            self._set_rate(now, self._followed() if follow else self._display())
+            self._set_rate(now, self._display() if fresh or self._over else self._followed())
         elif self._state is State.OVER:
             return
         self._play(now)
+
+    def _wait(self, now: float) -> None:
+        """Show the last frame; at first the first one, so that there is something to see."""
+        if self._current is None and self._frames:
+            self._current = self._frames.popleft()
+            self._shown += 1
+            self._first_at = now
+        self._repeated += self._state is State.DEPLETED
 
     def _play(self, now: float) -> None:
         if self._over or self._seconds() >= self._calm():
@@ -268,12 +282,15 @@ class FrameBuffer:
         if rate != self._rate:
             self._rate, self._anchor = rate, None if self._anchor is None else (now, 0)
 
-    def _may_start(self) -> bool:
-        return bool(self._frames) and (
-            self._over
-            or self._seconds() >= self._start_seconds
-            or len(self._frames) >= self._capacity()
-        )
+    def _may_start(self, now: float) -> bool:
+        if not self._frames:
+            return False
+        waited = self._first_at is not None and now - self._first_at >= _PATIENCE_SECONDS
+        # A source that is known to be slow is shown as slowly, and has so many in store sooner.
+        known = self._state is State.DEPLETED or waited
+        rate = self._followed() if known else self._display()
+        enough = len(self._frames) / rate >= self._start_seconds
+        return self._over or enough or len(self._frames) >= self._capacity()
 
     def _followed(self) -> float:
         """Return the rate of a display that follows the source, as fast as it came of late."""
@@ -313,6 +330,9 @@ class FrameBuffer:
         """Show so many frames a second from now on, 4 to 60, whatever the source is meant for."""
         with self._lock:
             self._fps, self._chosen = _within(fps), True
+            made = self._made_fps()
+            if made is not None and self._fps <= made:
+                self._short = False  # The source keeps up with that.
             if self._state is State.PLAYING:
                 self._set_rate(now, self._followed() if self._short else self._fps)
 
@@ -381,20 +401,6 @@ class FrameBuffer:
         since, now = self._arrivals[0][0], self._clock()
         frames = sum(count for _, count in list(self._arrivals)[1:])
         return frames / (now - since) if now - since >= 0.5 else None
-
-
-def usual_bytes() -> int:
-    """Return the memory that a buffer may take here: 1 GiB, or a quarter of what is free."""
-    import psutil
-
-    return min(MOST_BYTES, int(psutil.virtual_memory().available) // 4)
-
-
-def _pages(size: int) -> mmap.mmap:
-    """Return memory that goes back to the system as a whole; a heap would keep a gigabyte."""
-    if sys.platform == "win32":
-        return mmap.mmap(-1, size)
-    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _within(fps: float) -> float:

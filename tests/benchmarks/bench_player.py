@@ -23,6 +23,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from array import array
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic, perf_counter
@@ -90,9 +92,9 @@ def ours(seconds: float, home: Path) -> dict[str, Any]:
     while desk.player is None or desk.player.clock.frame is None:
         spin(app, 0.05)
         assert monotonic() - begin < 60, "no frame comes"
-    paints: list[float] = []
-    late: list[float] = []
-    stood: list[float] = []
+    paints = array("d")  # Lists of numbers would be growth of their own.
+    late = array("d")
+    stood = array("d")
 
     def painted(at: float, due: float) -> None:
         paints.append(at)
@@ -156,20 +158,20 @@ class OwnBeats:
         self._last, self._queued = now, queued
 
 
-def served(at: list[float], stood: list[float]) -> dict[str, float]:
+def served(at: Sequence[float], stood: Sequence[float]) -> dict[str, float]:
     """Return the jitter between paints before which the thread never waited 1 ms for a core."""
     pairs = zip(pairwise(at), pairwise(stood), strict=True)
     off = [abs((b - a) * 1e3 - 1000 / FPS) for (a, b), (p, q) in pairs if q - p < 1]
     return {**tails(off), "share": len(off) / max(1, len(at) - 1)}
 
 
-def tails(values: list[float]) -> dict[str, float]:
+def tails(values: Iterable[float]) -> dict[str, float]:
     ordered = sorted(values) or [0.0]
     place = min(len(ordered) - 1, int(len(ordered) * 0.99))
     return {"median": ordered[len(ordered) // 2], "p99": ordered[place], "worst": ordered[-1]}
 
 
-def jitter(at: list[float]) -> dict[str, float]:
+def jitter(at: Iterable[float]) -> dict[str, float]:
     """Return by how many ms the time between two of them is off."""
     return tails([abs((b - a) * 1e3 - 1000 / FPS) for a, b in pairwise(at)])
 

@@ -59,10 +59,10 @@ def test_it_begins_when_enough_seconds_are_there(clock: Clock) -> None:
     buffer = FrameBuffer(start_seconds=1.5, clock=clock)
     assert buffer.take(clock.now) is None
     put(buffer, 0, 44)
-    assert play(buffer, clock, 0.5) == []
+    assert play(buffer, clock, 0.5) == [0], "until then the first one stands"
     assert buffer.state is State.FILLING
-    put(buffer, 44, 1)
-    assert play(buffer, clock, 0.49) == list(range(15))
+    put(buffer, 44, 2)
+    assert play(buffer, clock, 0.49) == list(range(1, 16))
     assert buffer.state is State.PLAYING
 
 
@@ -95,16 +95,19 @@ def test_a_window_that_hangs_shows_the_next_frame_and_leaves_none_out(clock: Clo
 
 def test_empty_it_holds_the_last_frame_says_so_once_and_goes_on_when_filled(clock: Clock) -> None:
     buffer = FrameBuffer(start_seconds=1.0, clock=clock)
-    put(buffer, 0, 60)
-    seen = play(buffer, clock, 2.5)
+    seen: list[int] = []
+    for number in range(60):
+        put(buffer, number, 1)
+        seen += [found for found in play(buffer, clock, 1 / 30) if [found] != seen[-1:]]
+    seen += [found for found in play(buffer, clock, 1.5) if [found] != seen[-1:]]
     assert seen == list(range(60))
     assert buffer.state is State.DEPLETED
     assert buffer.short
     assert buffer.figures().depletions == 1
-    put(buffer, 60, 29)
-    assert play(buffer, clock, 0.3) == [59], "not before a second is there"
-    put(buffer, 89, 1)
-    assert play(buffer, clock, 0.2)[:3] == [59, 60, 61] or buffer.state is State.PLAYING
+    put(buffer, 60, 12)
+    assert play(buffer, clock, 0.2) == [59], "not before a second is there, as fast as it comes"
+    put(buffer, 72, 18)
+    assert play(buffer, clock, 0.1)[0] in (59, 60)
     assert buffer.state is State.PLAYING
     assert buffer.short, "it is said until it is well filled"
     play(buffer, clock, 5)
@@ -126,11 +129,16 @@ def test_a_slow_source_is_followed_rather_than_waited_for(clock: Clock) -> None:
         buffer.take(clock.now)
         states.append(buffer.state)
         clock.now += 0.01
+    assert buffer.short
     late = states[2000:]
     assert late.count(State.PLAYING) == len(late), "40 s without a stop"
     assert buffer.rate is not None
     assert buffer.rate == pytest.approx(15, rel=0.1)
     assert buffer.figures().depletions == 1
+    buffer.set_fps(14, clock.now)
+    assert not buffer.short, "who chose what the source keeps up with is not warned any more"
+    assert buffer.rate == 14
+    buffer.set_fps(30, clock.now)
     # Now it has time to catch up: the display goes back to its own rate.
     for tick in range(30 * 100):
         if tick * 0.01 * 60 >= number - 900 and buffer.room():
@@ -140,6 +148,19 @@ def test_a_slow_source_is_followed_rather_than_waited_for(clock: Clock) -> None:
         clock.now += 0.01
     assert buffer.rate == 30
     assert not buffer.short
+
+
+def test_a_very_slow_source_is_followed_from_its_beginning(clock: Clock) -> None:
+    """A frame a second for a display of 30: nobody looks at the first one for 45 s."""
+    buffer = FrameBuffer(start_seconds=1.5, clock=clock)
+    seen: list[int] = []
+    for number in range(60):
+        put(buffer, number, 1)
+        seen += [found for found in play(buffer, clock, 1.0) if [found] != seen[-1:]]
+        if number == 10:
+            assert seen[-1] >= 1, "it moves"
+    assert seen == list(range(len(seen)))
+    assert len(seen) >= 50
 
 
 def test_pause_lets_the_source_fill_it_and_no_frame_is_missed(clock: Clock) -> None:
@@ -199,9 +220,9 @@ def test_memory_is_used_again_and_given_back(clock: Clock) -> None:
 def test_after_the_end_all_is_shown_even_less_than_what_it_begins_with(clock: Clock) -> None:
     buffer = FrameBuffer(clock=clock)
     put(buffer, 0, 5)
-    assert play(buffer, clock, 0.3) == []
+    assert play(buffer, clock, 0.3) == [0]
     buffer.end()
-    assert play(buffer, clock, 1.0) == [0, 1, 2, 3, 4]
+    assert play(buffer, clock, 1.0) == [1, 2, 3, 4]
     assert buffer.state is State.OVER
     assert buffer.figures().depletions == 0
     nothing = FrameBuffer(clock=clock)

@@ -125,7 +125,7 @@ def test_running_empty_is_said_with_what_to_do_and_goes_when_filled(
     assert player.slower.text() == f"Show {buffer.fps:.0f} fps"
     put(buffer, 15, buffer.room())
     qtbot.waitUntil(lambda: not player.warning.isVisible(), timeout=3_000)
-    assert buffer.state is State.PLAYING
+    qtbot.waitUntil(lambda: buffer.state is State.PLAYING, timeout=3_000)
 
 
 def test_keys_pause_change_the_rate_and_ask(
