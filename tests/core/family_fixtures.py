@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,23 +92,16 @@ class Benches:
     def close(self) -> None:
         """Give everything back."""
         self.rest()
-        # All at once: each drop would walk through everything that is loaded.
-        self._warm.clear()
-        gc.unfreeze()
-        gc.collect()
+        for warm in self._warm.values():
+            warm.drop()
 
 
 @contextmanager
 def studio(folder: Path) -> Iterator[Benches]:
     """Give benches for a module of tests; torch computes on one thread meanwhile."""
-    import torch
-
     # A progress bar would leave a thread behind.
     hush()
-    before = torch.get_num_threads()
-    # More wait for each other on a busy machine.
-    torch.set_num_threads(1)
-    made = Benches(folder)
-    yield made
-    made.close()
-    torch.set_num_threads(before)
+    with tiny_models.alone():
+        made = Benches(folder)
+        yield made
+        made.close()

@@ -38,12 +38,8 @@ MODELS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with tiny_models.alone():
+        yield
 
 
 @pytest.fixture(scope="module")

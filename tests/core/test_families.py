@@ -74,12 +74,8 @@ CASES = {
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """Threads that wait for each other crawl on a machine that is busy otherwise."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with tiny_models.alone():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,38 @@ Pictures of random weights are noise; that they differ, fit and repeat is what i
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let tests of a module compute on one thread, and drop models without looking at the rest.
+
+    More threads wait for each other on a busy machine. To walk through all that a process of
+    tests has imported takes longer than a job here: what a drop frees is tested in the worker.
+    """
+    import torch
+
+    from core.engines.local import warm
+
+    light = SimpleNamespace(collect=gc.collect, freeze=gc.freeze, unfreeze=lambda: None)
+    before, whole = torch.get_num_threads(), warm.gc
+    torch.set_num_threads(1)
+    setattr(warm, "gc", light)  # noqa: B010 - a module's own name
+    gc.freeze()
+    try:
+        yield
+    finally:
+        setattr(warm, "gc", whole)  # noqa: B010
+        torch.set_num_threads(before)
 
 
 def _seeded() -> Any:
