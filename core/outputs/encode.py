@@ -153,7 +153,11 @@ class ClipWriter(Writer):
             self._open(frame.shape[1], frame.shape[0])
         rgb = av.VideoFrame.from_ndarray(frame, format="rgb24")
         pixels = self._codec.pixels
-        picture = rgb.reformat(format=pixels, dst_colorspace=_BT709, dst_color_range=_BT709)
+        picture = rgb.reformat(
+            format=pixels, dst_colorspace=_BT709, dst_color_range=_BT709,
+            # To ten bits, several threads now and then spoil the row where their parts meet.
+            threads=0 if pixels == "yuv420p" else 1,
+        )  # fmt: skip
         picture.pts = self.frames
         picture.time_base = 1 / self._fps
         seen = picture

@@ -113,10 +113,8 @@ def _rgb(clip: Path, kind: FileKind) -> Iterator[Any]:
 def _colours(frame: Any) -> Any:
     import numpy as np
 
-    # Unmarked files of a small size are taken as the older standard, as players do.
-    space = frame.colorspace if frame.colorspace in (1, 5, 6, 9) else 5
     if not frame.format.is_rgb:
-        frame = frame.reformat(format="rgb24", src_colorspace=space)
+        frame = _converted(frame, "rgb24", frame.width, frame.height)
     return np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
 
 
@@ -211,13 +209,27 @@ def _told_fps(clip: Path) -> float:
 
 
 def _shown(frame: Any, place: tuple[int, int], size: tuple[int, int], fps: float) -> ReadFrame:
+    width, height = size
+    shown = _converted(frame, "bgra", width, height)
+    return ReadFrame(*place, width, height, fps, rows_of(shown.planes[0], width, height))
+
+
+def _converted(frame: Any, format: str, width: int, height: int) -> Any:
+    """Return a frame in other pixels, and in another size where that is asked for."""
+    from av.video.reformatter import Interpolation
+
     # Unmarked files of a small size are taken as the older standard, as players do.
     space = frame.colorspace if frame.colorspace in (1, 5, 6, 9) else 5
-    width, height = size
-    shown = frame.reformat(
-        width=width, height=height, format="bgra", src_colorspace=space, interpolation="AREA"
-    )
-    return ReadFrame(*place, width, height, fps, rows_of(shown.planes[0], width, height))
+    how, threads = Interpolation.AREA, 0
+    usual = frame.format.name == "yuv420p" and (width, height) == (frame.width, frame.height)
+    if width % 8 or not usual:
+        # The fast way leaves the last two columns of some widths as the memory was; the exact
+        # one, and scaling, now and then a few pixels where the parts of two threads meet.
+        how, threads = how | Interpolation.ACCURATE_RND, 1
+    return frame.reformat(
+        width=width, height=height, format=format, src_colorspace=space, interpolation=how,
+        threads=threads,
+    )  # fmt: skip
 
 
 def fitting(width: int, height: int, frames: int, max_bytes: int) -> tuple[int, int]:

@@ -96,7 +96,7 @@ def test_a_queue_is_filled_ordered_and_emptied_without_a_window(tmp_path: Path) 
         (["move", "ab", "--top"], "the first 4 characters"),
         (["cancel", "ffffffff"], "No job begins"),
         (["retry", "ffffffff"], "No job begins"),
-        (["add", "--recipe", "wan9"], "Choose one of: starter, test-pattern"),
+        (["add", "--recipe", "wan9"], "Choose one of: starter, starter-dream, test-pattern"),
         (["add", "--recipe", "test-pattern", "--set", "steps"], "NAME=VALUE"),
         (["add", "--recipe", "test-pattern", "--set", "steps=-4"], "from 1 to"),
         (["add", "--recipe", "test-pattern", "--copies", "0"], "from 1 to 100"),

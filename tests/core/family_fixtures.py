@@ -99,14 +99,9 @@ class Benches:
 @contextmanager
 def studio(folder: Path) -> Iterator[Benches]:
     """Give benches for a module of tests; torch computes on one thread meanwhile."""
-    import torch
-
     # A progress bar would leave a thread behind.
     hush()
-    before = torch.get_num_threads()
-    # More wait for each other on a busy machine.
-    torch.set_num_threads(1)
-    made = Benches(folder)
-    yield made
-    made.close()
-    torch.set_num_threads(before)
+    with tiny_models.alone():
+        made = Benches(folder)
+        yield made
+        made.close()

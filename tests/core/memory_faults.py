@@ -1,7 +1,7 @@
 """Any family, with memory that runs out on demand while much of it is held; for tests only.
 
-One variable names the family, another what happens in each run: "none; load; sample; decode".
-A third names a file that counts the runs. Loaded from its file by
+One variable names a file, and that file, anew for each run, a family and what happens:
+"wan none", or "wan load", "wan sample", "wan decode". Loaded from its file by
 `LocalEngine(extra_families=...)`.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from core.engines.local import families, pipelines
 
 ID = "memory_faults"
-FAMILY, PLAN, COUNT = "MEMORY_FAULTS_FAMILY", "MEMORY_FAULTS", "MEMORY_FAULTS_COUNT"
+PLAN = "MEMORY_FAULTS"
 BALLAST_BYTES = 400_000_000
 """Held by the frames that the error goes through, as tensors are in earnest."""
 
@@ -33,12 +33,8 @@ def run_out(*_args, **_options):
 
 
 def generate(context):
-    count = Path(os.environ[COUNT])
-    run = int(count.read_text()) if count.exists() else 0
-    count.write_text(str(run + 1))
-    plans = os.environ[PLAN].split(";")
-    where = plans[run].strip() if run < len(plans) else "none"
-    family = families.load(os.environ[FAMILY])
+    name, where = Path(os.environ[PLAN]).read_text().split()
+    family = families.load(name)
     weights, noise, bench = pipelines.Maker.load, pipelines.noise, pipelines.offload.bench
     if where == "load":
         context.drop_model()

@@ -13,7 +13,7 @@ import pytest
 
 from core.engines.local import decoding, families
 from core.engines.local.context import Cancelled, Context
-from core.engines.local.dream import painter, status
+from core.engines.local.dream import painter, recorder, status
 from core.engines.local.dream.keyframes import Slice
 from core.engines.local.dream.slerp import slerp
 from core.engines.local.families import dream
@@ -38,12 +38,8 @@ MODELS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with tiny_models.alone():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -357,11 +353,20 @@ def test_numbers_that_are_no_picture_end_it_and_what_was_made_stays(
     import torch
 
     plain, calls = diffusers.AutoencoderKL.decode, [0]
+    add, written = recorder.SegmentWriter.add, [0]
+
+    def adding(self: Any, frame: Any) -> None:
+        add(self, frame)
+        written[0] += 1
 
     def decode(self: Any, latents: Any, *args: Any, **more: Any) -> Any:
         calls[0] += 1
+        # What still waits to be written when it ends is left out.
+        while calls[0] > 12 and written[0] < 12:
+            time.sleep(0.01)
         return plain(self, latents * (torch.nan if calls[0] > 12 else 1), *args, **more)
 
+    monkeypatch.setattr(recorder.SegmentWriter, "add", adding)
     monkeypatch.setattr(diffusers.AutoencoderKL, "decode", decode)
     job = sd.job(minutes=1, loop="round")
     with pytest.raises(ProblemError) as caught:

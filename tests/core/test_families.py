@@ -74,12 +74,8 @@ CASES = {
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """Threads that wait for each other crawl on a machine that is busy otherwise."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with tiny_models.alone():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -535,10 +531,12 @@ def test_latent_frames_are_shown_as_long_as_what_they_become() -> None:
 
 @pytest.mark.parametrize("name", ["wan-t2v", "ltx", "svd"])
 def test_the_last_preview_has_the_colours_of_the_clip(
-    benches: Callable[[str], Bench], name: str
+    models: Path, start: Path, tmp_path: Path, name: str
 ) -> None:
     """Fitted factors foretell the mean colours better than grey does."""
-    bench = benches(name)
+    folder = Path(shutil.copytree(models / name, tmp_path / name))
+    (folder / preview.FILE).unlink()  # Then they are fitted as the model is loaded.
+    bench = Bench(folder, start, tmp_path, Warm())
     seen: list[np.ndarray] = []
     real = Context.publish
 
@@ -550,6 +548,8 @@ def test_the_last_preview_has_the_colours_of_the_clip(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Context, "publish", publish)
         clip = bench.clip()
+    bench.ring.close()
+    bench.warm.drop()
     small = seen[-1][..., 2::-1].astype(float)
     rows, columns = small.shape[1:3]
     blocks = clip.reshape(len(clip), rows, 64 // rows, columns, 64 // columns, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,24 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that says what happens in the next run."""
+    return tmp_path_factory.mktemp("plan") / "plan"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory, plan: Path) -> Iterator[LocalEngine]:
+    """One worker for all of it: it has lived through each family when the next one comes."""
+    log = tmp_path_factory.mktemp("log") / "engine.log"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(memory_faults.PLAN, str(plan))
+        made = LocalEngine(log=log, extra_families=[Path(memory_faults.__file__)])
+        made.warm_up()
+        yield made
+        made.close()
+
+
 def rss(engine: LocalEngine, at_most: float | None = None) -> int:
     """Return the worker's memory, once it is at most that or two seconds are over."""
     assert engine.pid is not None
@@ -44,21 +63,18 @@ def rss(engine: LocalEngine, at_most: float | None = None) -> int:
 
 @pytest.mark.parametrize("family", ["stable_diffusion", "wan", "animatediff"])
 def test_the_worker_lives_on_and_gives_all_of_it_back(
-    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
+    models: Path, tmp_path: Path, engine: LocalEngine, plan: Path, family: str
 ) -> None:
-    monkeypatch.setenv(memory_faults.FAMILY, family)
-    monkeypatch.setenv(memory_faults.PLAN, "none; load; none; sample; none; decode; none")
-    monkeypatch.setenv(memory_faults.COUNT, str(tmp_path / "count"))
     if family == "animatediff":
         recipe = families.load(family).recipes(tmp_path)[0]
         given: dict[str, object] = {**SMALL, "frames": 8}
     else:
         recipe = families.recipe_for_folder(models / family)
         given = dict(SMALL) if family == "stable_diffusion" else {**SMALL, "frames": 9}
-    engine = LocalEngine(log=tmp_path / "engine.log", extra_families=[Path(memory_faults.__file__)])
     seen: list[Event] = []
 
-    def run() -> Event:
+    def run(where: str = "none") -> Event:
+        plan.write_text(f"{family} {where}")
         job = new_job(recipe, given, tmp_path)
         # Without latents kept: each run samples.
         seen[:] = engine.run(replace(job, family=memory_faults.ID))
@@ -69,51 +85,46 @@ def test_the_worker_lives_on_and_gives_all_of_it_back(
     def loaded() -> int:
         return sum(isinstance(one, Progressed) and one.phase is Phase.LOAD for one in seen)
 
-    try:
-        first = run()
-        assert isinstance(first, Finished), first
-        pid, parts = engine.pid, loaded()
-        assert parts > 0
-        baseline = rss(engine)
-        for where in PHASES:
-            ending = run()
-            assert isinstance(ending, Failed), (where, ending)
-            assert ending.problem.category is Category.INSUFFICIENT_VRAM
-            phases = [one.phase for one in seen if isinstance(one, PhaseStarted)]
-            assert phases[-1].value == where
-            after = rss(engine, baseline + ALLOWED_BYTES)
-            assert after < baseline + ALLOWED_BYTES, f"{where}: {after - baseline:+,} bytes"
-            good = run()
-            assert isinstance(good, Finished), (where, good)
-            assert loaded() == parts, "the model was dropped, and is loaded whole again"
-            after = rss(engine, baseline + ALLOWED_BYTES)
-            assert abs(after - baseline) < ALLOWED_BYTES, f"{where}: {after - baseline:+,} bytes"
-            print(f"{family} {where}: {(after - baseline) / 1e6:+.1f} MB")
-        if any(isinstance(one, WorkerStarted) for one in seen):
-            assert engine.pid == pid, "the same worker all along"
-    finally:
-        engine.close()
+    first = run()
+    assert isinstance(first, Finished), first
+    pid, parts = engine.pid, loaded()
+    assert parts > 0
+    baseline = rss(engine)
+    for where in PHASES:
+        ending = run(where)
+        assert isinstance(ending, Failed), (where, ending)
+        assert ending.problem.category is Category.INSUFFICIENT_VRAM
+        phases = [one.phase for one in seen if isinstance(one, PhaseStarted)]
+        assert phases[-1].value == where
+        after = rss(engine, baseline + ALLOWED_BYTES)
+        assert after < baseline + ALLOWED_BYTES, f"{where}: {after - baseline:+,} bytes"
+        good = run()
+        assert isinstance(good, Finished), (where, good)
+        assert loaded() == parts, "the model was dropped, and is loaded whole again"
+        after = rss(engine, baseline + ALLOWED_BYTES)
+        assert abs(after - baseline) < ALLOWED_BYTES, f"{where}: {after - baseline:+,} bytes"
+        print(f"{family} {where}: {(after - baseline) / 1e6:+.1f} MB")
+    if any(isinstance(one, WorkerStarted) for one in seen):
+        assert engine.pid == pid, "the same worker all along"
 
 
-def test_an_idle_model_is_let_go_and_the_worker_stays(models: Path, tmp_path: Path) -> None:
+def test_an_idle_model_is_let_go_and_the_worker_stays(
+    models: Path, tmp_path: Path, engine: LocalEngine
+) -> None:
     recipe = families.recipe_for_folder(models / "stable_diffusion")
-    engine = LocalEngine(log=tmp_path / "engine.log")
 
     def parts() -> int:
         events = list(engine.run(new_job(recipe, SMALL, tmp_path)))
         assert isinstance(events[-1], Finished), events[-1]
         return sum(isinstance(one, Progressed) and one.phase is Phase.LOAD for one in events)
 
-    try:
-        first, pid = parts(), engine.pid
-        assert first > 0
-        assert parts() == 0, "warm: no part is loaded again"
-        engine.keep_seconds = 0.2
-        assert parts() == 0
-        time.sleep(1.0)
-        engine.keep_seconds = None
-        assert parts() == first, "it was let go meanwhile"
-        assert parts() == 0
-        assert engine.pid == pid
-    finally:
-        engine.close()
+    first, pid = parts(), engine.pid
+    assert first > 0
+    assert parts() == 0, "warm: no part is loaded again"
+    engine.keep_seconds = 0.2
+    assert parts() == 0
+    time.sleep(1.0)
+    engine.keep_seconds = None
+    assert parts() == first, "it was let go meanwhile"
+    assert parts() == 0
+    assert engine.pid == pid

@@ -30,6 +30,12 @@ OOM = "CUDA out of memory. Tried to allocate 2.00 GiB."
 NAMES = ("sd15", "wan-t2v")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def alone() -> Iterator[None]:
+    with tiny_models.alone():
+        yield
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")

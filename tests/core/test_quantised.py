@@ -55,6 +55,12 @@ def transformer(kind: str) -> Any:
     )  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def alone() -> Iterator[None]:
+    with tiny_models.alone():
+        yield
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models with a GGUF file beside their weights, and such without those."""

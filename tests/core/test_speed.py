@@ -83,12 +83,8 @@ class Desk:
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """The same sums in the same order, however busy the machine is."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with tiny_models.alone():
+        yield
 
 
 @pytest.fixture(scope="module")

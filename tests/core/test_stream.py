@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -40,16 +41,36 @@ def streaming(folder: Path, **given: object) -> Job:
     return new_job(streams.recipes(folder)[0], given, folder / "clips")
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[LocalEngine]:
+@contextmanager
+def started(folder: Path) -> Iterator[LocalEngine]:
     made = LocalEngine(
-        log=tmp_path / "logs" / "engine.log",
+        log=folder / "logs" / "engine.log",
         grace_seconds=2.0,
         extra_families=[Path(streams.__file__), Path(faults.__file__)],
     )
     made.warm_up()
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEngine]:
+    with started(tmp_path_factory.mktemp("living")) as made:
+        yield made
+
+
+@pytest.fixture
+def engine(living: LocalEngine) -> Iterator[LocalEngine]:
+    """A worker that has lived through the tests before."""
+    yield living
+    living.stream_into(None)
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[LocalEngine]:
+    """A worker that may be killed."""
+    with started(tmp_path) as made:
+        yield made
 
 
 class Run:
@@ -249,14 +270,14 @@ def test_enough_ends_well(engine: LocalEngine, tmp_path: Path, waiting: bool) ->
 
 
 def test_a_worker_that_is_killed_fails_and_the_buffer_drains(
-    engine: LocalEngine, tmp_path: Path
+    mortal: LocalEngine, tmp_path: Path
 ) -> None:
     buffer = FrameBuffer(seconds=1.0, start_seconds=0.1)
-    engine.stream_into(buffer)
-    run = Run(engine, streaming(tmp_path))
+    mortal.stream_into(buffer)
+    run = Run(mortal, streaming(tmp_path))
     wait_for(lambda: len(buffer) == 60)
-    assert engine.pid is not None
-    os.kill(engine.pid, signal.SIGKILL)
+    assert mortal.pid is not None
+    os.kill(mortal.pid, signal.SIGKILL)
     ending = run.ending(5)
     assert isinstance(ending, Failed)
     assert ending.problem.category is Category.WORKER_UNAVAILABLE
@@ -264,8 +285,8 @@ def test_a_worker_that_is_killed_fails_and_the_buffer_drains(
     reader.take_all()
     assert reader.next >= 60
     again = FrameBuffer(start_seconds=0.1)
-    engine.stream_into(again)
-    run = Run(engine, streaming(tmp_path, count=20))
+    mortal.stream_into(again)
+    run = Run(mortal, streaming(tmp_path, count=20))
     Reader(again).take_all()
     assert isinstance(run.ending(), Finished), "the next job has a new worker"
 
@@ -303,7 +324,7 @@ ENDS = ("cancel", "enough", "kill", "close buffer", "no buffer", "release", "pau
 
 @pytest.mark.parametrize("seed", range(3))
 def test_whatever_stops_in_whatever_order_all_of_it_ends(
-    engine: LocalEngine, tmp_path: Path, seed: int
+    mortal: LocalEngine, tmp_path: Path, seed: int
 ) -> None:
     """Every order of two ends, at random moments, with a reader that reads, idles or is away."""
     chance = random.Random(seed)
@@ -311,16 +332,16 @@ def test_whatever_stops_in_whatever_order_all_of_it_ends(
     chance.shuffle(pairs)
     for pair in pairs[:10]:
         buffer = FrameBuffer(seconds=0.3, start_seconds=0.05)
-        engine.stream_into(buffer)
+        mortal.stream_into(buffer)
         batch = chance.choice([1, 3, 40])
-        run = Run(engine, streaming(tmp_path, batch=batch, made_fps=chance.choice([0, 90])))
+        run = Run(mortal, streaming(tmp_path, batch=batch, made_fps=chance.choice([0, 90])))
         stop = threading.Event()
         taking = threading.Thread(target=take_until, args=(buffer, stop), daemon=True)
         if chance.random() < 0.6:
             taking.start()
         for how in (*pair, "cancel"):
             time.sleep(chance.choice([0, 0.001, 0.03]))
-            end_by(how, engine, run.job.id, buffer)
+            end_by(how, mortal, run.job.id, buffer)
         began = time.monotonic()
         assert isinstance(run.ending(5), Finished | Stopped | Failed), pair
         assert time.monotonic() - began < 3, pair

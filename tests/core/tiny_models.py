@@ -5,11 +5,38 @@ Pictures of random weights are noise; that they differ, fit and repeat is what i
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let tests of a module compute on one thread, and drop models without looking at the rest.
+
+    More threads wait for each other on a busy machine. To walk through all that a process of
+    tests has imported takes longer than a job here: what a drop frees is tested in the worker.
+    """
+    import torch
+
+    from core.engines.local import warm
+
+    light = SimpleNamespace(collect=gc.collect, freeze=gc.freeze, unfreeze=lambda: None)
+    before, whole = torch.get_num_threads(), warm.gc
+    torch.set_num_threads(1)
+    setattr(warm, "gc", light)  # noqa: B010 - a module's own name
+    gc.freeze()
+    try:
+        yield
+    finally:
+        setattr(warm, "gc", whole)  # noqa: B010
+        torch.set_num_threads(before)
 
 
 def _seeded() -> Any:
@@ -30,7 +57,16 @@ def _index(folder: Path, pipeline: str, **parts: Any) -> Path:
         library = "transformers" if "transformers" in type(part).__module__ else "diffusers"
         entries[name] = [library, type(part).__name__]
     (folder / "model_index.json").write_text(json.dumps(entries))
+    _colours(folder, parts["vae"])
     return folder
+
+
+def _colours(folder: Path, vae: Any) -> None:
+    """Write factors for the live picture: to fit them takes longer than a job does here."""
+    from core.engines.local import pieces, preview
+
+    rows = [[0.3 / (1 + row), 0.1, -0.2 / (1 + row)] for row in range(pieces.channels_of(vae))]
+    (folder / preview.FILE).write_text(json.dumps({"factors": rows, "bias": [0.0, 0.0, 0.0]}))
 
 
 def clip_tokenizer() -> Any:

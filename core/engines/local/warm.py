@@ -25,6 +25,8 @@ class Warm:
         """
         if self._key != key:
             self.drop()
+            # What is there already was looked through: only what loading leaves is, below.
+            gc.freeze()
             value = build()
             self._value, self._key = value, key
             # A model lives long: no collection needs to walk through it again.
