@@ -82,6 +82,10 @@ class DreamDesk(QObject):
             self._bring_up(player)
 
     def _on_ended(self, job: Job, ending: Finished | Stopped | Failed) -> None:
+        if self._controller.engine.place_of(job) == LOCAL and streams(job):
+            from app.dream_kept import tell_kept
+
+            tell_kept(self._controller, self._window.panels.notice, job, ending)
         if self._coming is not None and self._coming[0].id == job.id:
             self._drop_coming()
         if self.player is None or self.player.job_id() != job.id:

@@ -21,6 +21,7 @@ from core.events import Output
 from core.jobs import Job
 from core.outputs import ClipWriter
 from core.outputs.publish import segment_numbers, segment_path
+from core.outputs.segments import LIST, PLAYLIST, listed_in
 from core.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ class Recorder:
         self._length = max(2, round(float(job.params["segment_seconds"]) * self._fps))
         self._target = Path(job.output)
         self._number = max(segment_numbers(self._target), default=0) if not whole else 0
+        # A dream that is tried again adds to what there is, also in its lists.
+        self._before = listed_in(self._target, job.id) if not whole else []
         self._frames: queue.Queue[np.ndarray | None] = queue.Queue(
             max(8, int(QUEUE_SECONDS * self._fps))
         )
@@ -219,7 +222,8 @@ class Recorder:
             **self._facts(),
             "segment": self._number + 1,
             "first_frame": self._taken,
-            "segments_before": [Path(item.output.path).name for item in self.segments],
+            # The list of all is a file of its own: in each, it would fill the disk in a week.
+            "segment_before": Path(self.segments[-1].output.path).name if self.segments else None,
         }
         try:
             with self._timings.of("publish"):
@@ -242,13 +246,13 @@ class Recorder:
     def _write_lists(self) -> None:
         """Write the lists of the segments: for players, and for programs."""
         lines = ["#EXTM3U"]
-        for item in self.segments:
-            path = Path(item.output.path)
-            lines += [f"#EXTINF:{item.output.frames / self._fps:.3f},{path.stem}", path.name]
-        write_whole(self._target.with_suffix(".m3u8"), "\n".join(lines) + "\n")
-        listed = {"job": self._job.to_json(), "segments": self.listed()}
+        every = [*self._before, *self.listed()]
+        for item in every:
+            lines += [f"#EXTINF:{item['seconds']:.3f},{Path(item['file']).stem}", item["file"]]
+        write_whole(self._target.with_suffix(PLAYLIST), "\n".join(lines) + "\n")
+        listed = {"job": self._job.to_json(), "segments": every}
         write_whole(
-            self._target.with_suffix(".segments.json"),
+            self._target.with_suffix(LIST),
             json.dumps(listed, ensure_ascii=False, indent=1) + "\n",
         )
 
