@@ -12,7 +12,7 @@ from core.events import Output
 from core.jobs import Job
 from core.outputs.publish import segment_numbers, segment_path
 from core.outputs.published import output_of
-from core.units import memory
+from core.units import MEGABYTE, memory
 
 LIST, PLAYLIST = ".segments.json", ".m3u8"
 _LARGEST_LIST_BYTES = 64_000_000
@@ -37,11 +37,13 @@ class Kept:
     playlist: Path | None
 
     def words(self) -> str:
-        """Return them in words, such as "12 files, 2 min 24 s, 4 MB"."""
+        """Return them in words, such as "12 files, 2 min 24 s, 44 MB"."""
         parts = [f"{self.files:,} files" if self.files != 1 else "1 file"]
         if self.seconds is not None:
             parts.append(_length(self.seconds))
-        return ", ".join([*parts, memory(self.size_bytes)])
+        if self.size_bytes >= MEGABYTE:
+            parts.append(memory(self.size_bytes))
+        return ", ".join(parts)
 
 
 def kept(job: Job) -> Kept | None:
