@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QObject
 
 from app.controller import Controller
+from app.dream_queue import BehindDesk
 from app.engines import LOCAL
 from app.window import MainWindow
 from core.events import Event, Failed, Finished, Stopped, Streamed
@@ -46,6 +47,7 @@ class DreamDesk(QObject):
         controller.event.connect(self._on_event)
         controller.job_ended.connect(self._on_ended)
         controller.closing.connect(self.close)
+        BehindDesk(controller, window.panels.notice, self)
         window.panels.queue.open_requested.connect(self._on_opened)
 
     def close(self) -> None:
