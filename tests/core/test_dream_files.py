@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from core.engines.local.families import dream
 from core.errors import Category, Problem, ProblemError
 from core.events import Failed, Finished, Noted, Progressed, Stopped, Streamed
 from core.jobs import Job, new_job
-from core.outputs import remove_leftovers, verify_file
+from core.outputs import publish, remove_leftovers, verify_file
 from core.outputs.publish import part_path, segment_numbers, segment_path
 from core.outputs.segments import kept, last_segment
 from core.stream.buffer import FrameBuffer
@@ -127,6 +128,23 @@ def test_a_dream_that_is_tried_again_adds_to_its_lists(
         path.write_text("[]")
     assert kept(job) is None
     assert last_segment(job) is None
+
+
+def test_it_ends_while_the_disk_still_has_room_for_others(
+    tmp_path: Path, watch: timings.Timings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    little = shutil.disk_usage(tmp_path)._replace(free=15_000_000)
+    job = job_of(tmp_path)
+    with pytest.raises(ProblemError) as caught, Recorder(job, watch) as made:
+        for number in range(60):
+            made.add(frame(number), nothing)
+        monkeypatch.setattr(publish.shutil, "disk_usage", lambda _: little)
+        for number in range(60, 120):
+            made.add(frame(number), nothing)
+        made.finish(nothing)
+    assert caught.value.problem.category is Category.STORAGE
+    assert segment_numbers(Path(job.output)) == [1]
+    assert not list(tmp_path.glob(".*")), "nothing half written"
 
 
 def test_a_status_that_cannot_be_written_leaves_no_half_and_no_lie(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from core.engines.local.dream.timings import Timings
 from core.errors import Category, ProblemError
 from core.events import Output
 from core.jobs import Job
-from core.outputs import ClipWriter
+from core.outputs import ClipWriter, check_writable
 from core.outputs.publish import segment_numbers, segment_path
 from core.outputs.segments import LIST, PLAYLIST, listed_in
 from core.whole_files import write_whole
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 QUEUE_SECONDS = 2.5
 _TICK_SECONDS = 0.05
 _LEAST_KEPT_SECONDS = 1.0
+_SEGMENTS_OF_ROOM, _LEAST_ROOM_BYTES = 4, 16 * 1024 * 1024
+"""So much of the disk must be free for the next segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,10 @@ class Recorder:
 
     def _write(self, frame: np.ndarray) -> None:
         if self._writer is None:
+            if self.segments:
+                # An endless dream must not take the last byte of a disk from all others.
+                room = _SEGMENTS_OF_ROOM * self.segments[-1].output.size_bytes
+                check_writable(self._job.output, max(_LEAST_ROOM_BYTES, room))
             self._writer = self._make(replace(self._job, output=str(self._next_path())))
         with self._timings.of("encode"):
             self._writer.add(frame)
