@@ -17,7 +17,6 @@ from typing import Any
 from app import bench, cli_recipes
 from app.comfy_engines import ComfyEngines
 from app.engines import Engines
-from core.engines.base import Engine
 from core.engines.local.client import LocalEngine
 from core.errors import Category, Problem, ProblemError, invalid, problem_from
 from core.events import (
@@ -34,11 +33,13 @@ from core.formats import suffix_of
 from core.gpu.sampler import Sampler
 from core.jobs import Job, Recipe, new_job
 from core.ledger import Ledger, wishes
+from core.outputs.segments import kept
 from core.places import Places
 from core.recorder.keep import Limits
 from core.recorder.recorder import Recorder
 from core.settings import Settings
 from core.settings import load as load_settings
+from core.stream.endless import streams
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 _log = logging.getLogger(__name__)
@@ -128,6 +129,7 @@ _NUMBERS = {
     "frames": "number of frames",
     "fps": "frames per second",
     "steps": "sampling steps",
+    "minutes": "length of a dream; 0: until Ctrl-C, which lets it end well",
 }
 
 
@@ -165,7 +167,7 @@ def _generate(options: argparse.Namespace, places: Places) -> int:
     ledger = Ledger.open(places.ledger)
     if ledger.opened_with is not None:
         _complain(ledger.opened_with, as_json=False)
-    interrupted = _cancel_on_signals(engine, job)
+    interrupted, enough = _cancel_on_signals(engine, job)
     bar = _Bar(sys.stderr)
     ending: Finished | Stopped | Failed | None = None
     try:
@@ -185,6 +187,8 @@ def _generate(options: argparse.Namespace, places: Places) -> int:
                     if interrupted.is_set() or _unwanted(ledger, job):
                         # It may have come before the engine knew the job; again is harmless.
                         engine.cancel(job.id)
+                    elif enough.is_set():
+                        engine.enough(job.id)
     finally:
         bar.close()
         engine.close()
@@ -316,20 +320,31 @@ def _job(
 _THINGS = {".mp4": "clip", ".png": "picture", ".frames": "folder of pictures"}
 
 
-def _cancel_on_signals(engine: Engine, job: Job) -> threading.Event:
-    """Let Ctrl-C and SIGTERM cancel the job; the returned event says that one came."""
-    interrupted = threading.Event()
+def _cancel_on_signals(engine: Engines, job: Job) -> tuple[threading.Event, threading.Event]:
+    """Let Ctrl-C and SIGTERM cancel the job; the first Ctrl-C lets a dream come to a good end.
 
-    def stop(*_: object) -> None:
-        if not interrupted.is_set():
+    Returns:
+        What says that it is cancelled, and what says that it shall end well.
+    """
+    interrupted, enough = threading.Event(), threading.Event()
+
+    def end_well() -> None:
+        sys.stderr.write("\nComes to its end; Ctrl-C again stops it at once.\n")
+        engine.enough(job.id)
+
+    def stop(number: int, _: object) -> None:
+        # A thread, because the handler may interrupt code that holds the engine's lock.
+        if number == signal.SIGINT and streams(job) and not enough.is_set():
+            enough.set()
+            threading.Thread(target=end_well, daemon=True).start()
+        elif not interrupted.is_set():
             interrupted.set()
-            # A thread, because the handler may interrupt code that holds the engine's lock.
             threading.Thread(target=engine.cancel, args=(job.id,), daemon=True).start()
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), stop)
-    return interrupted
+    return interrupted, enough
 
 
 def _tell(job: Job, ending: Finished | Stopped | Failed, as_json: bool, interrupted: bool) -> int:
@@ -360,12 +375,20 @@ def _tell(job: Job, ending: Finished | Stopped | Failed, as_json: bool, interrup
                 sys.stdout.write(output.path + "\n")
             return DONE
         case Stopped():
-            problem = Problem(Category.UNKNOWN, "Stopped; no clip was written.", "")
-            _complain(problem, as_json)
+            _complain(Problem(Category.UNKNOWN, _left(job), ""), as_json)
             return INTERRUPTED if interrupted else FAILED
         case Failed(problem=problem):
             _complain(problem, as_json)
             return INTERRUPTED if interrupted else FAILED
+
+
+def _left(job: Job) -> str:
+    """Return what is said of a job that was stopped."""
+    there = kept(job) if streams(job) else None
+    if there is None:
+        return "Stopped; no clip was written."
+    where = there.playlist or there.folder
+    return f"Stopped; what was finished is kept: {there.words()}, see {where}."
 
 
 def _complain(problem: Problem, as_json: bool) -> int:

@@ -21,6 +21,7 @@ from PySide6.QtWidgets import (
 )
 
 from core import resources
+from core.stream.endless import streams
 
 if TYPE_CHECKING:
     from app.controller import Controller
@@ -130,6 +131,8 @@ def closing_words(controller: Controller, jobs: Sequence[Job]) -> tuple[str, str
         )
     is_, it = ("is", "it") if len(stopped) == 1 else ("are", "them")
     rest = " What runs on servers goes on there." if len(stopped) < len(jobs) else ""
+    if any(streams(job) for job in stopped):
+        rest += " What is recorded of a dream is kept."
     return (
         title,
         f"{_names(stopped)} {is_} not finished. Quitting stops {it}; retry later.{rest} "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QObject
 
 from app.controller import Controller
+from app.dream_queue import BehindDesk
 from app.engines import LOCAL
 from app.window import MainWindow
 from core.events import Event, Failed, Finished, Stopped, Streamed
@@ -46,6 +47,7 @@ class DreamDesk(QObject):
         controller.event.connect(self._on_event)
         controller.job_ended.connect(self._on_ended)
         controller.closing.connect(self.close)
+        BehindDesk(controller, window.panels.notice, self)
         window.panels.queue.open_requested.connect(self._on_opened)
 
     def close(self) -> None:
@@ -82,6 +84,10 @@ class DreamDesk(QObject):
             self._bring_up(player)
 
     def _on_ended(self, job: Job, ending: Finished | Stopped | Failed) -> None:
+        if self._controller.engine.place_of(job) == LOCAL and streams(job):
+            from app.dream_kept import tell_kept
+
+            tell_kept(self._controller, self._window.panels.notice, job, ending)
         if self._coming is not None and self._coming[0].id == job.id:
             self._drop_coming()
         if self.player is None or self.player.job_id() != job.id:

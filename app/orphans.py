@@ -20,6 +20,7 @@ from core.events import Ending, Failed, Finished
 from core.jobs import Job, JobState
 from core.queue import Group, JobRow
 from core.scheduling.states import MEANS, Seen
+from core.stream.endless import streams
 
 if TYPE_CHECKING:
     from core.engines.comfy.client import ComfyEngine
@@ -29,6 +30,7 @@ MOST_LOOKED = 20
 """So many lost jobs of a server, the latest, are looked for."""
 AGAIN_MS = 5_000
 FOUND_HERE = "Its clip lies whole among the finished ones: take it, or run the job again."
+FOUND_SEGMENTS = "{}, lie whole on the disk: take them as its end, or run the job again."
 FOLDER_MS, FOLDER_AGAIN_MS = 4_000, 60_000
 """When the folder is looked at for clips of lost jobs: once the window is there, then as long as
 jobs are lost. Its disk may come late."""
@@ -150,7 +152,7 @@ class OrphanDesk(QObject):
     def _offer(self, job: Job, words: str) -> None:
         self.found.add(job.id)
         self.changed.emit()
-        take = ("Take the clip", lambda: self.take(job.id))
+        take = ("Take them" if streams(job) else "Take the clip", lambda: self.take(job.id))
         again = ("Run again", lambda: self._run_again(job.id))
         self._notice.clear(f"lost {job.id}")
         text = f"“{job.title}”: {words}"
@@ -174,23 +176,27 @@ class OrphanDesk(QObject):
         def search() -> Iterator[object]:
             from app.resuming import finished
             from core.outputs.published import published
+            from core.outputs.segments import kept, last_segment
 
             for row in rows:
-                output = published(row.job)
+                output, words = published(row.job), FOUND_HERE
+                if output is None and streams(row.job):
+                    output, there = last_segment(row.job), kept(row.job)
+                    words = FOUND_SEGMENTS.format(there.words()) if there else FOUND_HERE
                 if output is not None:
-                    yield row, finished(row, output)
+                    yield row, finished(row, output), words
 
         if rows:
             self._controller.run_aside(search, "clips found", self._on_here)
 
     def _on_here(self, item: object) -> None:
         assert isinstance(item, tuple)
-        row, ending = item
+        row, ending, words = item
         now = self._controller.ledger.row(row.job.id)
         if now is None or (now.state, now.attempt) != (JobState.LOST, row.attempt):
             return
         self._here[row.job.id] = ending
-        self._offer(row.job, FOUND_HERE)
+        self._offer(row.job, words)
 
     def _look_again(self) -> None:
         bases, self._again = self._again, set()

@@ -129,7 +129,10 @@ class Parameter:
     def _text(self, given: object) -> str:
         text = str(given if given is not None else "").strip()
         if self.required and not text:
-            raise invalid(self.name, f"{self.label} is empty.", f"Write a {self.label.lower()}.")
+            many = self.label.endswith("s")
+            what = f"{'some' if many else 'a'} {self.label.lower()}"
+            words = f"{self.label} {'are' if many else 'is'} empty."
+            raise invalid(self.name, words, f"Write {what}.")
         if self.maximum is not None and len(text) > self.maximum:
             raise invalid(
                 self.name,

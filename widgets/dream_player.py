@@ -265,9 +265,14 @@ class DreamPlayer(QFrame):
         """Show the dream in the window only."""
         if self.alone is not None:
             alone, self.alone = self.alone, None
+            had_keys = alone.isActiveWindow()
             alone.hide()
             alone.deleteLater()
             self.canvas.covered = False
+            if had_keys:
+                # The keys that follow are for the dream in the window.
+                self.window().activateWindow()
+                self.canvas.setFocus()
             self.full_screen.emit(False)
             self._refresh()
 

@@ -25,7 +25,7 @@ def published(job: Job, file: Mapping[str, str] | None = None) -> Output | None:
         try:
             data = json.loads(recipe.read_text("utf-8"))
             mine = data["job"]["id"] == job.id and file in (None, data.get("file"))
-            found = _output(recipe, data) if mine else None
+            found = output_of(recipe, data) if mine else None
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if found is not None:
@@ -44,7 +44,13 @@ def _recipes(output: Path) -> Iterator[Path]:
             return
 
 
-def _output(recipe: Path, data: Mapping[str, Any]) -> Output | None:
+def output_of(recipe: Path, data: Mapping[str, Any]) -> Output | None:
+    """Return the clip beside `recipe`, whose content is `data`; None where it is not whole.
+
+    Raises:
+        OSError: It cannot be read.
+        KeyError: The recipe tells of no verified clip; also ValueError and TypeError.
+    """
     marks = data["verified"]
     for suffix in SUFFIXES:
         clip = recipe.with_suffix(suffix)

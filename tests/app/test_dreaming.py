@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import threading
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PySide6.QtWidgets import QAbstractButton
 
 from app.controller import Controller
+from app.dialogs import closing_words
 from app.dreaming import DreamDesk
 from app.engines import Engines
 from app.models import OwnModels
@@ -24,6 +27,7 @@ from core.engines.local.client import LocalEngine
 from core.events import Failed, Finished, Progressed, Stopped
 from core.jobs import Job, Phase
 from core.ledger import Ledger
+from core.outputs.publish import segment_path
 from core.places import Places
 from core.settings import Settings
 from core.statistics.classify import Judgement
@@ -106,7 +110,13 @@ def test_a_dream_takes_the_stages_place_and_gives_it_back(qtbot: Any, window: Ma
 
 def test_stop_stops_at_once(qtbot: Any, window: MainWindow) -> None:
     controller, desk = parts(window)
-    dreaming(qtbot, window)
+    job = dreaming(qtbot, window)
+    Path(job.output).parent.mkdir(parents=True, exist_ok=True)
+    segment_path(Path(job.output), 1).write_bytes(b"of this dream")
+    listed = {"job": {"id": job.id}, "segments": [{"file": "", "seconds": 84.0}]}
+    listed["segments"][0]["file"] = segment_path(Path(job.output), 1).name  # type: ignore[index]
+    Path(job.output).with_suffix(".segments.json").write_text(json.dumps(listed))
+    assert "What is recorded of a dream is kept." in closing_words(controller, [job])[1]
     ended: list[Any] = []
     controller.job_ended.connect(lambda _, ending: ended.append(ending))
     assert desk.player is not None
@@ -117,6 +127,8 @@ def test_stop_stops_at_once(qtbot: Any, window: MainWindow) -> None:
     assert isinstance(ended[0], Stopped)
     assert window.panels.centre.currentWidget() is window.panels.stage
     assert desk.player.clock.buffer is None
+    notice = window.panels.notice
+    qtbot.waitUntil(lambda: "1 file, 1 min 24 s are kept" in notice.text(), timeout=5_000)
 
 
 def test_a_worker_that_dies_leaves_what_is_in_store(qtbot: Any, window: MainWindow) -> None:
@@ -230,6 +242,11 @@ def test_a_dream_without_end_promises_none(qtbot: Any, window: MainWindow) -> No
     from widgets import time_words
 
     assert time_words.ready(night, time.time(), paused=False) == ""
+    notice = window.panels.notice
+    assert f"begins when “{job.title}” is ended" in notice.text()
+    next(b for b in notice.findChildren(QAbstractButton) if b.text() == "End it well").click()
+    qtbot.waitUntil(lambda: controller.row(behind.id).output is not None, timeout=20_000)
+    assert "begins when" not in notice.text()
 
 
 def test_a_dream_is_never_overdue(qtbot: Any, window: MainWindow) -> None:

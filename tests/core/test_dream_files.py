@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,8 +25,9 @@ from core.engines.local.families import dream
 from core.errors import Category, Problem, ProblemError
 from core.events import Failed, Finished, Noted, Progressed, Stopped, Streamed
 from core.jobs import Job, new_job
-from core.outputs import remove_leftovers, verify_file
+from core.outputs import publish, remove_leftovers, verify_file
 from core.outputs.publish import part_path, segment_numbers, segment_path
+from core.outputs.segments import kept, last_segment
 from core.stream.buffer import FrameBuffer
 
 FPS = 30
@@ -67,7 +69,7 @@ def test_it_is_kept_in_whole_segments_and_lists(tmp_path: Path, watch: timings.T
         assert (beside["segment"], beside["first_frame"]) == (number, (number - 1) * 60)
         assert beside["job"]["id"] == job.id
         assert beside["device"] == "cpu"
-        assert beside["segments_before"] == [f"dream-00{one}.mp4" for one in range(1, number)]
+        assert beside["segment_before"] == (f"dream-00{number - 1}.mp4" if number > 1 else None)
     played = [line for line in (tmp_path / "dream.m3u8").read_text().splitlines() if line[0] != "#"]
     assert played == ["dream-001.mp4", "dream-002.mp4", "dream-003.mp4"]
     listed = json.loads((tmp_path / "dream.segments.json").read_text())["segments"]
@@ -91,6 +93,69 @@ def test_numbers_go_on_after_an_earlier_try(tmp_path: Path, watch: timings.Timin
                 made.add(frame(number), nothing)
             assert Path(made.finish(nothing).path).name == expected
     assert segment_numbers(tmp_path / "dream.mp4") == [1, 2]
+
+
+def test_a_dream_that_is_tried_again_adds_to_its_lists(
+    tmp_path: Path, watch: timings.Timings
+) -> None:
+    """A worker that dies by night must not take the hours before it out of the lists."""
+    job = job_of(tmp_path)
+    assert kept(job) is None
+    for _ in range(2):
+        with Recorder(job, watch) as made:
+            for number in range(90):
+                made.add(frame(number), nothing)
+            made.finish(nothing)
+    names = [f"dream-00{number}.mp4" for number in (1, 2, 3, 4)]
+    lines = (tmp_path / "dream.m3u8").read_text().splitlines()
+    assert [line for line in lines if line[0] != "#"] == names
+    found = kept(job)
+    assert found is not None
+    assert (found.files, found.seconds) == (4, 6.0)
+    assert found.words() == "4 files, 6 s"
+    assert found.playlist == tmp_path / "dream.m3u8"
+    (tmp_path / names[3]).write_bytes(b"cut off")
+    last = last_segment(job)
+    assert last is not None
+    assert Path(last.path).name == names[2], "the last one that is whole"
+    (tmp_path / names[0]).unlink()
+    (tmp_path / "dream.segments.json").write_text("{")
+    found = kept(job)
+    assert found is not None
+    assert (found.files, found.seconds) == (3, None)
+    assert kept(job_of(tmp_path)) is None, "those of another job are not its own"
+    for path in tmp_path.glob("dream-*.json"):
+        path.write_text("[]")
+    assert kept(job) is None
+    assert last_segment(job) is None
+
+
+def test_it_ends_while_the_disk_still_has_room_for_others(
+    tmp_path: Path, watch: timings.Timings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    little = shutil.disk_usage(tmp_path)._replace(free=15_000_000)
+    job = job_of(tmp_path)
+    with pytest.raises(ProblemError) as caught, Recorder(job, watch) as made:
+        for number in range(60):
+            made.add(frame(number), nothing)
+        monkeypatch.setattr(publish.shutil, "disk_usage", lambda _: little)
+        for number in range(60, 120):
+            made.add(frame(number), nothing)
+        made.finish(nothing)
+    assert caught.value.problem.category is Category.STORAGE
+    assert segment_numbers(Path(job.output)) == [1]
+    assert not list(tmp_path.glob(".*")), "nothing half written"
+
+
+def test_a_status_that_cannot_be_written_leaves_no_half_and_no_lie(tmp_path: Path) -> None:
+    job = job_of(tmp_path)
+    path = status.path_of(job)
+    path.write_text("{}")
+    part = path.with_name(f".{path.name}.{job.id[:8]}.part")
+    part.mkdir()  # So nothing can be written there.
+    with pytest.raises(RuntimeError), status.Status(job, dict, every_seconds=60):
+        raise RuntimeError
+    assert not path.exists(), "it would say for ever that the dream runs"
 
 
 def test_what_stands_still_is_kept_too(tmp_path: Path, watch: timings.Timings) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from core.engines.local.pipelines import Maker, Model
 
 _REMEMBERED_BYTES = 128 * 1024 * 1024
+_REMEMBERED_PROMPTS = 32
 
 
 class Slice(Context):
@@ -162,6 +163,9 @@ class Keyframes:
         )  # fmt: skip
         made = {name: one for name, one in zip(names, found, strict=False) if one is not None}
         self._words[prompt] = made
+        if len(self._words) > _REMEMBERED_PROMPTS:
+            # A thousand scenes of a large model would be a gigabyte of the card.
+            del self._words[next(iter(self._words))]
         return made
 
     def _noise(self, seed: int) -> Any:

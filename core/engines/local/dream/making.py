@@ -366,6 +366,9 @@ def make(context: Context, maker: Maker) -> Output:
     hush()
     found = plan.plan_of(context.job.params)
     check_writable(context.job.output)
+    if context.job.params.get("image") and context.job.params["mode"] != plan.DRIFT:
+        text = "The start picture is not used: only a drift begins with one."
+        context.report(Noted(job_id=context.job.id, text=text))
     model, (keyframes, start) = _begun(context, maker, found)
     timings, words = Timings(), deque[str]()
     length = float(context.job.params["segment_seconds"]) * found.fps

@@ -19,8 +19,9 @@ from core.engines.local.dream.timings import Timings
 from core.errors import Category, ProblemError
 from core.events import Output
 from core.jobs import Job
-from core.outputs import ClipWriter
+from core.outputs import ClipWriter, check_writable
 from core.outputs.publish import segment_numbers, segment_path
+from core.outputs.segments import LIST, PLAYLIST, listed_in
 from core.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 QUEUE_SECONDS = 2.5
 _TICK_SECONDS = 0.05
 _LEAST_KEPT_SECONDS = 1.0
+_SEGMENTS_OF_ROOM, _LEAST_ROOM_BYTES = 4, 16 * 1024 * 1024
+"""So much of the disk must be free for the next segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class Recorder:
         self._length = max(2, round(float(job.params["segment_seconds"]) * self._fps))
         self._target = Path(job.output)
         self._number = max(segment_numbers(self._target), default=0) if not whole else 0
+        # A dream that is tried again adds to what there is, also in its lists.
+        self._before = listed_in(self._target, job.id) if not whole else []
         self._frames: queue.Queue[np.ndarray | None] = queue.Queue(
             max(8, int(QUEUE_SECONDS * self._fps))
         )
@@ -191,6 +196,10 @@ class Recorder:
 
     def _write(self, frame: np.ndarray) -> None:
         if self._writer is None:
+            if self.segments:
+                # An endless dream must not take the last byte of a disk from all others.
+                room = _SEGMENTS_OF_ROOM * self.segments[-1].output.size_bytes
+                check_writable(self._job.output, max(_LEAST_ROOM_BYTES, room))
             self._writer = self._make(replace(self._job, output=str(self._next_path())))
         with self._timings.of("encode"):
             self._writer.add(frame)
@@ -219,7 +228,8 @@ class Recorder:
             **self._facts(),
             "segment": self._number + 1,
             "first_frame": self._taken,
-            "segments_before": [Path(item.output.path).name for item in self.segments],
+            # The list of all is a file of its own: in each, it would fill the disk in a week.
+            "segment_before": Path(self.segments[-1].output.path).name if self.segments else None,
         }
         try:
             with self._timings.of("publish"):
@@ -242,13 +252,13 @@ class Recorder:
     def _write_lists(self) -> None:
         """Write the lists of the segments: for players, and for programs."""
         lines = ["#EXTM3U"]
-        for item in self.segments:
-            path = Path(item.output.path)
-            lines += [f"#EXTINF:{item.output.frames / self._fps:.3f},{path.stem}", path.name]
-        write_whole(self._target.with_suffix(".m3u8"), "\n".join(lines) + "\n")
-        listed = {"job": self._job.to_json(), "segments": self.listed()}
+        every = [*self._before, *self.listed()]
+        for item in every:
+            lines += [f"#EXTINF:{item['seconds']:.3f},{Path(item['file']).stem}", item["file"]]
+        write_whole(self._target.with_suffix(PLAYLIST), "\n".join(lines) + "\n")
+        listed = {"job": self._job.to_json(), "segments": every}
         write_whole(
-            self._target.with_suffix(".segments.json"),
+            self._target.with_suffix(LIST),
             json.dumps(listed, ensure_ascii=False, indent=1) + "\n",
         )
 

@@ -17,6 +17,7 @@ from core.jobs import Job
 EVERY_SECONDS = 1.0
 LOG_EVERY_SECONDS = 30.0
 SUFFIX = ".status.json"
+RUNNING = "running"
 
 
 def path_of(job: Job) -> Path:
@@ -65,19 +66,24 @@ class Status:
             now = time.monotonic()
             log = now - logged >= LOG_EVERY_SECONDS
             logged = now if log else logged
-            self._tell("running", log=log)
+            self._tell(RUNNING, log=log)
 
     def _tell(self, state: str, *, log: bool) -> None:
         told = {"job": self._job.id, "state": state, "at": round(time.time(), 3), **self._figures()}
         if log:
             print(line_of(told), flush=True)
         # A status that cannot be written is no reason to end a dream.
-        with contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            part = self._path.with_name(f".{self._path.name}.{self._job.id[:8]}.part")
+        part = self._path.with_name(f".{self._path.name}.{self._job.id[:8]}.part")
+        try:
             part.write_text(json.dumps(told, ensure_ascii=False, indent=1) + "\n", "utf-8")
             # Once a second the old one or the new one is enough; no disk is waited for.
             part.replace(self._path)
+        except OSError:
+            # Nothing half written stays, and no word that it still runs when it does not.
+            gone = [part] if state == RUNNING else [part, self._path]
+            for path in gone:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
 
 def _ending(kind: type[BaseException]) -> str:
