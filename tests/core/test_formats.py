@@ -331,7 +331,11 @@ def test_any_legal_clip_passes(
 def test_jobs_get_the_ending_of_their_format(tmp_path: Path) -> None:
     from core.engines.local import families
 
-    for recipe in families.recipes(tmp_path):
+    recipes = families.recipes(tmp_path)
+    # A dream's segments are of one kind.
+    choosing = [one for one in recipes if "format" in {each.name for each in one.parameters}]
+    assert 2 <= len(choosing) < len(recipes)
+    for recipe in choosing:
         for name in formats.NAMES:
             job = new_job(recipe, {"prompt": "a ball", "format": name}, tmp_path)
             assert Path(job.output).suffix == formats.ending(name)
