@@ -46,6 +46,14 @@ class ComfyEngines:
             self._making = Making(stored(self._workflows), self._cache)
         return self._making
 
+    def file_of(self, workflow: str) -> Path:
+        """Return the file that holds a workflow, the person's own or one that ships."""
+        from core import resources
+        from core.engines.comfy.workflows_files import FOLDER
+
+        own = self._workflows / f"{workflow}.json"
+        return own if own.is_file() else resources.path(FOLDER) / own.name
+
     def __call__(self, server: KnownServer) -> ComfyEngine:
         """Return the engine of a server."""
         from core.engines.comfy.client import ComfyEngine, Options

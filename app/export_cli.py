@@ -99,15 +99,26 @@ def _asked(options: argparse.Namespace) -> Export:
             f"--out {options.out} has no ending that says a format.",
             f"End it in one of {endings}, or name a --format.",
         )
+    for given, needed, other in (
+        (options.loop, "inbetween", "loop"),
+        (options.upscaler is not None, "upscale", "upscaler"),
+    ):
+        if given and getattr(options, needed) == OFF:
+            raise invalid(
+                other,
+                f"--{other} does nothing without --{needed}.",
+                f"Add --{needed} 2, or leave --{other} out.",
+            )
     named = named or formats.DEFAULT
-    target = options.out if options.out is not None else default_target(options.clip, named)
+    clip = options.clip.absolute()
+    target = options.out if options.out is not None else default_target(clip, named)
     plan = Plan(
         _times(options.inbetween),
         options.loop,
         _times(options.upscale),
         str(options.upscaler.absolute()) if options.upscaler is not None else "",
     )
-    return Export(options.clip.absolute(), target.absolute(), named, plan, options.force)
+    return Export(clip, target.absolute(), named, plan, options.force)
 
 
 def _times(word: str) -> int:
@@ -152,8 +163,9 @@ def _tell(output: Output, options: argparse.Namespace) -> None:
         sys.stdout.write(json.dumps(facts) + "\n")
         return
     sys.stderr.write(
-        f"Done, decoded again and found whole: {output.frames} frames of {output.width}×"
-        f"{output.height}, {output.fps:g} frames per second.\n"
+        f"Done, decoded again and found whole: {output.frames} "
+        f"{'frame' if output.frames == 1 else 'frames'} of {output.width}×{output.height}"
+        + (f", {output.fps:g} frames per second.\n" if output.frames > 1 else ".\n")
     )
     sys.stdout.write(output.path + "\n")
 

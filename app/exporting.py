@@ -19,6 +19,7 @@ from core import formats
 from core.errors import Category, Problem
 
 PICTURES = (".png", ".jpeg", ".webp", ".gif")
+_TELL_THEMSELVES = (".mp4", ".webm", ".mov")
 _PATIENCE_SECONDS = 5.0
 
 
@@ -44,10 +45,18 @@ class ExportDesk(QObject):
             self._window, "Save clip as", str(Path.home() / source.name), ";;".join(kinds)
         )
         if target:
-            self.save(source, *wished(Path(target), kinds.get(chosen), source))
+            wanted, format_name = wished(Path(target), kinds.get(chosen), source)
+            if wanted != Path(target) and wanted.exists():
+                # The dialog asked about the name that was typed, not about this one.
+                self._window.panels.notice.show_problem(_taken(wanted), key=f"export {wanted}")
+                return
+            self.save(source, wanted, format_name)
 
     def save(self, source: Path, target: Path, format_name: str | None) -> None:
-        """Save a clip: as it is where no format is given, else as an export of it."""
+        """Save a clip: as it is where no format is given, else as an export of it.
+
+        A file of that name is replaced.
+        """
         key = f"export {target}"
         if key in self._children:
             return
@@ -167,8 +176,16 @@ def save_filter(source: Path) -> str:
 
 def _copied(source: Path, target: Path) -> object:
     """Copy a clip; returns its path, or the Problem."""
+    from core.outputs.beside import free_name, recipe_file
     from core.outputs.publish import storage_problem
 
+    if target.exists() and target.samefile(source):
+        return str(target)
+    if target.is_dir():
+        return _taken(target)
+    # Other formats than these carry their recipe, and some their rate, beside them alone.
+    told = None if source.suffix.lower() in _TELL_THEMSELVES else recipe_file(source)
+    beside = (recipe_file(target) if target.is_file() else None) or free_name(target)
     part = target.with_name(f".{target.name}.part")
     try:
         if source.is_dir():
@@ -177,6 +194,8 @@ def _copied(source: Path, target: Path) -> object:
         else:
             shutil.copyfile(source, part)
             part.replace(target)
+        if told is not None:
+            shutil.copyfile(told, beside)
     except OSError as error:
         return storage_problem(error, target, "saving a clip").problem
     finally:
@@ -186,6 +205,15 @@ def _copied(source: Path, target: Path) -> object:
             else:
                 part.unlink(missing_ok=True)
     return str(target)
+
+
+def _taken(target: Path) -> Problem:
+    return Problem(
+        Category.INVALID_PARAMS,
+        f"There is a {target.name} in {target.parent} already.",
+        "Choose another name.",
+        field="out",
+    )
 
 
 def _died(target: Path) -> Problem:

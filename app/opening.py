@@ -13,9 +13,11 @@ from PySide6.QtWidgets import QFileDialog
 
 from app.controller import Controller
 from app.models import OwnModels
+from app.own_recipes import abroad, own_recipe
 from app.pictures import PictureDesk
 from app.workflows import WorkflowDesk
 from core.errors import Category, Problem, ProblemError, invalid, problem_from
+from core.formats import SEQUENCE
 from core.queue import Group
 from widgets.picture_field import SUFFIXES as PICTURES
 from widgets.picture_field import picture_in
@@ -35,7 +37,6 @@ _ROWS = 200
 """How many waiting jobs are looked through for those that need a workflow."""
 _LISTS = (".csv", ".tsv", ".txt", ".jsonl")
 _WEIGHTS = (".safetensors",)
-_CLIPS = (".mp4", ".m4v", ".mov", ".webm", ".mkv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,8 @@ class OpenDesk(QObject):
     def open(self, path: str) -> None:
         """Open a file or a model folder."""
         if Path(path).is_dir():
-            self._look(lambda: _Folder(Path(path), _has_pictures(Path(path))))
+            known = frozenset(self._controller.recipes)
+            self._look(lambda: _in_folder(Path(path), known, self._reader()))
             return
         if path.lower().endswith(_WEIGHTS):
             self._look(lambda: _weights(Path(path)))
@@ -149,7 +151,9 @@ class OpenDesk(QObject):
         start = str(self._controller.outputs)
         path, _ = QFileDialog.getOpenFileName(self._window, "Open", start, _FILTER)
         if path:
-            self.open(path)
+            # Dialogs choose no folders; who chose a picture in a sequence means all of it.
+            folder = Path(path).parent
+            self.open(str(folder) if folder.suffix == SEQUENCE else path)
 
     def _look(
         self, read: Callable[[], object], receive: Callable[[object], None] | None = None
@@ -340,10 +344,18 @@ def _weights(path: Path) -> _Weights:
     return _Weights(path, is_lora(path))
 
 
-def _has_pictures(folder: Path) -> bool:
+def _in_folder(
+    folder: Path,
+    recipes: frozenset[str],
+    make: Callable[[Callable[[Any], Converted], str], _Ready],
+) -> object:
+    """Return what a folder is for: a clip made here, pictures to make clips of, or a model."""
     from core.batch.read import has_pictures
 
-    return not (folder / "model_index.json").exists() and has_pictures(folder)
+    if folder.suffix == SEQUENCE and own_recipe(folder) is not None:
+        return _identify(folder, recipes, make)
+    pictures = not (folder / "model_index.json").exists() and has_pictures(folder)
+    return _Folder(folder, pictures)
 
 
 def _in_words(draft: Draft) -> _Ready:
@@ -364,12 +376,12 @@ def _identify(
 
     suffix = path.suffix.lower()
     try:
-        data = _own_recipe(path)
+        data = own_recipe(path)
         if data is not None:
             job = data.get("job", data)
             recipe, params = job.get("recipe"), job.get("params")
             if recipe in recipes and isinstance(params, dict):
-                return _Again(recipe, {k: v for k, v in params.items() if not _abroad(v)})
+                return _Again(recipe, {k: v for k, v in params.items() if not abroad(v)})
             graph: Graph | None = data.get("graph")
             if not isinstance(graph, dict):
                 raise ProblemError(_no_use(path))
@@ -384,41 +396,11 @@ def _identify(
         ) from None
 
 
-def _own_recipe(path: Path) -> dict[str, Any] | None:
-    """Return what Framedeck wrote into a clip or a JSON, None for the files of others."""
-    from core.engines.comfy import graphs
-    from core.outputs.read import RECIPE_KEY, container_recipe
-
-    suffix = path.suffix.lower()
-    if suffix in _CLIPS:
-        try:
-            data: object = container_recipe(path) if path.is_file() else None
-        except RecursionError:
-            return None
-    else:
-        # A picture made here has its recipe beside it.
-        beside = path.with_suffix(".json")
-        if not beside.is_file() or beside.stat().st_size > graphs.MAX_BYTES:
-            return None
-        try:
-            data = graphs.loads(beside.read_bytes())
-        except ProblemError:
-            return None
-    if not isinstance(data, dict) or RECIPE_KEY not in data:
-        return None
-    return data if isinstance(data.get("job", data), dict) else None
-
-
 def _from_text(text: str, info: Any) -> Converted:
     from core.engines.comfy.convert import to_graph
     from core.engines.comfy.graphs import loads
 
     return to_graph(loads(text), info)
-
-
-def _abroad(value: object) -> bool:
-    """Say whether a value of a stranger's file leads to another machine, unasked."""
-    return isinstance(value, str) and value.startswith(("\\\\", "//"))
 
 
 def _no_use(path: Path) -> Problem:

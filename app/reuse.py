@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 from PySide6.QtCore import QObject
 
 from app.asking import given_again, recipe_of, still_free
+from app.comfy_engines import ComfyEngines
 from app.controller import Controller
+from app.engines import COMFY
 from app.window import MainWindow
 from core.errors import ProblemError
 from core.events import Event, Finished, Noted
@@ -28,12 +30,14 @@ class Reuse:
     Attributes:
         on: Whether it is looked for at all.
         anew: Ids of jobs that are made whatever there is.
+        files_of: Returns what a job is made with that it does not name itself.
     """
 
     def __init__(self, ledger: Path) -> None:
         self._ledger = ledger
         self.on = True
         self.anew: set[str] = set()
+        self.files_of: Callable[[Job], list[Path]] = lambda _: []
 
     def __call__(self, job: Job) -> Iterator[Event]:
         """Yield the events of a job that need not run, its ending last; else nothing."""
@@ -45,7 +49,7 @@ class Reuse:
 
         began = time.monotonic()
         try:
-            for same in same_done(self._ledger, job):
+            for same in same_done(self._ledger, job, self.files_of(job)):
                 output = copied(same.job, job)
                 if output is None:
                     continue
@@ -81,10 +85,17 @@ class ReuseDesk(QObject):
         self._controller, self._window = controller, window
         self.made = Reuse(controller.ledger.store.path)
         self.made.on = window.settings.reuse
+        self.made.files_of = self._files_of
         controller.engine.made = self.made
         window.menus.reuse.setChecked(window.settings.reuse)
         window.menus.reuse.toggled.connect(self._on_chosen)
         controller.job_ended.connect(self._on_ended)
+
+    def _files_of(self, job: Job) -> list[Path]:
+        engines = self._controller.engine.comfy_for
+        if job.engine != COMFY or not isinstance(engines, ComfyEngines):
+            return []
+        return [engines.file_of(job.family)]
 
     def _on_chosen(self, on: bool) -> None:
         self.made.on = on

@@ -42,6 +42,7 @@ from core.gpu.readings import Reading, Role
 from core.jobs import Job, JobState
 from core.places import Places
 from core.queue import JobRow
+from core.statistics.runs import MADE_BEFORE
 from core.units import memory
 from widgets.queue_words import state_of_queue
 from widgets.tiles import SHOWN_SECONDS
@@ -299,6 +300,8 @@ class Wiring(QObject):
         self._panels.stage.apply(event, self._controller.engine.ring_of(event.job_id))
         self._panels.queue.apply(event)
         match event:
+            case Noted(text=text) if text.startswith(MADE_BEFORE):
+                pass  # Its own notice offers more.
             case Noted(text=text, job_id=job_id, passing=passing):
                 self._panels.notice.show_text(text, key=PASSING + job_id if passing else "note")
             case WorkerStarted(job_id=job_id) | NodeStarted(job_id=job_id):

@@ -197,7 +197,8 @@ class Transport(QWidget):
 
     def _fit(self) -> None:
         left, right = self._left.sizeHint().width(), self._right.sizeHint().width()
-        room = self.width() - 12
+        # Two gaps, and a little for figures of another width.
+        room = self.width() - 2 * self._grid.horizontalSpacing() - 4
         if left + right + _SCRUB <= room:
             self._arrange(1)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,15 +31,16 @@ class Same:
     began_at: float
 
 
-def same_done(ledger: Path, job: Job) -> list[Same]:
+def same_done(ledger: Path, job: Job, files: Iterable[Path] = ()) -> list[Same]:
     """Return the jobs that asked for the same and are done, the newest first.
 
     A job that was tried before is made anew: somebody wanted that. So is one whose
-    pictures or model changed since.
+    pictures, model or workflow changed since.
 
     Args:
         ledger: The ledger, open already.
         job: What is to be made.
+        files: What it is made with beside the files that it names itself.
 
     Raises:
         ProblemError: The ledger cannot be read.
@@ -57,7 +58,7 @@ def same_done(ledger: Path, job: Job) -> list[Same]:
     found = [Same(Job.from_json(json.loads(text)), float(at)) for text, at in rows]
     wanted = _asked(job)
     alike = [same for same in found if _asked(same.job) == wanted]
-    newest = _newest_file(job) if alike else 0.0
+    newest = _newest_file(job, files) if alike else 0.0
     return [same for same in alike if newest < same.began_at]
 
 
@@ -72,18 +73,21 @@ def _asked(job: Job) -> tuple[str, str, str, str, Mapping[str, Value]]:
     return job.engine, job.family, job.recipe, job.model, params
 
 
-def _newest_file(job: Job) -> float:
+def _newest_file(job: Job, files: Iterable[Path]) -> float:
     """Return when a file that a job reads was changed, or came to its place, last."""
-    newest = 0.0
-    for value in (job.model, *job.params.values()):
-        if not isinstance(value, str) or not Path(value).is_absolute():
-            continue
-        path = Path(value)
-        try:
-            files = [path, *path.rglob("*")] if path.is_dir() else [path]
-            for file in files:
-                found = file.stat()
-                newest = max(newest, found.st_mtime, found.st_ctime)
-        except OSError:
-            return float("inf")  # What is not there any more cannot be called unchanged.
-    return newest
+    named = (Path(value) for value in job.params.values() if isinstance(value, str))
+    paths = list(files)
+    try:
+        paths += [path for path in named if path.is_absolute() and _is_read(path)]
+        model = Path(job.model)
+        if model.is_absolute():
+            paths += [model, *model.rglob("*")] if model.is_dir() else [model]
+        found = [path.stat() for path in paths]
+    except (OSError, ValueError):
+        return float("inf")  # What is not there any more cannot be called unchanged.
+    return max((max(one.st_mtime, one.st_ctime) for one in found), default=0.0)
+
+
+def _is_read(path: Path) -> bool:
+    """Say whether a value is a file, there or not, rather than a prompt that begins so."""
+    return path.is_file() or (bool(path.suffix) and not path.is_dir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ _PNG = FileKind("png_pipe", ".png", still=True)
 MOVING_PNG = FileKind("apng", ".png")
 MOVING_WEBP = FileKind("webp_anim", ".webp")
 """Of no reader of FFmpeg's: see `core.outputs.webp`."""
+_DIGITS = re.compile(r"([0-9]{1,18})")
 _NUMBERED = (".png", ".jpg", ".jpeg")
 _KINDS = (
     (b"\x1a\x45\xdf\xa3", MATROSKA),
@@ -87,9 +89,16 @@ def kind_of(path: str | os.PathLike[str]) -> FileKind | None:
 
 
 def numbered(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the pictures in a folder in their order; other files are passed over."""
+    """Return the pictures in a folder in their order, 10 after 9; other files are passed over."""
     found = (path for path in Path(folder).iterdir() if path.suffix.lower() in _NUMBERED)
-    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+    pictures = (path for path in found if path.is_file() and not path.name.startswith("."))
+    return sorted(pictures, key=lambda path: (_counted(path.stem), path.name))
+
+
+def _counted(stem: str) -> list[tuple[int, str]]:
+    """Return a name so that numbers in it are compared as such."""
+    parts = _DIGITS.split(stem)
+    return [(int(part), "") if number % 2 else (0, part) for number, part in enumerate(parts)]
 
 
 def _animated(head: bytes) -> bool:

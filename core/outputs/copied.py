@@ -10,7 +10,14 @@ from pathlib import Path
 from core.events import Output
 from core.jobs import Job
 from core.outputs.marks import digest_of
-from core.outputs.publish import check_writable, part_path, publish, storage_problem, sync_file
+from core.outputs.publish import (
+    check_writable,
+    part_path,
+    publish,
+    storage_problem,
+    sync_file,
+    sync_folder,
+)
 from core.outputs.published import published
 
 
@@ -36,8 +43,7 @@ def copied(earlier: Job, job: Job) -> Output | None:
     try:
         recipe = json.loads(Path(found.recipe).read_text("utf-8"))
         for source, part in ((found.path, clip), (found.poster, poster)):
-            shutil.copyfile(source, part)
-            sync_file(part)
+            _copy(Path(source), part)
         if digest_of(clip) != recipe["verified"]["digest"]:
             return None
         recipe |= {"job": job.to_json(), "copied_from": earlier.id}
@@ -48,10 +54,27 @@ def copied(earlier: Job, job: Job) -> Output | None:
         raise storage_problem(error, target, "copying a clip") from error
     finally:
         for kind in ("clip", "poster", "recipe"):
-            part_path(target, job.id, kind).unlink(missing_ok=True)
+            part = part_path(target, job.id, kind)
+            if part.is_dir():
+                shutil.rmtree(part, ignore_errors=True)
+            else:
+                part.unlink(missing_ok=True)
     return replace(
         found,
         path=str(path),
         poster=str(path.with_suffix(".jpg")),
         recipe=str(path.with_suffix(".json")),
     )
+
+
+def _copy(source: Path, part: Path) -> None:
+    """Copy a file, or a folder of pictures, and wait until it is on the disk."""
+    if not source.is_dir():
+        shutil.copyfile(source, part)
+        sync_file(part)
+        return
+    part.mkdir()
+    for file in source.iterdir():
+        shutil.copyfile(file, part / file.name)
+        sync_file(part / file.name)
+    sync_folder(part)

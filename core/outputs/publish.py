@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import Category, Problem, ProblemError
+from core.outputs.beside import free_name, recipe_file
 from core.outputs.container import SUFFIXES
 
 _LEAST_FREE_BYTES = 16 * 1024 * 1024
@@ -281,7 +282,7 @@ def publish(output: Path, clip: Path, poster: Path, recipe: Mapping[str, Any]) -
 
 
 def publish_alone(
-    output: Path, clip: Path, recipe: Mapping[str, Any] | None, *, replace: bool
+    output: Path, clip: Path, recipe: Mapping[str, Any], *, needed: bool, replace: bool
 ) -> Path:
     """Give a finished file its name, in one step, with a recipe beside it or none.
 
@@ -289,24 +290,24 @@ def publish_alone(
         output: The wished path.
         clip: The verified file, or folder, under its temporary name.
         recipe: Content of the JSON beside it.
+        needed: There is such a JSON in any case, not only where one tells of the file replaced.
         replace: A file of that name goes; a folder never does.
 
     Raises:
         FileExistsError: The name is taken; nothing changed.
     """
-    if recipe is not None:
-        part = clip.with_name(clip.name.replace(".clip.part", ".recipe.part"))
+    beside = recipe_file(output) if replace and output.is_file() else None
+    part = clip.with_name(clip.name.replace(".clip.part", ".recipe.part"))
+    if needed or beside is not None:
         text = json.dumps(dict(recipe), ensure_ascii=False, indent=1) + "\n"
         write_synced(part, text.encode())
     if replace and output.is_file() and clip.is_file():
         clip.replace(output)
     else:
         place(clip, output)
-    if recipe is not None:
-        beside = output.with_suffix(".json")
-        # One that lies there belongs to another clip, unless that one was replaced just now.
-        if replace or not beside.exists():
-            part.replace(beside)
+    if needed or beside is not None:
+        # What lies there belongs to another clip, unless that one was replaced just now.
+        part.replace(beside or free_name(output))
     sync_folder(output.parent)
     return output
 

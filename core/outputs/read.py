@@ -13,6 +13,7 @@ from typing import Any
 
 from core.errors import Category, Problem, ProblemError
 from core.outputs import webp
+from core.outputs.beside import recorded
 from core.outputs.container import (
     MOVING_WEBP,
     SEQUENCE_KIND,
@@ -202,9 +203,8 @@ def _picture(file: Path) -> Any:
 def _told_fps(clip: Path) -> float:
     """Return the rate that the recipe beside a clip tells; 0.0 where none does."""
     try:
-        data = json.loads(clip.with_suffix(".json").read_text("utf-8"))
-        return float(data["verified"]["plays_fps"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return float((recorded(clip) or {})["verified"]["plays_fps"])
+    except (ValueError, KeyError, TypeError):
         return 0.0
 
 
@@ -282,11 +282,8 @@ def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
         found = container_recipe(file) if file.is_file() else None
         if found is not None:
             return found
-    try:
-        data = json.loads(file.with_suffix(".json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        data = error
-    if isinstance(data, dict) and RECIPE_KEY in data:
+    data = recorded(file)
+    if data is not None and RECIPE_KEY in data:
         return data
     raise ProblemError(
         Problem(

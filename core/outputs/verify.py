@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import zlib
 from dataclasses import dataclass
@@ -10,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from core.outputs import webp
+from core.outputs.beside import recorded
 from core.outputs.container import (
+    MOVING_PNG,
     MOVING_WEBP,
     MP4,
     SEQUENCE_KIND,
@@ -21,6 +22,8 @@ from core.outputs.container import (
 )
 from core.outputs.look import MOST_PIXELS, Counter, Expected, Findings, Reader
 from core.outputs.marks import checksums_of, digest_of, read_seal
+
+_PNG_END = b"IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,17 @@ def inspect(
         found.width, found.height = stream.width, stream.height
         found.fps = float(stream.average_rate or 0)
         reader.close(stream.frames)
+    if container == MOVING_PNG.format and not _ends(path):
+        # Cut between two frames, it decodes without a complaint.
+        found.faults.append("It stops before its end.")
     return found
+
+
+def _ends(path: Path) -> bool:
+    """Say whether a PNG has its last chunk."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - len(_PNG_END)))
+        return file.read() == _PNG_END
 
 
 def _inspect_webp(path: Path, expected: Expected, on_verify: Counter | None) -> Findings:
@@ -189,18 +202,18 @@ def verify_file(
     if not clip.exists():
         raise FileNotFoundError(clip)
     faults: list[str] = []
-    recorded = _recorded(clip) if beside else None
-    if recorded is not None:
+    told = _recorded(clip) if beside else None
+    if told is not None:
         against = "recipe"
-        if recorded.get("digest") != digest_of(clip):
+        if told.get("digest") != digest_of(clip):
             faults.append("The file was changed after it was verified.")
     else:
-        recorded = None if clip.is_dir() else read_seal(clip)
-        against = "container" if recorded is None else "seal"
-        if recorded is not None and recorded["broken"]:
+        told = None if clip.is_dir() else read_seal(clip)
+        against = "container" if told is None else "seal"
+        if told is not None and told["broken"]:
             faults.append("The file was changed after it was sealed.")
     try:
-        expected = Expected.from_json(recorded or {})
+        expected = Expected.from_json(told or {})
     except ValueError:
         expected = Expected()
         faults.append("What was recorded about the clip cannot be read.")
@@ -209,7 +222,7 @@ def verify_file(
     faults += found.faults
     # A file that is known to be what was made may be black or still: that was told then.
     faults += [] if against == "recipe" else found.doubts
-    if recorded is None and _should_be_sealed(clip):
+    if told is None and _should_be_sealed(clip):
         faults.append("Its end is missing.")
     return Verdict(
         str(clip),
@@ -225,11 +238,7 @@ def verify_file(
 
 def _recorded(clip: Path) -> dict[str, Any] | None:
     """Return the "verified" part of the JSON beside a clip, None when there is none."""
-    try:
-        data = json.loads(clip.with_suffix(".json").read_text("utf-8"))
-        verified = data["verified"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    verified = (recorded(clip) or {}).get("verified")
     return verified if isinstance(verified, dict) else None
 
 

@@ -273,8 +273,13 @@ class Writer(ABC):
             },
         }
         if self._wish.alone:
-            beside = None if self.holds_recipe else recipe
-            path = publish_alone(self._target, self._clip, beside, replace=self._wish.replace)
+            path = publish_alone(
+                self._target,
+                self._clip,
+                recipe,
+                needed=not self.holds_recipe,
+                replace=self._wish.replace,
+            )
         else:
             path = publish(self._target, self._clip, self._poster, recipe)
         return Output(

@@ -152,6 +152,9 @@ def _job(wish: Export, source: Reading) -> Job:
 
 def default_target(source: Path, format_name: str) -> Path:
     """Return a free name beside a clip for an export of it. Raises KeyError for no format."""
+    source = source.resolve() if source.name in ("", "..") else source
+    if not source.name:
+        raise invalid("clip", f"{source} is no clip.", "Name a file, or a folder of pictures.")
     kind = kind_of(source) if source.exists() else None
     suffix = ".png" if kind is not None and kind.still else formats.ending(format_name)
     for number in range(1, 10_000):

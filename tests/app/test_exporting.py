@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from app.export_cli import main
 from app.exporting import ExportDesk, offers, wished
 from app.window import MainWindow
 from core import formats
-from core.outputs import ClipWriter, read_recipe, verify_file
+from core.outputs import ClipWriter, read_frames, read_recipe, verify_file, writer_of
+from core.outputs.container import numbered
 from core.outputs.marks import digest_of
 from tests.core._damage import make_job, names, pan
 
@@ -115,6 +117,9 @@ def test_what_cannot_be_is_refused_by_name(
         ((tmp_path / "none.mp4",), 1, "not there"),
         ((tmp_path / "words.mp4",), 1, "cannot be played"),
         ((folder,), 1, "cannot be played"),
+        ((source, "--loop"), 2, "without --inbetween"),
+        ((source, "--upscaler", taken), 2, "without --upscale"),
+        (("/",), 2, "no clip"),
         ((source, "--upscale", "2", "--upscaler", taken), 2, "no safetensors"),
         ((source, "-o", source / "deep" / "x.mp4"), 1, "cannot be written"),
     ):
@@ -125,6 +130,45 @@ def test_what_cannot_be_is_refused_by_name(
     assert taken.read_bytes() == b"precious"
     assert export(source, "-o", taken, "--force") == 0
     assert verify_file(taken).ok
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("name", ["gif", "png"])
+def test_an_export_beside_its_clip_leaves_what_tells_of_the_clip(
+    tmp_path: Path, name: str, force: bool
+) -> None:
+    source = clip(tmp_path)
+    told = (tmp_path / "clip.json").read_bytes()
+    target = tmp_path / f"clip{formats.ending(name)}"
+    more = ["--force"] if force else []
+    assert export(source, "--format", name, "-o", target, "--inbetween", "4", *more) == 0
+    assert (tmp_path / "clip.json").read_bytes() == told
+    for path, frames, fps in ((source, 9, 8.0), (target, 33, 32.0)):
+        verdict = verify_file(path)
+        assert (verdict.ok, verdict.against, verdict.frames) == (True, "recipe", frames)
+        assert next(read_frames(path, 10**9)).fps == fps
+    assert read_recipe(target)["exported"]["from"] == "clip.mp4"
+    if name == "gif":
+        assert export(source, "-o", target, "--force") == 0
+        assert verify_file(target).frames == 9
+    assert (tmp_path / "clip.json").read_bytes() == told
+
+
+def test_a_clip_that_is_replaced_takes_what_was_told_of_it_along(tmp_path: Path) -> None:
+    old, new = clip(tmp_path / "old"), clip(tmp_path / "new", frames=12)
+    assert export(new, "-o", old, "--force") == 0
+    verdict = verify_file(old)
+    assert (verdict.ok, verdict.against, verdict.frames) == (True, "recipe", 12)
+
+
+def test_pictures_of_others_are_taken_by_their_numbers(tmp_path: Path) -> None:
+    source = clip(tmp_path)
+    assert export(source, "--format", "png", "-o", tmp_path / "own.frames") == 0
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    for number, picture in enumerate(sorted((tmp_path / "own.frames").iterdir()), 7):
+        picture.rename(folder / f"shot {number}.png")
+    assert [path.stem for path in numbered(folder)] == [f"shot {n}" for n in range(7, 16)]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
@@ -189,6 +233,21 @@ def saved(window: MainWindow, qtbot: Any, source: Path, target: Path, name: str 
     return told()
 
 
+def test_a_name_that_the_dialog_did_not_ask_about_is_never_replaced(
+    window: MainWindow, qtbot: Any, tmp_path: Path
+) -> None:
+    source = clip(tmp_path / "from")
+    (tmp_path / "a.gif").write_bytes(b"precious")
+    desk = window.findChild(ExportDesk)
+    assert desk is not None
+    words = next(words for words, name in offers(source).items() if name == "gif")
+    QFileDialog.getSaveFileName = lambda *_: (str(tmp_path / "a"), words)  # type: ignore[method-assign]
+    desk.ask(str(source))
+    assert "a.gif" in window.panels.notice.text()
+    assert "already" in window.panels.notice.text()
+    assert (tmp_path / "a.gif").read_bytes() == b"precious"
+
+
 @pytest.fixture(autouse=True)
 def dialog(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give the real dialog back after a test."""
@@ -228,3 +287,33 @@ def test_an_export_is_stopped_from_the_window(
     desk.stop(f"export {target}")
     qtbot.waitUntil(lambda: "Stopped" in notice.text(), timeout=10_000)
     assert names(target.parent) == []
+
+
+@pytest.mark.parametrize("kind", ["gif", "png"])
+def test_a_clip_that_carries_no_recipe_is_copied_and_opened_with_it(
+    window: MainWindow, qtbot: Any, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = window.panels.compose.recipe_id()
+    (tmp_path / "from").mkdir()
+    params = {"prompt": "a lamp", "frames": 9, "fps": 24, "format": kind}
+    job = replace(make_job(tmp_path / "from" / "clip.x"), recipe=recipe, params=params)
+    with writer_of(job)(job) as writer:
+        for frame in pan(9, 96, 64, noise=1, speed=3):
+            writer.add(frame)
+        source = Path(writer.finish({}).path)
+    target = tmp_path / f"elsewhere{formats.ending(kind)}"
+    (tmp_path / "elsewhere.json").write_text("{}")
+    assert str(target) in saved(window, qtbot, source, target, None)
+    assert (tmp_path / "elsewhere.json").read_text() == "{}"
+    assert verify_file(target).against == "recipe"
+    assert next(read_frames(target, 10**9)).fps == 24
+    compose = window.panels.compose
+    compose.load(recipe, {"prompt": "something else"})
+    # A sequence is chosen in the dialog by one of its pictures.
+    chosen = target / "frame-00003.png" if kind == "png" else target
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(chosen), ""))
+    window.menus.open_recipe.trigger()
+    qtbot.waitUntil(lambda: compose.state()["values"][recipe]["prompt"] == "a lamp")
+    compose.load(recipe, {"prompt": "something else"})
+    window.dropped.emit(str(target))
+    qtbot.waitUntil(lambda: compose.state()["values"][recipe]["prompt"] == "a lamp")

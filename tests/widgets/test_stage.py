@@ -434,3 +434,18 @@ def test_nothing_is_cut_at_150_percent() -> None:
         timeout=60,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_button_of_the_row_below_is_cut_however_narrow(stage, qtbot) -> None:
+    row = stage.transport
+    row.show()
+    row.show_for(clip=True, running=False, done=True)
+    row.set_place(0, 15, 16.0)
+    for width in range(380, 760, 3):
+        stage.resize(width, 500)
+        qtbot.wait(1)
+        for part in (row.reveal_button, row.save_button, row.time):
+            assert part.width() >= part.sizeHint().width()
+            holder = part.parentWidget()
+            assert part.geometry().right() < holder.width()
+            assert holder.geometry().right() < row.width()
