@@ -138,6 +138,12 @@ class _Maker(pipelines.Maker):
     def pipeline(self, context: Context, model: pipelines.Model) -> Any:
         return starts.redrawing(model.pipe) if context.job.params.get("image") else model.pipe
 
+    def sample(self, context: Context, model: pipelines.Model) -> Any:
+        if not context.job.params.get("image"):
+            return super().sample(context, model)
+        with starts.keeping_type(model.pipe.vae):
+            return super().sample(context, model)
+
     def shape(self, context: Context) -> Mapping[str, int]:
         # A picture to redraw brings its size along.
         return {} if context.job.params.get("image") else super().shape(context)
