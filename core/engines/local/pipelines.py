@@ -188,13 +188,15 @@ class Maker(ABC):
 
     def model(self, context: Context) -> Model:
         """Return the model of a job, loading it where it is not warm."""
-        from core.engines.local import placing
+        from core.engines.local import kept, placing
 
         folder = Path(context.job.model)
         found = singles.check(folder, self.layout)
         lora.asked(context.job.params)  # A damaged file is told before minutes of loading.
         plan = placing.plan_of(context, self, found)
-        key = f"{self.family}|{folder}|{context.device}|{plan.key}"
+        # Files that were exchanged since make another model.
+        files = kept.key_of({}, folder)
+        key = f"{self.family}|{folder}|{files}|{context.device}|{plan.key}"
         model: Model = context.warm(key, lambda: self.load(context, found, plan.offload))
         if model.aside:
             model.pipe.to(context.device)
@@ -330,15 +332,21 @@ class Maker(ABC):
         watch = Watch(context, self, model)
         pipe.scheduler.step = watch.wrapped(pipe.scheduler.step)
         frames = {"num_frames": int(params["frames"])} if "frames" in params else {}
-        result = speed.through(model, pipe)(
-            **self.shape(context),
-            num_inference_steps=speed.steps(model, self.steps(context)),
-            generator=noise(context),
-            output_type="latent",
-            callback_on_step_end=watch.step_ended,
-            **frames,
-            **self.call(context, model),
-        )
+        try:
+            result = speed.through(model, pipe)(
+                **self.shape(context),
+                num_inference_steps=speed.steps(model, self.steps(context)),
+                generator=noise(context),
+                output_type="latent",
+                callback_on_step_end=watch.step_ended,
+                **frames,
+                **self.call(context, model),
+            )
+        except BaseException:
+            # What was at work would lie on the card beside what the next job begins with.
+            if offload.of(context) == offload.MODEL:
+                model.pipe.maybe_free_model_hooks()
+            raise
         watch.finish()
         return self.latents(context, model, result[0])
 
@@ -354,7 +362,8 @@ class Maker(ABC):
             model.aside = True
             for name, part in pipe.components.items():
                 if name != "vae" and hasattr(part, "parameters"):
-                    part.to("cpu")
+                    with contextlib.suppress(ValueError):  # Some weights of 8 bits must stay.
+                        part.to("cpu")
 
         total = int(params.get("frames", 1))
 
