@@ -396,6 +396,18 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
     assert made.figures()["frames"] == 40 * 30 + 20 * 6
 
 
+def test_the_log_does_not_tell_what_is_dreamt_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = job_of(tmp_path)
+    with status.Status(job, lambda: {"prompt": "a secret garden", "frames": 5}):
+        pass
+    printed = capsys.readouterr().out
+    assert "secret" not in printed
+    assert json.loads(printed.partition(timings.MARK)[2])["frames"] == 5
+    assert json.loads(status.path_of(job).read_text())["prompt"] == "a secret garden"
+
+
 def test_the_status_is_whole_at_every_moment(tmp_path: Path) -> None:
     job = job_of(tmp_path)
     big = {"words": "x" * 200_000}
