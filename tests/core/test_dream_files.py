@@ -187,6 +187,24 @@ def test_a_full_disk_is_told_and_finished_segments_stay(
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_what_a_cancel_could_not_keep_is_told(tmp_path: Path, watch: timings.Timings) -> None:
+    class Full(recorder.SegmentWriter):
+        def finish(self, facts: Any) -> Any:
+            raise ProblemError(Problem(Category.STORAGE, "The disk is full.", "Free some space."))
+
+    said: list[str] = []
+    with (
+        pytest.raises(Cancelled),
+        Recorder(job_of(tmp_path), watch, make=Full, told=said.append) as made,
+    ):
+        for number in range(45):
+            made.add(frame(number), nothing)
+        while made.waiting:
+            time.sleep(0.01)
+        raise Cancelled
+    assert said == ["The last segment could not be kept: The disk is full."]
+
+
 def test_leftovers_of_a_segment_are_removed_and_whole_ones_stay(
     tmp_path: Path, watch: timings.Timings
 ) -> None:

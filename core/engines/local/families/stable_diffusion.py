@@ -148,9 +148,9 @@ class _Maker(pipelines.Maker):
         # A picture to redraw brings its size along.
         return {} if context.job.params.get("image") else super().shape(context)
 
-    def steps(self, context: Context) -> int:
+    def steps(self, context: Context, model: pipelines.Model) -> int:
         params = context.job.params
-        steps = super().steps(context)
+        steps = super().steps(context, model)
         if not params.get("image"):
             return steps
         needed = starts.steps_for(steps, float(params["strength"]))
