@@ -252,6 +252,24 @@ def test_a_full_disk_is_told_and_finished_segments_stay(
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_what_a_cancel_could_not_keep_is_told(tmp_path: Path, watch: timings.Timings) -> None:
+    class Full(recorder.SegmentWriter):
+        def finish(self, facts: Any) -> Any:
+            raise ProblemError(Problem(Category.STORAGE, "The disk is full.", "Free some space."))
+
+    said: list[str] = []
+    with (
+        pytest.raises(Cancelled),
+        Recorder(job_of(tmp_path), watch, make=Full, told=said.append) as made,
+    ):
+        for number in range(45):
+            made.add(frame(number), nothing)
+        while made.waiting:
+            time.sleep(0.01)
+        raise Cancelled
+    assert said == ["The last segment could not be kept: The disk is full."]
+
+
 def test_leftovers_of_a_segment_are_removed_and_whole_ones_stay(
     tmp_path: Path, watch: timings.Timings
 ) -> None:
@@ -459,6 +477,18 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
         made.made(30 if second < 40 else 6)
     assert made.rate() == pytest.approx(6, abs=1.5)
     assert made.figures()["frames"] == 40 * 30 + 20 * 6
+
+
+def test_the_log_does_not_tell_what_is_dreamt_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = job_of(tmp_path)
+    with status.Status(job, lambda: {"prompt": "a secret garden", "frames": 5}):
+        pass
+    printed = capsys.readouterr().out
+    assert "secret" not in printed
+    assert json.loads(printed.partition(timings.MARK)[2])["frames"] == 5
+    assert json.loads(status.path_of(job).read_text())["prompt"] == "a secret garden"
 
 
 def test_the_status_is_whole_at_every_moment(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.engines.local import decoding, families
+from core.engines.local import decoding, families, speed
 from core.engines.local.context import Cancelled, Context
 from core.engines.local.dream import painter, recorder, status
 from core.engines.local.dream.keyframes import Slice
@@ -226,6 +226,24 @@ def test_drift_makes_each_picture_out_of_the_last(each: Dreamer, tmp_path: Path)
     with pytest.raises(ProblemError) as caught:
         each.make(mode="drift", image=str(tmp_path / "bad.png"))
     assert caught.value.problem.field == "image"
+
+
+def test_drift_begins_at_the_noise_of_as_many_steps_as_are_made(
+    sd: Dreamer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import diffusers
+
+    asked: list[int] = []
+    real = diffusers.DDIMScheduler.set_timesteps
+
+    def told(self: Any, steps: int, *args: Any, **options: Any) -> None:
+        asked.append(steps)
+        real(self, steps, *args, **options)
+
+    monkeypatch.setattr(diffusers.DDIMScheduler, "set_timesteps", told)
+    monkeypatch.setattr(speed, "steps", lambda model, steps: 2)  # As "few steps" has it.
+    sd.make(mode="drift", scheduler="ddim", steps=4, keyframe_seconds=0.25)
+    assert set(asked) == {2}
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler", "dpm++ 2m karras", "unipc", "pndm", "lcm"])

@@ -354,6 +354,23 @@ def test_cancel_is_heard_while_a_clip_is_decoded_whole(
     assert not [event for event in bench.seen(FramesPublished) if not event.preview]
 
 
+def test_a_decode_that_was_left_holds_nothing(benches: Callable[[str], Bench]) -> None:
+    """What WAN's decoder carries from frame to frame is gigabytes for real clips."""
+    bench = benches("wan-t2v")
+    heard: list[bool] = []
+
+    def stop(event: Event) -> bool:
+        heard.append(isinstance(event, Progressed) and event.phase is Phase.DECODE)
+        return sum(heard) == 3
+
+    bench.stop = stop
+    with pytest.raises(Cancelled):
+        bench.clip(frames=9)
+    vae: Any = bench.warm._value.pipe.vae  # type: ignore[union-attr]
+    assert sum(heard) == 3, "in the midst of it"
+    assert all(one is None for one in vae._feat_map)
+
+
 def test_numbers_that_are_none_are_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 

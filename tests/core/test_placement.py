@@ -23,6 +23,7 @@ from core.engines.local.placement import (
     Part,
     Plan,
     Wishes,
+    clip_of,
     read_note,
     wishes_of,
 )
@@ -65,6 +66,18 @@ def test_the_fastest_plan_that_fits_is_taken(
 ) -> None:
     plan = chosen(free_gb)
     assert (plan.offload, plan.tiled, plan.storage, plan.fits) == (offload, tiled, storage, True)
+
+
+def test_frames_that_are_decoded_together_take_as_much_together() -> None:
+    shape = formula.load().families["svd"]
+    svd = Figures((Part("unet", 1000, 10, 100), Part("vae", 1000, 10, 100)), shape)
+    wanted = {"width": 1024, "height": 576, "frames": 25}
+    one, eight = (clip_of({**wanted, "decode_chunk": count}) for count in (1, 8))
+    assert (one.together, eight.together, clip_of(wanted).together) == (1, 8, 1)
+    assert clip_of({**wanted, "frames": 3, "decode_chunk": 8}).together == 3
+    shown = 1024 * 576
+    taken = [planner.stages(Plan("fp16"), svd, clip).decode_work for clip in (one, eight)]
+    assert taken[1] - taken[0] == pytest.approx(7 * shown * shape.decode_bytes_per_pixel)
 
 
 def test_what_changes_pixels_comes_after_what_does_not() -> None:

@@ -308,6 +308,58 @@ def test_measured_peaks_are_written_and_used(
     assert "all on the card" not in notes(bench)[0]
 
 
+def test_only_what_a_plan_took_by_itself_is_learnt(
+    benches: Callable[[str], Bench], card: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    bench = benches("sd15")
+    bench.kept = Kept(tmp_path / "latents")
+    card(100_000, large=True)
+    peak = 90_000_000
+    monkeypatch.setattr(machine, "gpu_name", lambda: "Some card")
+    monkeypatch.setattr(machine, "peak_vram_bytes", lambda: peak)
+
+    def forget() -> None:
+        nonlocal peak
+        peak = 5_000_000
+
+    monkeypatch.setattr(machine, "forget_peak_vram", forget)
+    failing(monkeypatch, bench, "sample", 1)
+    job = bench.job(steps=1, precision="fp32")
+    bench.frames(job)
+    [row] = Peaks(tmp_path / "latents").read("Some card", job.model)
+    assert row.key.endswith("/model")
+    assert row.peak_bytes == 5_000_000, "not what the plan before it took when it ran out"
+    # Another decoder says nothing about the model's own.
+    found = placing.Placing.decoded
+    monkeypatch.setattr(
+        placing.Placing, "decoded",
+        lambda self: (self._context.facts.update(decoder="tiny"), found(self)),
+    )  # fmt: skip
+    bench.frames(bench.job(steps=1, precision="fp32", width=128))
+    assert Peaks(tmp_path / "latents").read("Some card", job.model) == [row]
+
+
+def test_a_cancel_leaves_no_part_on_the_card(
+    benches: Callable[[str], Bench], card: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import diffusers
+
+    from core.engines.local.context import Cancelled
+
+    bench = benches("wan-t2v")
+    card(100_000)
+    bench.clip(offload="model", precision="fp32", steps=1)
+    freed: list[int] = []
+    monkeypatch.setattr(
+        diffusers.WanPipeline, "maybe_free_model_hooks", lambda _self: freed.append(1)
+    )
+    bench.stop = lambda event: isinstance(event, Sampled)
+    with pytest.raises(Cancelled):
+        bench.clip(offload="model", precision="fp32", steps=2)
+    assert freed == [1]
+
+
 def test_latents_are_known_by_what_shapes_them(
     benches: Callable[[str], Bench], card: Callable[..., None], tmp_path: Path
 ) -> None:
@@ -360,6 +412,11 @@ def test_only_a_key_that_fits_is_warm(
         bench.clip(steps=1, **more)  # type: ignore[arg-type]
         wanted += new
         assert loaded == wanted, more
+    # A file that is another one now.
+    index = Path(bench.recipe.model) / "model_index.json"
+    index.write_bytes(index.read_bytes() + b"\n")
+    bench.clip(steps=1)
+    assert loaded == wanted + 1
 
 
 def test_the_knobs_are_offered_and_what_is_missing_is_a_problem(

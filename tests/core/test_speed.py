@@ -262,6 +262,7 @@ def test_caches_compute_less_and_begin_anew_with_each_job(
 
 def test_models_of_few_steps_take_few(desks: Callable[[str], Desk], tmp_path: Path) -> None:
     import diffusers
+    from PIL import Image
 
     scheduler = diffusers.LCMScheduler(steps_offset=1)
     folder = tiny_models.stable_diffusion(tmp_path, scheduler=scheduler)
@@ -273,6 +274,10 @@ def test_models_of_few_steps_take_few(desks: Callable[[str], Desk], tmp_path: Pa
         assert sum(isinstance(event, Sampled) for event in desk.events) == 4
         desk.clip("few_steps", steps=2)
         assert sum(isinstance(event, Sampled) for event in desk.events) == 2
+        picture = tmp_path / "start.png"
+        Image.radial_gradient("L").convert("RGB").save(picture)
+        desk.clip("few_steps", image=str(picture), strength=0.2)
+        assert sum(isinstance(event, Sampled) for event in desk.events) == 1, "not none of four"
     finally:
         desk.warm.drop()
         desk.ring.close()

@@ -51,6 +51,17 @@ def test_a_picture_is_redrawn(benches: Benches, name: str) -> None:
     assert (bench.clip(steps=4) == plain).all(), "nothing of it stays"
 
 
+def test_a_redrawn_picture_leaves_the_autoencoder_in_its_type(benches: Benches) -> None:
+    """In half precision, as everything else of the model, its decode overflows."""
+    import torch
+
+    bench = benches("sdxl")
+    bench.clip(steps=1, image=str(benches.start()), strength=1, precision="bf16")
+    pipe = bench.warm.kept.pipe  # type: ignore[attr-defined]
+    assert (pipe.unet.dtype, pipe.vae.dtype) == (torch.bfloat16, torch.float32)
+    assert "to" not in vars(pipe.vae)
+
+
 @pytest.mark.parametrize("name", ["sd15", "sdxl"])
 def test_less_change_stays_nearer_to_the_picture(benches: Benches, name: str) -> None:
     """In latents: a decoder of random weights shows nothing of the kind."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local.warm import give_back
+from core.engines.local.warm import give_back, ran_out
 from core.errors import Category, Problem, ProblemError
 from core.events import Noted
 from core.morning.marks import Mark, note_of
@@ -236,10 +236,7 @@ def tried(
     try:
         return _frames(bench, vae, latents, way, number)
     except Exception as error:
-        from core.failures.causes import category_of
-        from core.failures.classify import diagnose
-
-        if category_of(diagnose(error)) is not Category.INSUFFICIENT_VRAM:
+        if not ran_out(error):
             raise
         # Frames of the traceback hold tensors, and so do the errors behind it.
         error.__context__ = error.__cause__ = None

@@ -86,6 +86,9 @@ class ClipBench(Bench):
                 hook.remove()
             for name, value in before.items():
                 setattr(vae, name, value)
+            # Left by an error or a cancel, it would hold what it carries from frame to frame.
+            if hasattr(vae, "clear_cache"):
+                vae.clear_cache()
 
     def _listen(self, _module: Any, _given: Any) -> None:
         if self.heard is not None:

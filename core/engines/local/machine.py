@@ -83,6 +83,11 @@ def forget_peaks() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
+    forget_peak_vram()
+
+
+def forget_peak_vram() -> None:
+    """Begin to measure the GPU memory's peak anew."""
     cuda = _cuda()
     if cuda is not None:
         cuda.reset_peak_memory_stats()

@@ -15,7 +15,8 @@ from core.engines.local.placement import SAMPLERS, Figures, Part
 from core.statistics import formula
 from core.statistics.formula import Family
 
-_BLOCK = re.compile(r"(.*?\.\d+)\.")
+_BLOCK = re.compile(r"(?!mid_block\.)(.*?\.\d+)\.")
+"""What goes and comes by itself; the middle of a UNet stays as long as it works."""
 _LIKE = {
     "animatediff": "animatediff",
     "stable_diffusion": "svd",

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from core.engines.local.decoding import Bench, Way
 
 Heard = Callable[[], None] | None
-FILES = ("image", lora.FIELD, image_prompt.FIELD)
-"""Parameters that are files which shape latents."""
 _TRANSFORMERS = ("text_encoder", "text_encoder_2", "image_encoder")
 
 
@@ -147,9 +145,9 @@ class Maker(ABC):
         params = context.job.params
         return {"width": int(params["width"]), "height": int(params["height"])}
 
-    def steps(self, context: Context) -> int:
+    def steps(self, context: Context, model: Model) -> int:
         """Return the steps that the pipeline is called with."""
-        return int(context.job.params["steps"])
+        return speed.steps(model, int(context.job.params["steps"]))
 
     def shown(self, context: Context, pixels: Any) -> Any:  # noqa: ARG002 - some need it
         """Return as many preview frames as the clip will have."""
@@ -188,13 +186,15 @@ class Maker(ABC):
 
     def model(self, context: Context) -> Model:
         """Return the model of a job, loading it where it is not warm."""
-        from core.engines.local import placing
+        from core.engines.local import kept, placing
 
         folder = Path(context.job.model)
         found = singles.check(folder, self.layout)
         lora.asked(context.job.params)  # A damaged file is told before minutes of loading.
         plan = placing.plan_of(context, self, found)
-        key = f"{self.family}|{folder}|{context.device}|{plan.key}"
+        # Files that were exchanged since make another model.
+        files = kept.key_of({}, folder)
+        key = f"{self.family}|{folder}|{files}|{context.device}|{plan.key}"
         model: Model = context.warm(key, lambda: self.load(context, found, plan.offload))
         if model.aside:
             model.pipe.to(context.device)
@@ -307,7 +307,9 @@ class Maker(ABC):
 
     def sampled(self, context: Context, model: Model) -> Any:
         """Return the latents of a job: those of an earlier try, or newly sampled ones."""
-        key = latents_key(context, self.family, self.layout)
+        from core.engines.local import latents_key
+
+        key = latents_key.of(context, self.family, self.layout)
         latents = context.kept.read(context.job.id, key)
         if latents is not None:
             text = f"{WENT_ON}: nothing is sampled again."
@@ -330,15 +332,21 @@ class Maker(ABC):
         watch = Watch(context, self, model)
         pipe.scheduler.step = watch.wrapped(pipe.scheduler.step)
         frames = {"num_frames": int(params["frames"])} if "frames" in params else {}
-        result = speed.through(model, pipe)(
-            **self.shape(context),
-            num_inference_steps=speed.steps(model, self.steps(context)),
-            generator=noise(context),
-            output_type="latent",
-            callback_on_step_end=watch.step_ended,
-            **frames,
-            **self.call(context, model),
-        )
+        try:
+            result = speed.through(model, pipe)(
+                **self.shape(context),
+                num_inference_steps=self.steps(context, model),
+                generator=noise(context),
+                output_type="latent",
+                callback_on_step_end=watch.step_ended,
+                **frames,
+                **self.call(context, model),
+            )
+        except BaseException:
+            # What was at work would lie on the card beside what the next job begins with.
+            if offload.of(context) == offload.MODEL:
+                model.pipe.maybe_free_model_hooks()
+            raise
         watch.finish()
         return self.latents(context, model, result[0])
 
@@ -354,7 +362,8 @@ class Maker(ABC):
             model.aside = True
             for name, part in pipe.components.items():
                 if name != "vae" and hasattr(part, "parameters"):
-                    part.to("cpu")
+                    with contextlib.suppress(ValueError):  # Some weights of 8 bits must stay.
+                        part.to("cpu")
 
         total = int(params.get("frames", 1))
 
@@ -391,31 +400,6 @@ def teller(context: Context, total: int) -> Callable[[int, str], None]:
         )
 
     return told
-
-
-def latents_key(context: Context, family: str, layout: folders.Layout) -> str:
-    """Return what the latents of a job are known by."""
-    import diffusers
-    import torch
-
-    from core.engines.local import kept
-
-    params = context.job.params
-    plan = context.plan if "precision" in params else None
-    shaping = [plan.weights] if plan is not None else []
-    more = [*shaping, family, context.device, torch.__version__, diffusers.__version__]
-    more += speed.shaping(context)
-    for name in FILES:
-        if params.get(name):
-            # Another file may lie under the same name by now.
-            with contextlib.suppress(OSError):
-                found = Path(str(params[name])).stat()
-                more.append(f"{name} {found.st_size} {found.st_mtime_ns}")
-    model = Path(context.job.model)
-    if model.is_file():
-        # What lies beside it shapes latents too.
-        more.append(kept.key_of({}, singles.check(model, layout).path))
-    return kept.key_of(params, model, *more)
 
 
 def noise(context: Context) -> Any:

@@ -84,12 +84,15 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """What is made: pixels, frames, and whether guidance doubles the batch."""
+    """What is made: pixels, frames, whether guidance doubles the batch, and how many frames
+    are decoded together.
+    """
 
     width: int
     height: int
     frames: int = 1
     guided: bool = True
+    together: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,11 +232,13 @@ def clip_of(params: Mapping[str, Value]) -> Clip:
     """Return the clip that a job asks for."""
     guidance = params.get("guidance_scale", 2.0)
     guided = not isinstance(guidance, int | float) or guidance > 1
+    frames = int(params.get("frames") or 1)
     return Clip(
         int(params.get("width") or 1),
         int(params.get("height") or 1),
-        int(params.get("frames") or 1),
+        frames,
         guided,
+        min(frames, int(params.get("decode_chunk") or 1)),
     )
 
 

@@ -18,8 +18,8 @@ from core.engines.local import (
 )
 from core.engines.local.peaks import Peaks
 from core.engines.local.placement import Card, Measured, Plan
-from core.engines.local.warm import let_go
-from core.errors import Category, invalid
+from core.engines.local.warm import let_go, ran_out
+from core.errors import invalid
 from core.events import Noted
 from core.morning.marks import Mark, note_of
 from core.statistics.runs import RAN_OUT_BEFORE
@@ -76,6 +76,12 @@ class Placing:
                 )
             if self._wishes.precision == offload.AUTO:
                 self._wishes = replace(self._wishes, precision="")
+        if self._wishes.precision == offload.FP8 and context.device == "mps":
+            raise invalid(
+                "precision",
+                "This device knows no weights in 8-bit storage.",
+                "Choose another precision.",
+            )
         self._clip = placement.clip_of(params)
         self._card = card_of(context)
         smaller = quantised.of(found, self._wishes, on_card=self._card is not None)
@@ -113,6 +119,11 @@ class Placing:
             text = "Frames are decoded in tiles, because nothing faster fits; colours differ a bit."
             context.report(Noted(job_id=context.job.id, text=text))
 
+    def begin_again(self) -> None:
+        """Forget what a plan took that was too heavy; it tells nothing of the next one."""
+        self._sample_bytes = 0
+        machine.forget_peak_vram()
+
     def sampled(self) -> None:
         """Remember what it took up to here."""
         self._sample_bytes = machine.peak_vram_bytes() or 0
@@ -120,8 +131,10 @@ class Placing:
     def decoded(self) -> None:
         """Keep what the run took, for the plans of later ones."""
         plan, peak = self._context.plan, machine.peak_vram_bytes()
-        lighter = "lighter" in self._context.facts
-        if plan is None or not peak or not self._sample_bytes or lighter:
+        facts, params = self._context.facts, self._context.job.params
+        # Another decoder, or what makes the frames larger on the same card, is not in the plan.
+        other = "lighter" in facts or "decoder" in facts or bool(params.get("upscaler"))
+        if plan is None or not peak or not self._sample_bytes or other:
             return
         taken = Measured(plan.key, plan.tiled, self._clip, self._sample_bytes, peak)
         self._peaks.add(machine.gpu_name(), self._model, taken)
@@ -195,15 +208,8 @@ def _step(context: Context, below: Plan) -> None:
             text = note_of(Mark.RUNG, f"{words} ({name} {was} → {new})")
             context.report(Noted(job_id=context.job.id, text=text))
     assert context.placing is not None
+    context.placing.begin_again()
     context.placing.tell(below)
-
-
-def ran_out(error: BaseException) -> bool:
-    """Say whether an error means that memory ran out."""
-    from core.failures.causes import category_of
-    from core.failures.classify import diagnose
-
-    return category_of(diagnose(error)) is Category.INSUFFICIENT_VRAM
 
 
 def dtype(context: Context, name: str, *, full: bool, half: str) -> Any:

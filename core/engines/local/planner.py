@@ -180,7 +180,8 @@ def stages(plan: Plan, figures: Figures, clip: Clip) -> Stages:
     pixels = clip.width * clip.height
     shown = min(pixels, TILE_PIXELS) if plan.tiled else pixels
     decode = shown * (
-        shape.decode_bytes_per_pixel + clip.frames * shape.decode_bytes_per_pixel_frame
+        clip.together * shape.decode_bytes_per_pixel
+        + clip.frames * shape.decode_bytes_per_pixel_frame
     )
     if plan.dtype == "fp32" or figures.full_decoder:
         decode *= 2

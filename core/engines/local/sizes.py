@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.engines.local import families, folders, parts
+from core.engines.local import families, parts, singles
 
 if TYPE_CHECKING:
+    from core.engines.local import folders
     from core.engines.local.pipelines import Maker
     from core.engines.local.placement import Figures
 
@@ -23,7 +24,7 @@ def figures_of(family: str, folder: Path) -> Figures:
     if kind is None:
         raise KeyError(family)
     maker: Maker = kind()
-    return of(maker, folders.check(folder, maker.layout))
+    return of(maker, singles.check(folder, maker.layout))
 
 
 def of(maker: Maker, found: folders.ModelFolder) -> Figures:

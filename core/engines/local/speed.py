@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from core.engines.local.speed_switches import Switch, Target
 
 T = TypeVar("T")
+_DECODES = ("decode_half",)
+"""Switches of the decode alone. A dream decodes between steps, in numbers of its own choice."""
 
 
 class Applied:
@@ -83,7 +85,7 @@ def through(model: Model, pipe: Callable[..., T]) -> Callable[..., T]:
     """Return `pipe` as it is called with a job's switches on."""
 
     def call(**options: Any) -> T:
-        with _on(model):
+        with _on(model, without=_DECODES):
             return pipe(**options)
 
     return call
@@ -110,17 +112,23 @@ def _target(context: Context, model: Model, applied: Applied) -> Target:
 
     config: Mapping[str, Any] = model.scheduler_config
     applied.kept["scheduler"] = config
-    steps = int(context.job.params.get("steps", 1))
-    return Target(model.pipe, context.job.family, context.device, steps, tell, applied.kept)
+    found = applied.target
+    if found is None:
+        found = Target(model.pipe, context.job.family, context.device, kept=applied.kept)
+    # One for as long as the model is: what lasts speaks to the job at hand, not to the first.
+    found.family, found.tell, found.facts = context.job.family, tell, {}
+    found.steps = int(context.job.params.get("steps", 1))
+    return found
 
 
 @contextlib.contextmanager
-def _on(model: Model) -> Iterator[None]:
+def _on(model: Model, without: tuple[str, ...] = ()) -> Iterator[None]:
     """Enter the switches of a job; those that last stay until another job wants others."""
     from core.engines.local.speed_compile import CompileClock
 
     applied = _of(model)
-    target, chosen = applied.target, applied.chosen
+    target = applied.target
+    chosen = tuple(switch for switch in applied.chosen if switch.id not in without)
     lasting = tuple(switch.id for switch in chosen if switch.lasting)
     if applied.lasting != lasting:
         applied.stack.close()
@@ -152,7 +160,7 @@ def _enter(stack: contextlib.ExitStack, switch: Switch, target: Target) -> None:
         stack.enter_context(switch.apply(target))
     except Exception as error:  # noqa: BLE001 - a switch never costs the clip
         why = f"{type(error).__name__}: {str(error).strip()[:160]}"
-        target.facts.setdefault("failed", {})[switch.id] = why
+        target.gave_up(switch.id, why)
         target.tell(f"{switch.title} could not be turned on and is left out ({why}).")
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from core.engines.local import speed_fallback
+
 if TYPE_CHECKING:
     from core.engines.local.speed_switches import Target
 
@@ -118,9 +120,9 @@ def channels_last(target: Target) -> Iterator[None]:
 @contextmanager
 def fuse_qkv(target: Target) -> Iterator[None]:
     """Fuse the projections of each attention; the originals stay and come back."""
-    for part in target.denoisers:
-        part.fuse_qkv_projections()
     try:
+        for part in target.denoisers:
+            part.fuse_qkv_projections()
         yield
     finally:
         for part in target.denoisers:
@@ -137,18 +139,22 @@ def fuse_qkv(target: Target) -> Iterator[None]:
 # ---- attention
 
 
-def attention(backend: str) -> Callable[[Target], AbstractContextManager[None]]:
-    """Return what lets attention be computed by one of diffusers' backends."""
+def attention(switch: str, backend: str) -> Callable[[Target], AbstractContextManager[None]]:
+    """Return what lets attention be computed by one of diffusers' backends, for a switch."""
 
     @contextmanager
     def applied(target: Target) -> Iterator[None]:
-        for part in target.denoisers:
-            part.set_attention_backend(backend)
-        try:
-            yield
-        finally:
-            for part in target.denoisers:
-                part.reset_attention_backend()
+        from diffusers.models.attention_dispatch import attention_backend
+
+        parts = target.denoisers
+        with contextlib.ExitStack() as stack:
+            # What a part is set to is set for all the program too, and stays when it is reset.
+            stack.enter_context(attention_backend(backend))
+            for part in parts:
+                stack.callback(part.reset_attention_backend)
+                part.set_attention_backend(backend)
+            with speed_fallback.until_it_fails(target, parts, switch, stack.close):
+                yield
 
     return applied
 
@@ -156,14 +162,12 @@ def attention(backend: str) -> Callable[[Target], AbstractContextManager[None]]:
 @contextmanager
 def xformers(target: Target) -> Iterator[None]:
     """Let xFormers compute attention; afterwards the processors that were there."""
-    before = [dict(part.attn_processors) for part in target.denoisers]
-    for part in target.denoisers:
-        part.enable_xformers_memory_efficient_attention()
-    try:
-        yield
-    finally:
-        for part, processors in zip(target.denoisers, before, strict=True):
-            part.set_attn_processor(processors)
+    with contextlib.ExitStack() as stack:
+        for part in target.denoisers:
+            stack.callback(part.set_attn_processor, dict(part.attn_processors))
+            part.enable_xformers_memory_efficient_attention()
+        with speed_fallback.until_it_fails(target, target.denoisers, "xformers", stack.close):
+            yield
 
 
 # ---- precision

@@ -8,10 +8,14 @@ from contextlib import AbstractContextManager, contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from core.engines.local.warm import ran_out
+
 if TYPE_CHECKING:
     from core.engines.local.speed_switches import Target
 
 FAILED = "compile failed"
+_KINDS_OF_BLOCKS = 64
+"""Shapes of blocks that are compiled; a UNet has a dozen and more, where torch stops at eight."""
 _UNET_BLOCKS = ("BasicTransformerBlock", "TemporalBasicTransformerBlock", "ResnetBlock2D")
 
 
@@ -44,6 +48,7 @@ def compiled(
         import torch
 
         modules = [one for part in target.denoisers for one in _to_compile(part, way)]
+        failed: list[Exception] = []
         made: dict[Any, Any] = target.kept.setdefault(f"compiled {way}", {})
         options: dict[str, Any] = {"backend": backend}
         options |= {"mode": way} if way != "regional" else {"dynamic": None}
@@ -52,8 +57,7 @@ def compiled(
                 made[module] = torch.compile(module._call_impl, **options)
 
         def eager(error: Exception) -> None:
-            for module in modules:
-                module._compiled_call_impl = None
+            failed.append(error.with_traceback(None))
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             why = f"{type(error).__name__}: {' '.join(lines[:2])[:200]}"
             target.kept[FAILED] = why
@@ -63,9 +67,11 @@ def compiled(
         graphs = way != "regional" and target.kind == "cuda"
         for module in modules:
             fast = _from_graphs(made[module]) if graphs else made[module]
-            module._compiled_call_impl = _or_eager(module, fast, eager)
+            module._compiled_call_impl = _or_eager(module, fast, eager, failed)
         try:
-            yield
+            # All modules are called through one function of torch, whose limit is for all of them.
+            with torch._dynamo.config.patch(cache_size_limit=_KINDS_OF_BLOCKS):
+                yield
         finally:
             for module in modules:
                 module._compiled_call_impl = None
@@ -87,30 +93,35 @@ def _from_graphs(fast: Callable[..., Any]) -> Callable[..., Any]:
         import torch
 
         torch.compiler.cudagraph_mark_step_begin()
-        answer = fast(*args, **options)
-        if isinstance(answer, torch.Tensor):
-            return answer.clone()
-        if type(answer) is tuple:
-            return tuple(one.clone() if hasattr(one, "clone") else one for one in answer)
-        return answer
+        return _copied(fast(*args, **options))
 
     return call
 
 
+def _copied(answer: Any) -> Any:
+    if hasattr(answer, "clone"):
+        return answer.clone()
+    if type(answer) is tuple:
+        return tuple(map(_copied, answer))
+    if isinstance(answer, dict):  # What models answer with is a dictionary with attributes.
+        for name, one in answer.items():
+            answer[name] = _copied(one)
+    return answer
+
+
 def _or_eager(
-    module: Any, fast: Callable[..., Any], eager: Callable[[Exception], None]
+    module: Any,
+    fast: Callable[..., Any],
+    eager: Callable[[Exception], None],
+    failed: list[Exception],
 ) -> Callable[..., Any]:
     def call(*args: Any, **options: Any) -> Any:
-        if module._compiled_call_impl is None:
+        if failed:
             return module._call_impl(*args, **options)
         try:
             return fast(*args, **options)
         except Exception as error:
-            from core.errors import Category
-            from core.failures.causes import category_of
-            from core.failures.classify import diagnose
-
-            if category_of(diagnose(error)) is Category.INSUFFICIENT_VRAM:
+            if ran_out(error):
                 raise
             answer = module._call_impl(*args, **options)
             eager(error)  # Only now: an error that the plain way has too is no compiler's.

@@ -107,9 +107,10 @@ def _entry(found: Any) -> Measured:
 
 def _digest(model: Path) -> str:
     """Return what tells models apart: names and sizes of their files, whatever their place."""
+    paths = [model] if model.is_file() else model.rglob("*")
     files = sorted(
         (path.relative_to(model).as_posix(), path.stat().st_size)
-        for path in model.rglob("*")
+        for path in paths
         if path.is_file()
     )
     return blake2b(json.dumps(files).encode(), digest_size=6).hexdigest()

@@ -46,6 +46,12 @@ class Target:
     kept: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
+    def gave_up(self, switch: str, why: str) -> None:
+        """Keep that a switch is not on after all, and why."""
+        self.facts.setdefault("failed", {})[switch] = why
+        if switch in self.facts.get("switches", ()):
+            self.facts["switches"].remove(switch)
+
     @property
     def kind(self) -> str:
         """What it computes on: "cpu", "cuda" or "mps"."""
@@ -108,9 +114,7 @@ class Switch:
     def unusable(self, target: Target) -> str:
         """Return why it cannot be used here, "" where it can."""
         if target.kind not in self.devices:
-            names = " or ".join(
-                {CPU: "a processor", CUDA: "an NVIDIA GPU"}[d] for d in self.devices
-            )
+            names = " or ".join(_DEVICES[d] for d in self.devices)
             return f"it needs {names}"
         if target.family not in self.families:
             return "it does not fit this kind of model"
@@ -122,6 +126,14 @@ class Switch:
 
 
 SWITCHES: tuple[Switch, ...] = (
+    # First, because caches go by the number of steps.
+    Switch(
+        "few_steps",
+        do.few_steps,
+        lossy=True,
+        unmeasured=True,
+        why_not=do.not_distilled,
+    ),
     Switch(
         "channels_last",
         do.channels_last,
@@ -138,20 +150,20 @@ SWITCHES: tuple[Switch, ...] = (
     ),
     Switch(
         "cudnn_attention",
-        do.attention("_native_cudnn"),
+        do.attention("cudnn_attention", "_native_cudnn"),
         devices=(CUDA,),
         group="attention",
     ),
     Switch(
         "flash_attention",
-        do.attention("flash"),
+        do.attention("flash_attention", "flash"),
         devices=(CUDA,),
         library="flash_attn",
         group="attention",
     ),
     Switch(
         "sage_attention",
-        do.attention("sage"),
+        do.attention("sage_attention", "sage"),
         lossy=True,
         devices=(CUDA,),
         library="sageattention",
@@ -226,13 +238,6 @@ SWITCHES: tuple[Switch, ...] = (
         lossy=True,
         group="cache",
         why_not=caches.few_cached_steps,
-    ),
-    Switch(
-        "few_steps",
-        do.few_steps,
-        lossy=True,
-        unmeasured=True,
-        why_not=do.not_distilled,
     ),
 )
 """In the order in which they are applied."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from core.jobs import Kind, Parameter
@@ -51,6 +53,35 @@ def redrawing(pipe: Any) -> Any:
         made = diffusers.StableDiffusionImg2ImgPipeline(**parts, requires_safety_checker=False)
     made.set_progress_bar_config(disable=True)
     return made
+
+
+@contextlib.contextmanager
+def keeping_type(vae: Any) -> Iterator[None]:
+    """Leave an autoencoder in its type.
+
+    WORKAROUND: diffusers' redrawing of the larger model takes it to that of the rest after
+    the encode, in which its decode overflows, for this job and all after it.
+    """
+    import torch
+
+    plain = vae.to
+
+    def to(*args: Any, **options: Any) -> Any:
+        given = [*args, *options.values()]
+        if given and all(isinstance(one, torch.dtype) for one in given):
+            return vae
+        return plain(*args, **options)
+
+    own = vars(vae).get("to")
+    vae.to = to
+    try:
+        yield
+    finally:
+        # Whoever lets parts wait elsewhere may have taken it away, or put its own in its place.
+        if vars(vae).get("to") is to:
+            del vae.to
+            if own is not None:
+                vae.to = own
 
 
 def steps_for(steps: int, strength: float) -> int:

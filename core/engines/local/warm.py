@@ -47,14 +47,35 @@ class Warm:
         self._key, self._value = None, None
         gc.unfreeze()
         gc.collect()
+        _forget_compiled()
         give_back()
 
 
 def give_back() -> None:
     """Return unused blocks of the GPU allocator; imports nothing for it."""
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
+    if torch is None:
+        return
+    if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+def _forget_compiled() -> None:
+    """Let go of what was compiled for a model that is gone, memory of CUDA graphs included."""
+    dynamo = sys.modules.get("torch._dynamo")
+    if dynamo is not None:
+        dynamo.reset()
+
+
+def ran_out(error: BaseException) -> bool:
+    """Say whether an error means that a card's memory ran out."""
+    from core.errors import Category
+    from core.failures.causes import category_of
+    from core.failures.classify import diagnose
+
+    return category_of(diagnose(error)) is Category.INSUFFICIENT_VRAM
 
 
 def let_go(error: BaseException | None) -> None:

@@ -35,6 +35,7 @@ class Watch:
             self._tiny = tiny_decoder.Preview(context, tiny_decoder.warm(context, model))
         self._factors: Any = None
         self._began = monotonic()
+        self._ended: Any = None
 
     def wrapped(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """Return `step` remembering where the clean guess is."""
@@ -56,10 +57,23 @@ class Watch:
         if self._way != tiny.OFF:
             guess = schedulers.clean_latents(pipe.scheduler, self._output, tensors["latents"])
             self._show(self._maker.latents(self._context, self._model, guess))
+        else:
+            self._keep_close(tensors["latents"])
         self._output = None
         self._context.sampled(index + 1, int(pipe.num_timesteps))
         self._began = monotonic()
         return tensors
+
+    def _keep_close(self, latents: Any) -> None:
+        """Wait for the step before, where no preview does: a cancel shall find little begun."""
+        if latents.device.type != "cuda":
+            return
+        import torch
+
+        before, self._ended = self._ended, torch.cuda.Event()
+        self._ended.record(torch.cuda.current_stream(latents.device))
+        if before is not None:
+            before.synchronize()
 
     def finish(self) -> None:
         """Show what was not fetched yet. Raises Cancelled."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import pieces
+from core.engines.local import pieces, speed
 from core.engines.local.context import Context
 from core.engines.local.dream.plan import DRIFT, EMBEDDINGS, ROUND, Anchor, Keyframe
 from core.engines.local.dream.slerp import slerp
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from core.engines.local.pipelines import Maker, Model
 
 _REMEMBERED_BYTES = 128 * 1024 * 1024
-_REMEMBERED_PROMPTS = 32
+_REMEMBERED_PROMPTS = 16
+"""As numbers, of which one may take a megabyte of the card."""
 
 
 class Slice(Context):
@@ -162,10 +163,9 @@ class Keyframes:
             "negative_pooled_prompt_embeds",
         )  # fmt: skip
         made = {name: one for name, one in zip(names, found, strict=False) if one is not None}
+        while len(self._words) >= _REMEMBERED_PROMPTS:
+            self._words.pop(next(iter(self._words)))
         self._words[prompt] = made
-        if len(self._words) > _REMEMBERED_PROMPTS:
-            # A thousand scenes of a large model would be a gigabyte of the card.
-            del self._words[next(iter(self._words))]
         return made
 
     def _noise(self, seed: int) -> Any:
@@ -187,7 +187,8 @@ class Keyframes:
         before = self._last if self._last is not None else self._start()
         if before is None:
             return None
-        pipe, steps = self._model.pipe, int(params["steps"])
+        # As many as will be taken: of fewer steps, each begins at another noise.
+        pipe, steps = self._model.pipe, speed.steps(self._model, int(params["steps"]))
         slice_ = Slice(self._context, params, between, shown=False)
         scheduler = self._maker.scheduler(slice_, self._model)
         shorten(scheduler, float(params["strength"]))

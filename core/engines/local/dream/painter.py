@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import decoding, offload, placing
+from core.engines.local import decoding, offload, tiny_decoder
 from core.engines.local.dream import pace
-from core.engines.local.warm import give_back
+from core.engines.local.warm import give_back, ran_out
 from core.events import Noted
 from core.morning.marks import Mark, note_of
 from core.statistics.runs import RAN_OUT
@@ -169,7 +169,7 @@ class Painter:
             try:
                 found[name] = self._memory.get(self._copy(name)) or lean_copy(vae, dtype)
             except Exception as error:
-                if not placing.ran_out(error):
+                if not ran_out(error):
                     raise
                 error.__traceback__ = None  # It would keep half a copy alive.
                 self._clear()
@@ -224,6 +224,8 @@ class Painter:
         return found
 
     def _paint(self, latents: Any) -> npt.NDArray[np.uint8]:
+        # A sampler's step that is still under way on a card is no part of the decode.
+        tiny_decoder.wait_for(latents)
         began = self._timings.clock()
         small = latents if self.divisor == 1 else _smaller(latents, self.divisor)
         prepared = self._bench.prepared(small.transpose(0, 1)[None])

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from core.engines.local.dream.timings import Timings
-from core.errors import Category, ProblemError
+from core.errors import Category, ProblemError, problem_from
 from core.events import Output
 from core.jobs import Job
 from core.outputs import ClipWriter, check_writable
@@ -190,6 +190,10 @@ class Recorder:
             self._close()
         except BaseException as error:  # noqa: BLE001 - raised again where frames come from
             self._error = error
+            if self._cut.is_set():
+                # Nobody asks any more what went wrong.
+                problem = problem_from(error)
+                self._told(f"The last segment could not be kept: {problem.message}")
         finally:
             if self._writer is not None:
                 self._writer.discard()

@@ -71,7 +71,8 @@ class Status:
     def _tell(self, state: str, *, log: bool) -> None:
         told = {"job": self._job.id, "state": state, "at": round(time.time(), 3), **self._figures()}
         if log:
-            print(line_of(told), flush=True)
+            # The log goes into reports; what somebody dreams of is told beside the dream alone.
+            print(line_of({k: v for k, v in told.items() if k != "prompt"}), flush=True)
         # A status that cannot be written is no reason to end a dream.
         part = self._path.with_name(f".{self._path.name}.{self._job.id[:8]}.part")
         try:

@@ -138,13 +138,19 @@ class _Maker(pipelines.Maker):
     def pipeline(self, context: Context, model: pipelines.Model) -> Any:
         return starts.redrawing(model.pipe) if context.job.params.get("image") else model.pipe
 
+    def sample(self, context: Context, model: pipelines.Model) -> Any:
+        if not context.job.params.get("image"):
+            return super().sample(context, model)
+        with starts.keeping_type(model.pipe.vae):
+            return super().sample(context, model)
+
     def shape(self, context: Context) -> Mapping[str, int]:
         # A picture to redraw brings its size along.
         return {} if context.job.params.get("image") else super().shape(context)
 
-    def steps(self, context: Context) -> int:
+    def steps(self, context: Context, model: pipelines.Model) -> int:
         params = context.job.params
-        steps = super().steps(context)
+        steps = super().steps(context, model)
         if not params.get("image"):
             return steps
         needed = starts.steps_for(steps, float(params["strength"]))
