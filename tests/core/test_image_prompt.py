@@ -11,6 +11,7 @@ import pytest
 from core.engines.local import image_prompt
 from core.engines.local.warm import Warm
 from core.errors import ProblemError
+from core.events import Noted
 from tests.core import tiny_models
 from tests.core.family_fixtures import Benches, studio
 
@@ -73,6 +74,16 @@ def test_a_picture_shapes_what_is_made_and_leaves_nothing(benches: Benches, name
     assert (fresh.clip(image_prompt=white, image_prompt_scale=1) == taken).all()
 
 
+def test_projections_that_read_pictures_are_not_fused(benches: Benches) -> None:
+    bench = benches("sd15")
+    pictured = bench.clip(image_prompt=str(benches.start()))
+    assert (bench.clip(image_prompt=str(benches.start()), speed="fuse_qkv") == pictured).all()
+    words = "Fused projections is left out: its attention reads pictures beside words."
+    assert words in [event.text for event in bench.seen(Noted)]
+    bench.clip(speed="fuse_qkv")
+    assert words not in [event.text for event in bench.seen(Noted)]
+
+
 def test_it_goes_together_with_a_start_picture(benches: Benches) -> None:
     bench = benches("sd15")
     white, noise = str(benches.start("white")), str(benches.start())
@@ -100,6 +111,37 @@ def test_one_that_does_not_fit_is_refused(benches: Benches) -> None:
     assert caught.value.problem.field == "image_prompt"
     assert "ip-adapter.safetensors does not fit" in caught.value.problem.message
     assert (bench.clip() == plain).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "ways"),
+    [("sd15", ({}, {"image_prompt": "picture"}, {})), ("animatediff", ({}, {"frames": 20}, {}))],
+)
+def test_groups_that_wait_know_the_layers_there_are(
+    benches: Benches, name: str, ways: tuple[dict[str, object], ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Adapters and long clips exchange layers; a card's groups look each of their weights up."""
+    from diffusers.hooks import group_offloading
+
+    found: list[set[int]] = []
+    real = group_offloading._maybe_remove_and_reapply_group_offloading
+
+    def again(part: Any) -> None:
+        found.append(set(map(id, part.parameters())))
+        real(part)
+
+    monkeypatch.setattr(group_offloading, "_maybe_remove_and_reapply_group_offloading", again)
+    bench = benches(name)
+    bench.clip(steps=1)
+    unet = bench.warm.kept.pipe.unet  # type: ignore[attr-defined]
+    now = set(map(id, unet.parameters()))
+    for way in ways:
+        more = {key: str(benches.start()) if key == "image_prompt" else v for key, v in way.items()}
+        found.clear()
+        bench.clip(steps=1, **more)
+        before, now = now, set(map(id, unet.parameters()))
+        assert [found[-1]] == [now] if before != now else found == [], way
 
 
 def test_without_an_adapter_nothing_is_offered(benches: Benches) -> None:

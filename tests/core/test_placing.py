@@ -175,6 +175,17 @@ def test_groups_and_layers_go_together_with_eight_bits(
         assert np.abs(plain.astype(int) - moved).max() <= 1, waits
 
 
+def test_a_block_that_is_fetched_by_one_left_out_is_never_needed(
+    benches: Callable[[str], Bench], card: Callable[..., None]
+) -> None:
+    bench = benches("sd15")
+    card(100_000)
+    for waits, left_out in (("group", True), ("none", False)):
+        bench.clip(offload=waits, precision="fp32", steps=6, speed="taylor_cache")
+        told = [text for text in notes(bench) if "Forecast steps is left out" in text]
+        assert bool(told) == left_out, waits
+
+
 def test_automatic_takes_what_fits_and_tiles_where_it_must(
     benches: Callable[[str], Bench], card: Callable[..., None]
 ) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engines.local import folders
+from core.engines.local import folders, offload
 from core.errors import ProblemError, invalid
 from core.jobs import Kind, Parameter
 
@@ -80,6 +80,7 @@ def apply(context: Context, model: Model) -> None:
 
 def _take_off(pipe: Any) -> None:
     pipe.unload_ip_adapter()
+    offload.again(pipe.unet)
     pipe.register_modules(image_encoder=None, feature_extractor=None)
 
 
@@ -123,6 +124,7 @@ def _put_on(context: Context, pipe: Any) -> None:
         )
     except (ValueError, RuntimeError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise _unfit(f"{file.name} does not fit this model") from error
+    offload.again(pipe.unet)
     for name in ("unet", "image_encoder"):
         getattr(pipe, name).eval()
 

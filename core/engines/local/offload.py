@@ -137,6 +137,16 @@ def _by_groups(pipe: Any, device: str, *, layers: bool) -> None:
             apply_group_offloading(part, offload_type="leaf_level", **ways)
 
 
+def again(part: Any) -> None:
+    """Let a part that waits in groups do so with the layers it has now; others stay as they are.
+
+    A group that has its own stream looks each of its weights up, and knows no new ones.
+    """
+    from diffusers.hooks import group_offloading
+
+    group_offloading._maybe_remove_and_reapply_group_offloading(part)
+
+
 BLOCKS = ("unet", "transformer", "transformer_2")
 """What samples; its blocks follow each other."""
 INSIDE = ("motion_adapter",)

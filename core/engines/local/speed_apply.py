@@ -39,6 +39,8 @@ def has_adapters(target: Target) -> str:
     for part in target.denoisers:
         if getattr(part, "peft_config", None):
             return "a LoRA stands in the projections"
+        if getattr(part, "encoder_hid_proj", None) is not None:
+            return "its attention reads pictures beside words"
         for one in part.modules():
             if isinstance(one, Attention) and getattr(one, "add_k_proj", None) is not None:
                 return "its attention reads pictures beside words"

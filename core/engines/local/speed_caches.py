@@ -32,7 +32,19 @@ def few_cached_steps(target: Target) -> str:
 def nothing_to_foretell(target: Target) -> str:
     """Return why no inner block can be foretold."""
     unets = all(hasattr(part, "mid_block") for part in target.denoisers)
-    return few_cached_steps(target) or ("" if unets else few_blocks(target))
+    if few := few_cached_steps(target):
+        return few
+    if not unets:
+        return few_blocks(target)
+    if any(_waits_in_groups(part) for part in target.denoisers):
+        # The last block would compute without having been fetched.
+        return "a block that waits elsewhere is fetched by the one before it"
+    return ""
+
+
+def _waits_in_groups(part: Any) -> bool:
+    hooks = getattr(getattr(part, "_diffusers_hook", None), "hooks", {})
+    return any("group_offloading" in name for name in hooks)
 
 
 def _blocks(part: Any) -> list[Any]:

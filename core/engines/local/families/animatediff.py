@@ -221,6 +221,7 @@ def set_windows(pipe: Any, frames: int, window: int = CONTEXT_FRAMES) -> None:
     """Let the motion modules see `frames` at once, or sliding windows of `window`."""
     longest = int(pipe.motion_adapter.config.motion_max_seq_length)
     length = min(window, longest)
+    before = list(pipe.unet.modules())
     if frames > length:
         pipe.enable_free_noise(context_length=length, context_stride=max(1, length // 4))
     elif pipe.free_noise_enabled:
@@ -231,3 +232,6 @@ def set_windows(pipe: Any, frames: int, window: int = CONTEXT_FRAMES) -> None:
                 pipe._disable_free_noise_in_block(block)
         pipe._free_noise_context_length = None
     pipe.unet.eval()
+    now = list(pipe.unet.modules())
+    if len(now) != len(before) or any(one is not old for one, old in zip(now, before, strict=True)):
+        offload.again(pipe.unet)
