@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -161,6 +162,25 @@ def test_a_model_that_waits_in_main_memory_makes_the_same_clip(
             if hasattr(module, "_diffusers_hook")
             for hook in module._diffusers_hook.hooks
         )
+
+
+def test_what_was_copied_into_another_part_takes_no_room_on_the_card() -> None:
+    import torch
+
+    parts = {name: torch.nn.Linear(2, 2) for name in ("unet", "vae", "motion_adapter")}
+    pipe = SimpleNamespace(components={**parts, "scheduler": None})
+    offload.place(pipe, "meta", offload.NONE)
+    kinds = {name: next(part.parameters()).device.type for name, part in parts.items()}
+    assert kinds == {"unet": "meta", "vae": "meta", "motion_adapter": "cpu"}
+
+
+def test_weights_are_pinned_where_main_memory_has_room_for_them() -> None:
+    import torch
+
+    part = torch.nn.Linear(1000, 1000, bias=False)
+    pipe = SimpleNamespace(components={"unet": part, "again": part, "scheduler": None})
+    assert not offload.too_large_to_pin(pipe, 8_000_000)
+    assert offload.too_large_to_pin(pipe, 6_000_000)
 
 
 @pytest.mark.parametrize("name", ["wan-t2v"])

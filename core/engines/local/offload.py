@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 AUTO, NONE, MODEL, GROUP, SEQUENTIAL = "auto", "none", "model", "group", "sequential"
 FP8 = "fp8"
 OFF, EIGHT, FOUR, GGUF = "off", "8bit", "4bit", "gguf"
+_PINNED_SHARE = 0.6
+"""Of the main memory that is free: what a system cannot move away, it cannot do without."""
 
 
 def parameters() -> tuple[Parameter, ...]:
@@ -109,11 +111,22 @@ def place(pipe: Any, device: str, offload: str) -> None:
         offload: One of the words above, not AUTO.
     """
     if offload == NONE:
-        pipe.to(device)
+        _whole(pipe, device)
     elif offload == MODEL:
         pipe.enable_model_cpu_offload(device=device)
     else:
         _by_groups(pipe, device, layers=offload == SEQUENTIAL)
+
+
+def _whole(pipe: Any, device: str) -> None:
+    """Put all that computes on a device; what was copied into another part stays behind."""
+    parts = pipe.components
+    if not any(parts.get(name) is not None for name in INSIDE):
+        pipe.to(device)
+        return
+    for name, part in parts.items():
+        if name not in INSIDE and hasattr(part, "parameters"):
+            part.to(device)
 
 
 def _by_groups(pipe: Any, device: str, *, layers: bool) -> None:
@@ -126,6 +139,7 @@ def _by_groups(pipe: Any, device: str, *, layers: bool) -> None:
     if on_card and not layers:
         # Copies run beside the work; a block is kept until both are through with it.
         ways |= {"use_stream": True, "record_stream": True}
+        ways["low_cpu_mem_usage"] = too_large_to_pin(pipe, _free_bytes())
     for name, part in pipe.components.items():
         if not isinstance(part, torch.nn.Module):
             continue
@@ -135,6 +149,24 @@ def _by_groups(pipe: Any, device: str, *, layers: bool) -> None:
             part.enable_group_offload(offload_type="block_level", num_blocks_per_group=1, **ways)
         elif name not in INSIDE:
             apply_group_offloading(part, offload_type="leaf_level", **ways)
+
+
+def too_large_to_pin(pipe: Any, free_bytes: int) -> bool:
+    """Say whether copies of a pipeline's weights for the card alone would fill main memory.
+
+    They are made once, beside the weights as they were read, and make each copy quicker;
+    otherwise they are made anew each time.
+    """
+    parts = [part for part in pipe.components.values() if hasattr(part, "parameters")]
+    weights = {id(weight): weight for part in parts for weight in part.parameters()}.values()
+    taken: int = sum(one.numel() * one.element_size() for one in weights)
+    return taken > free_bytes * _PINNED_SHARE
+
+
+def _free_bytes() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().available)
 
 
 def again(part: Any) -> None:

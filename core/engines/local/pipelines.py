@@ -197,7 +197,7 @@ class Maker(ABC):
         key = f"{self.family}|{folder}|{files}|{context.device}|{plan.key}"
         model: Model = context.warm(key, lambda: self.load(context, found, plan.offload))
         if model.aside:
-            model.pipe.to(context.device)
+            offload.place(model.pipe, context.device, offload.NONE)
             model.aside = False
         lora.apply(context, model)
         if model.takes_pictures or context.job.params.get(image_prompt.FIELD):

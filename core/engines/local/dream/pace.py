@@ -74,7 +74,9 @@ class Batches:
     @property
     def milliseconds(self) -> dict[str, float]:
         """Return the median of each batch that was tried, for one frame."""
-        return {str(size): round(median(all_) * 1000, 3) for size, all_ in self._found.items()}
+        # A copy: the status asks on a thread of its own.
+        found = [(size, list(all_)) for size, all_ in list(self._found.items())]
+        return {str(size): round(median(all_) * 1000, 3) for size, all_ in found if all_}
 
 
 def fastest(
