@@ -15,7 +15,7 @@ import pytest
 from core.engines.local import families
 from core.engines.local.client import LocalEngine
 from core.engines.local.pipe import LONGEST_LINE, LineReader, LineWriter
-from core.engines.local.process import CODE_ROOT, worker_environment
+from core.engines.local.process import CODE_ROOT, Child, worker_environment
 from core.engines.local.worker_log import WorkerLog
 from core.errors import Category
 from core.events import Ending, Failed, Finished, FramesPublished, PhaseStarted, WorkerStarted
@@ -138,7 +138,18 @@ def test_an_interpreter_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
         next(engine.run(pattern(tmp_path)))
 
 
-def test_a_worker_that_cannot_import_tells_why(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dead_before_the_job", [False, True])
+def test_a_worker_that_cannot_import_tells_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead_before_the_job: bool
+) -> None:
+    send = Child.send
+
+    def late(self: Child, order: dict[str, object]) -> None:
+        self.process.wait()
+        send(self, order)
+
+    if dead_before_the_job:
+        monkeypatch.setattr(Child, "send", late)
     bad = tmp_path / "bad-python"
     bad.write_text("#!/bin/sh\necho 'cannot find my hat' >&2\nexit 7\n")
     bad.chmod(0o755)

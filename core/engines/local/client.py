@@ -291,7 +291,7 @@ class LocalEngine:
                     child.send({"run": job.to_json(), "cold": cold, **more})
                 except OSError:
                     if attempt:
-                        raise
+                        return child, cold  # How it died, and what it said, is told by reading.
                     self._end_child()
                     continue
                 child.fresh = False
