@@ -274,6 +274,8 @@ def test_models_of_few_steps_take_few(desks: Callable[[str], Desk], tmp_path: Pa
         assert sum(isinstance(event, Sampled) for event in desk.events) == 4
         desk.clip("few_steps", steps=2)
         assert sum(isinstance(event, Sampled) for event in desk.events) == 2
+        desk.clip("few_steps+attention_cache", steps=9)
+        assert any("Attention cache is left out: 4 steps are too few" in n for n in desk.notes)
         picture = tmp_path / "start.png"
         Image.radial_gradient("L").convert("RGB").save(picture)
         desk.clip("few_steps", image=str(picture), strength=0.2)

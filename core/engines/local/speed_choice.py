@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.engines.local import speed_memory
+from core.engines.local.speed_apply import FEW_STEPS
 from core.engines.local.speed_names import AUTO, FAST, OFF
 from core.engines.local.speed_switches import BY_ID, SWITCHES, Switch, Target
 from core.several import JOINT
@@ -45,8 +46,10 @@ def switches(asked: str, target: Target, context: Context) -> Found:
         if asked == AUTO:
             # Whatever a file says: without being asked, no pixel changes.
             wanted = [switch for switch in wanted if not switch.lossy]
+        _count_steps(wanted, target)
         return Found(_one_of_each(s for s in _ordered(wanted) if not s.unusable(target)))
     wanted = _ordered(BY_ID[word] for word in asked.split(JOINT) if word in BY_ID)
+    _count_steps(wanted, target)
     notes, usable = [], []
     for switch in wanted:
         why = switch.unusable(target)
@@ -63,6 +66,12 @@ def switches(asked: str, target: Target, context: Context) -> Found:
         if other.group == switch.group
     ]
     return Found(kept, tuple(notes))
+
+
+def _count_steps(wanted: Iterable[Switch], target: Target) -> None:
+    """Let whether caches make sense go by the steps that are taken in the end."""
+    if any(switch.id == "few_steps" and not switch.unusable(target) for switch in wanted):
+        target.steps = min(target.steps, FEW_STEPS)
 
 
 def _ordered(wanted: Iterable[Switch]) -> list[Switch]:
