@@ -53,6 +53,7 @@ BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
             "tests/core/test_quantised.py",
             "tests/core/test_singles.py",
             "tests/core/test_speed.py",
+            "tests/core/test_speed_fallback.py",
             "tests/core/test_starts.py",
             "tests/core/test_tiny.py",
             "tests/app/test_bench_engine.py",
