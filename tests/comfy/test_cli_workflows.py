@@ -51,7 +51,7 @@ def test_recipes_lists_what_ships_and_what_is_kept_without_any_server(home: Path
     assert done.returncode == 0, done.stderr
     found = {one["id"]: one for one in json.loads(done.stdout)}
     shipped = [f"comfy-{one.id}" for one in workflows_files.built_in()]
-    assert list(found) == ["starter", "test-pattern", *shipped, "comfy-my-koi"]
+    assert list(found) == ["starter", "starter-dream", "test-pattern", *shipped, "comfy-my-koi"]
     assert {found[one]["engine"] for one in shipped} == {"comfy"}
     assert found["starter"]["engine"] == "local"
     assert (found["comfy-my-koi"]["title"], found["comfy-my-koi"]["makes"]) == ("My koi", "image")

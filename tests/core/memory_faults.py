@@ -14,7 +14,7 @@ from core.engines.local import families, pipelines
 
 ID = "memory_faults"
 PLAN = "MEMORY_FAULTS"
-BALLAST_BYTES = 400_000_000
+BALLAST_BYTES = 240_000_000
 """Held by the frames that the error goes through, as tensors are in earnest."""
 
 

@@ -297,16 +297,24 @@ def test_leftovers_of_a_segment_are_removed_and_whole_ones_stay(
 # ---- in the real worker
 
 
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    return tmp_path / "logs" / "engine.log"
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("logs") / "engine.log"
 
 
-@pytest.fixture
-def engine(log: Path) -> Iterator[LocalEngine]:
+@pytest.fixture(scope="module")
+def living(log: Path) -> Iterator[LocalEngine]:
+    """One worker, which the last test with it kills."""
     made = LocalEngine(log=log, grace_seconds=5)
+    made.warm_up()
     yield made
     made.close()
+
+
+@pytest.fixture
+def engine(living: LocalEngine) -> Iterator[LocalEngine]:
+    yield living
+    living.stream_into(None)
 
 
 def endless(folder: Path, **more: object) -> Job:

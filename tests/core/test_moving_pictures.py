@@ -79,6 +79,16 @@ def test_one_that_was_cut_is_never_whole(folder: Path, suffix: str, share: float
     assert look(folder, data[: int(frames_end * share)], suffix).faults
 
 
+def test_a_png_that_was_cut_between_two_pictures_is_not_whole(folder: Path) -> None:
+    data, at, cuts = made("png"), 8, []
+    while at < len(data):
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+        cuts.append(at)
+    assert len(cuts) > 10
+    for cut in cuts[:-1]:
+        assert look(folder, data[:cut], "png").faults, cut
+
+
 @given(data=st.data())
 def test_noise_in_it_raises_nothing(folder: Path, data: st.DataObject) -> None:
     suffix = data.draw(st.sampled_from(sorted(KINDS)))
