@@ -25,6 +25,9 @@ TITLES: Mapping[str, str] = MappingProxyType(
     }
 )
 NAMES = tuple(TITLES)
+MOST_FPS = 240
+GIF_FPS = 50
+"""Players take a shorter time per frame of a GIF for none at all, and play far slower."""
 _ENDINGS: Mapping[str, str] = MappingProxyType(
     {
         "h264": ".mp4",
@@ -44,6 +47,11 @@ _ENDINGS: Mapping[str, str] = MappingProxyType(
 def ending(name: str) -> str:
     """Return the ending of a format's files. Raises KeyError for one that is not known."""
     return _ENDINGS[name]
+
+
+def most_fps(name: object) -> int:
+    """Return how many frames a second a format holds at most."""
+    return GIF_FPS if name == "gif" else MOST_FPS
 
 
 def suffix_of(makes: str, params: Mapping[str, object]) -> str:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from core.formats import ending
+from core.formats import GIF_FPS, ending
 from core.jobs import Job
 from core.outputs.container import open_to_read
 from core.outputs.look import Expected
@@ -20,8 +20,6 @@ from core.outputs.writer import Told, Wish, Writer, seen
 if TYPE_CHECKING:
     import numpy as np
 
-MOST_FPS = 50
-"""Players take a shorter time per frame for none at all, and play far slower."""
 _TICKS = 100
 """Of a second, in which a GIF counts."""
 _IN_MEMORY_BYTES = 128 * 1024**2
@@ -39,7 +37,12 @@ class GifWriter(Writer):
 
     def __init__(self, job: Job, on_verify: Told | None = None, wish: Wish | None = None) -> None:
         super().__init__(job, on_verify, wish, suffix=ending("gif"))
-        self._fps = min(self._fps, Fraction(MOST_FPS))
+        if self._fps > GIF_FPS:
+            asked, self._fps = self._fps, Fraction(GIF_FPS)
+            self.slower = (
+                f"A GIF plays {GIF_FPS} frames a second at most, so it takes "
+                f"{float(asked / self._fps):.2g} times as long."
+            )
         self._held: Any = None
         self._file: PartFile | None = None
 

@@ -96,7 +96,7 @@ class Writer(ABC):
         self._signatures: list[np.ndarray] = []
         self._first: np.ndarray | None = None
         self._moved = self._lit = False
-        self.doubt = ""
+        self.doubt = self.slower = ""
         self._best: tuple[float, np.ndarray] | None = None
         check_writable(self._target, needed_bytes=0)
 
@@ -230,7 +230,7 @@ class Writer(ABC):
         if faults:
             raise bad(f"The {self.noun} was not written right: " + " ".join(faults), "Retry it.")
         verify_seconds = perf_counter() - encoded
-        self.doubt = NOISE if found.noise else ""
+        self.doubt = " ".join(filter(None, (self.slower, NOISE if found.noise else "")))
         self._write_poster()
         return self._publish(extra, expected, found, verify_seconds)
 

@@ -61,7 +61,7 @@ def export(wish: Export, told: Told, device: Callable[[], str] = lambda: "cpu") 
     """
     source = reading(wish.source)
     _check(wish, source)
-    fps = Fraction(str(wish.plan.fps(source.fps))).limit_denominator(1001)
+    fps = Fraction(str(wish.plan.fps(source.fps, wish.format))).limit_denominator(1001)
     wish.plan.check(source.width, source.height)
     job = _job(wish, source)
     total = wish.plan.frames(source.frames)

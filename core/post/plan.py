@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core import formats
 from core.errors import invalid
 from core.post import FACTORS, OFF
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     Frame = npt.NDArray[np.uint8]
 
-MOST_FPS = 240
 Heard = Callable[[], object]
 """Called before each frame that is made; what it raises ends the work."""
 
@@ -59,14 +59,22 @@ class Plan:
 
         return Inbetween(self.inbetween, loop=self.loop).total(frames)
 
-    def fps(self, fps: float) -> float:
-        """Return how fast the frames play. Raises ProblemError where nothing plays so fast."""
-        made = fps * self.inbetween
-        if made > MOST_FPS:
+    def fps(self, fps: float, format_name: object = formats.DEFAULT) -> float:
+        """Return how fast the frames play.
+
+        Raises:
+            ProblemError: Nothing plays so fast, or that format does not: frames in between
+                would only make it slow.
+        """
+        made, most = fps * self.inbetween, formats.most_fps(format_name)
+        if made > formats.MOST_FPS or (made > most and self.inbetween > 1):
+            title = formats.TITLES.get(str(format_name), "") if most < formats.MOST_FPS else ""
+            more = ", or another format" if title else ""
             raise invalid(
                 "inbetween",
-                f"{self.inbetween} times {fps:g} frames per second are {made:g}.",
-                f"Stay at {MOST_FPS} or below: choose fewer frames in between, or a lower rate.",
+                f"{self.inbetween} times {fps:g} frames per second are {made:g}"
+                + (f", and a {title} holds {most}." if title else "."),
+                f"Stay at {most} or below: choose fewer frames in between, a lower rate{more}.",
             )
         return made
 

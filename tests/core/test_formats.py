@@ -19,11 +19,20 @@ from core import formats
 from core.errors import Category, ProblemError
 from core.events import Output
 from core.jobs import Job, new_job
-from core.outputs import Wish, read_frames, read_recipe, remove_leftovers, verify_file, writer_of
+from core.outputs import (
+    GifWriter,
+    Wish,
+    read_frames,
+    read_recipe,
+    remove_leftovers,
+    verify_file,
+    writer_of,
+)
 from core.outputs.container import kind_of
 from core.outputs.marks import digest_of
 from core.outputs.published import published
 from core.outputs.thumbs import thumbnails
+from core.post.plan import Plan
 from tests.core._damage import cut, flip_bytes, make_job, names, pan, zero
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -304,6 +313,20 @@ def test_a_gif_plays_no_faster_than_players_do(tmp_path: Path) -> None:
     _, output = made(tmp_path, "gif", frames_of(), fps=60)
     assert output.fps == 50
     assert verify_file(output.path).ok
+
+
+def test_more_frames_than_a_gif_plays_are_refused_and_a_slow_one_is_told(tmp_path: Path) -> None:
+    assert Plan(inbetween=2).fps(25, "gif") == 50
+    assert Plan().fps(60, "gif") == Plan().fps(60) == 60
+    with pytest.raises(ProblemError, match=r"4 times 24 .* are 96, and a GIF holds 50") as raised:
+        Plan(inbetween=4).fps(24, "gif")
+    assert raised.value.problem.field == "inbetween"
+    job = make_job(tmp_path / "clip.gif", frames=3, fps=60, format="gif")
+    with GifWriter(job) as writer:
+        for frame in frames_of()[:3]:
+            writer.add(frame)
+        writer.finish({})
+    assert "1.2 times as long" in writer.doubt
 
 
 def test_a_gifs_palette_fits_its_colours(tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ def _make(context: Context, family: Family) -> Output:
     plan = Plan.of(job.params)
     # What cannot be made is said before hours of work.
     plan.check(int(job.params["width"]), int(job.params["height"]))
-    fps = Fraction(str(plan.fps(float(job.params.get("fps", 1))))).limit_denominator(1001)
+    rate = plan.fps(float(job.params.get("fps", 1)), job.params.get("format"))
+    fps = Fraction(str(rate)).limit_denominator(1001)
     ways = Wish(fps=fps, on_encode=_Told(context, Phase.ENCODE))
     frames = family.generate(context)
     try:
