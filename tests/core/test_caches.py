@@ -50,3 +50,44 @@ def test_what_is_whole_and_known_is_offered(tmp_path: Path) -> None:
     assert found[0].group == caches.GROUP
     assert families.recipe_for_folder(Path(found[0].model)).id == found[0].id
     assert families.cached_recipes({"HF_HUB_CACHE": str(tmp_path / "nowhere")}) == []
+
+
+def test_one_that_is_broken_or_locked_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def repo(name: str, index: str | None = None) -> Path:
+        place = tmp_path / f"models--o--{name}"
+        (place / "snapshots" / "abc").mkdir(parents=True)
+        (place / "refs").mkdir()
+        (place / "refs" / "main").write_text("abc")
+        if index is not None:
+            (place / "snapshots" / "abc" / folders.INDEX).write_text(index)
+        return place
+
+    repo("deep", "[" * 100_000)
+    repo("named", json.dumps({"_class_name": ["x"]}))
+    (repo("link") / "snapshots" / "abc" / folders.INDEX).symlink_to("../../blobs/none")
+    locked = repo("locked", "{}")
+    hush()
+    # Fetched by a revision: nothing says which is the main one; the newest is.
+    whole = repo("whole")
+    (whole / "refs" / "main").unlink()
+    tiny_models.wan(whole / "snapshots" / "abc")
+    (whole / "snapshots" / "old").mkdir()
+
+    real = Path.is_file
+
+    def guarded(path: Path) -> bool:
+        if locked in path.parents:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "is_file", guarded)
+    environment = {"HF_HUB_CACHE": str(tmp_path)}
+    assert [one.title for one in families.cached_recipes(environment)] == ["whole · text → video"]
+    found, problems = families.own_recipes([*tmp_path.iterdir()])
+    assert len(found) >= 1
+    told = " ".join(problem.message for problem in problems)
+    assert "Permission denied" in told
+    assert "nested too deep" in told
+    assert "named is a model for an unnamed pipeline" in told

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.engines.local import detect, families, singles
+from core.engines.local import detect, families, lora, singles
 from core.engines.local.warm import Warm
 from core.errors import ProblemError
 from tests.core import single_files
@@ -174,7 +176,7 @@ def test_a_file_that_lacks_a_tensor_is_told(benches: Benches, tmp_path: Path) ->
         ({"double_blocks.0.img_attn.qkv.weight": (2, 2)}, "is a model that is not known"),
         ({"unet.down.0.lora_A.weight": (2, 2)}, "is a LoRA"),
         ({"down_blocks.0.resnets.0.conv1.weight": (2, 2)}, "is one part of a model"),
-        ({"model.diffusion_model.input_blocks.0.0.weight": (8, 9, 3, 3)}, "not known"),
+        ({"model.diffusion_model.input_blocks.0.0.weight": (8, 9, 3, 3)}, "inpainting"),
         ({"head.modulation": (1, 2), "patch_embedding.weight": (2, 2),
           "vace_blocks.0.after_proj.bias": (2,)}, "not known"),
         ({}, "the first is nothing"),
@@ -206,3 +208,78 @@ def test_damaged_files_and_pickles_are_refused(benches: Benches, tmp_path: Path)
         with pytest.raises(ProblemError) as caught:
             families.recipe_for_folder(path)
         assert words in caught.value.problem.message
+
+
+def header(path: Path, tensors: dict[str, tuple[int, ...]]) -> Path:
+    """Write a file of zeros with such tensors."""
+    told, at = {}, 0
+    for name, shape in tensors.items():
+        size = 2 * math.prod(shape)
+        told[name] = {"dtype": "F16", "shape": shape, "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(told).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(at))
+    return path
+
+
+UNET = "model.diffusion_model."
+
+
+@pytest.mark.parametrize(
+    ("tensors", "words"),
+    [
+        ({f"{UNET}input_blocks.0.0.weight": (8, 9, 3, 3)}, "inpainting"),
+        ({f"{UNET}input_blocks.0.0.weight": (8, 8, 3, 3)}, "edits pictures"),
+        (
+            {
+                f"{UNET}input_blocks.0.0.weight": (8, 4, 3, 3),
+                f"{UNET}label_emb.0.0.weight": (2, 2560),
+            },
+            "a refiner",
+        ),
+        ({"control_model.input_blocks.0.0.weight": (8, 4, 3, 3)}, "a ControlNet"),
+        ({"first_stage_model.decoder.conv_in.weight": (2, 2)}, "an autoencoder"),
+        ({"decoder.conv_in.weight": (2, 2)}, "an autoencoder"),
+        ({"conv_first.weight": (2, 2), "body.0.rdb1.conv1.weight": (2, 2)}, "an upscale model"),
+        ({"emb_params": (2, 2)}, "an embedding"),
+        ({"lora_unet_x.lora_down.weight": (2, 2)}, "a LoRA"),
+        ({}, "holds 0 tensors"),
+    ],
+)
+def test_what_is_no_model_is_called_by_its_name(
+    tmp_path: Path, tensors: dict[str, tuple[int, ...]], words: str
+) -> None:
+    file = header(tmp_path / "größer als .safetensors", tensors)
+    with pytest.raises(ProblemError, match=words):
+        singles.kind_of(file)
+    assert words in families.own_recipes([file])[1][0].message
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "damaged"),
+        (b"PK\x03\x04" + bytes(400), "pickle"),
+        (b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00}", "pickle"),
+        ((1 << 62).to_bytes(8, "little") + b"{}", "damaged"),
+        ((100_005).to_bytes(8, "little") + b'{"a":' + b"[" * 100_000, "damaged"),
+    ],
+)
+def test_a_file_of_another_kind_under_that_name_is_refused(
+    tmp_path: Path, data: bytes, words: str
+) -> None:
+    file = tmp_path / "style.safetensors"
+    file.write_bytes(data)
+    with pytest.raises(ProblemError, match=words):
+        singles.kind_of(file)
+    with pytest.raises(ProblemError, match=words) as raised:
+        lora.asked({"lora": str(file)})
+    assert raised.value.problem.field == "lora"
+
+
+def test_a_link_to_itself_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "loop.safetensors"
+    file.symlink_to(file)
+    assert families.own_recipes([file])[0] == []
+    with pytest.raises(ProblemError, match="cannot be read"):
+        singles.kind_of(file)

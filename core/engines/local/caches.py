@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,5 +28,11 @@ def models_in(cache: Path) -> list[Path]:
         places = sorted(cache.iterdir())
     except OSError:
         return []
-    found = (folders.snapshot(place) for place in places if place.name.startswith("models--"))
-    return [folder for folder in found if (folder / folders.INDEX).is_file()]
+    found = []
+    for place in places:
+        # One that may not be looked into keeps the others from nobody.
+        with contextlib.suppress(OSError):
+            folder = folders.snapshot(place)
+            if place.name.startswith("models--") and (folder / folders.INDEX).is_file():
+                found.append(folder)
+    return found

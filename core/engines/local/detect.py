@@ -49,7 +49,7 @@ def family_of(folder: Path) -> str:
         raise ProblemError(
             Problem(
                 Category.MODEL_NOT_FOUND,
-                f"{folder.name} is a model for {pipeline or 'an unnamed pipeline'}, "
+                f"{folders.name_of(folder)} is a model for {pipeline or 'an unnamed pipeline'}, "
                 "which the embedded engine cannot run.",
                 f"It runs {', '.join(TITLES[:-1])} and {TITLES[-1]}; "
                 "a ComfyUI server may run more.",
@@ -64,8 +64,9 @@ def families_in(models: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for place in sorted(models.iterdir()) if models.is_dir() else ():
         folder = folders.snapshot(place)
-        if (folder / folders.INDEX).is_file():
-            with contextlib.suppress(ProblemError):
+        # One that may not be looked into is nobody's to run.
+        with contextlib.suppress(ProblemError, OSError):
+            if (folder / folders.INDEX).is_file():
                 found.setdefault(family_of(folder), []).append(folder)
     return found
 

@@ -6,13 +6,13 @@ of deep inside a library after a minute of loading.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from core.engines.local.untrusted import is_pickle, loads
 from core.errors import Category, Problem, ProblemError
 
 INDEX = "model_index.json"
@@ -60,6 +60,7 @@ _OF_TRANSFORMERS = ("text_encoder", "text_encoder_2", "image_encoder")
 """Parts whose files are named as transformers names them."""
 
 _MAY_BE_GGUF = ("transformer", "transformer_2")
+_WHO_READS = "Check who may read the folder, then retry."
 _HEADER_LIMIT = 100_000_000
 _BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8}
 _BITS |= {"I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32}
@@ -96,8 +97,8 @@ class ModelFolder:
 def native_size(folder: Path) -> int | None:
     """Return the width in pixels that the model was made for, None if it does not say."""
     try:
-        unet = json.loads((folder / "unet" / "config.json").read_bytes())
-        vae = json.loads((folder / "vae" / "config.json").read_bytes())
+        unet = loads((folder / "unet" / "config.json").read_bytes())
+        vae = loads((folder / "vae" / "config.json").read_bytes())
         size = int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -105,14 +106,23 @@ def native_size(folder: Path) -> int | None:
 
 
 def snapshot(folder: Path) -> Path:
-    """Return the model that a folder of the Hugging Face cache stands for; any other as it is."""
+    """Return the model that a folder of the Hugging Face cache stands for; any other as it is.
+
+    One that was fetched by a revision has no main branch there: the newest stands for it then.
+    """
     if not folder.name.startswith("models--"):
         return folder
     try:
         name = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
+        name = ""
+    if name:
+        return folder / "snapshots" / name if name.isalnum() else folder
+    try:
+        whole = [one for one in (folder / "snapshots").iterdir() if (one / INDEX).is_file()]
+        return max(whole, key=lambda one: one.stat().st_mtime, default=folder)
+    except OSError:
         return folder
-    return folder / "snapshots" / name if name.isalnum() else folder
 
 
 def name_of(folder: Path) -> str:
@@ -128,13 +138,18 @@ def pipeline_of(folder: Path) -> str:
     Raises:
         ProblemError: It is missing, empty, a pickle, or its index is damaged.
     """
-    return str(_index(folder).get("_class_name", ""))
+    return _named(_index(folder))
+
+
+def _named(index: Mapping[str, Any]) -> str:
+    name = index.get("_class_name")
+    return name if isinstance(name, str) else ""
 
 
 def config_of(folder: Path, part: str, name: str = "config.json") -> Mapping[str, Any]:
     """Return the settings of a part; empty where they cannot be read."""
     try:
-        found = json.loads((folder / part / name).read_bytes())
+        found = loads((folder / part / name).read_bytes())
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -155,11 +170,11 @@ def check(
             instead of safetensors, or is of a pipeline that cannot be run.
     """
     index = _index(folder)
-    pipeline = str(index.get("_class_name", ""))
+    pipeline = _named(index)
     if pipeline not in layout.pipelines:
         known = " or ".join(layout.pipelines)
         raise _problem(
-            f"{folder.name} is a model for {pipeline or 'an unnamed pipeline'}, "
+            f"{name_of(folder)} is a model for {pipeline or 'an unnamed pipeline'}, "
             f"which {layout.title} cannot run.",
             f"Choose a folder whose {INDEX} names {known}.",
             folder,
@@ -204,7 +219,7 @@ def _index(folder: Path) -> dict[str, Any]:
         )
     if not folder.is_dir():
         raise _problem(
-            f"The model folder {folder.name} is not there.",
+            f"The model folder {name_of(folder)} is not there.",
             "Check the path, or choose another model and retry.",
             folder,
         )
@@ -214,7 +229,7 @@ def _index(folder: Path) -> dict[str, Any]:
     contents = list(folder.iterdir())
     if not contents:
         raise _problem(
-            f"The model folder {folder.name} is empty.",
+            f"The model folder {name_of(folder)} is empty.",
             "Copy the whole model into it, or choose another folder.",
             folder,
         )
@@ -222,7 +237,7 @@ def _index(folder: Path) -> dict[str, Any]:
     if pickles:
         raise _pickle(pickles[0])
     raise _problem(
-        f"{folder.name} holds no {INDEX}, so it is not a model in diffusers' format.",
+        f"{name_of(folder)} holds no {INDEX}, so it is not a model in diffusers' format.",
         f"Choose the folder that holds {INDEX}.",
         folder,
     )
@@ -230,11 +245,11 @@ def _index(folder: Path) -> dict[str, Any]:
 
 def _json_object(path: Path, folder: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise _problem(
             f"{path.relative_to(folder)} cannot be read: {error.strerror}.",
-            "Check who may read the folder, then retry.",
+            _WHO_READS,
             path,
         ) from error
     except ValueError as error:
@@ -262,7 +277,7 @@ def _class_of(
     found = str(config.get("_class_name") or named or (config.get("architectures") or [""])[0])
     if found not in allowed:
         raise _problem(
-            f"The part {part} of {folder.name} is a {found or 'model without a name'}, "
+            f"The part {part} of {name_of(folder)} is a {found or 'model without a name'}, "
             f"but {title} needs a {' or '.join(allowed)}.",
             f"Choose a model folder made for {title}.",
             folder / part,
@@ -332,7 +347,7 @@ def check_gguf(path: Path) -> int:
     except OSError as error:
         raise _problem(
             f"{path.name} cannot be read: {error.strerror}.",
-            "Check who may read the folder, then retry.",
+            _WHO_READS,
             path,
         ) from error
     if begins != b"GGUF":
@@ -352,12 +367,15 @@ def check_safetensors(path: Path) -> int:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, _HEADER_LIMIT):
+                if is_pickle(length.to_bytes(8, "little")):
+                    raise _pickle(path)
                 raise _damaged(path, f"it ends after {size:,} bytes, inside its own header")
-            header = json.loads(file.read(length))
+            header = loads(file.read(length))
     except OSError as error:
+        gone = isinstance(error, FileNotFoundError)
         raise _problem(
             f"{path.name} cannot be read: {error.strerror}.",
-            "Check who may read the folder, then retry.",
+            "Choose a file that is there." if gone else _WHO_READS,
             path,
         ) from error
     except ValueError as error:
@@ -407,9 +425,9 @@ def _damaged(path: Path, reason: str) -> ProblemError:
 
 def _missing(folder: Path, part: str, what: str) -> ProblemError:
     return _problem(
-        f"The model {folder.name} is incomplete: {part} lacks {what}."
+        f"The model {name_of(folder)} is incomplete: {part} lacks {what}."
         if (folder / part).is_dir()
-        else f"The model {folder.name} is incomplete: its part {part} is missing.",
+        else f"The model {name_of(folder)} is incomplete: its part {part} is missing.",
         "Copy the whole model folder again, or choose another model.",
         folder / part,
     )

@@ -6,7 +6,6 @@ model knows, comes from a model folder of the same kind beside it.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from core.engines.local import folders
+from core.engines.local.untrusted import loads
 from core.errors import Category, Problem, ProblemError
 
 SUFFIX = ".safetensors"
@@ -27,6 +27,8 @@ BEGINS: Mapping[str, tuple[str, ...]] = {
     "text_encoder_2": ("conditioner.embedders.1.",),
 }
 """How the tensors of each part begin in a file; those of the other parts are the whole file."""
+_REFINER = 2560
+"""What the refiner of Stable Diffusion XL is told of a picture; the base model hears more."""
 _XL = ("StableDiffusionXLPipeline",)
 _SD = ("StableDiffusionPipeline", "LatentConsistencyModelPipeline")
 
@@ -65,7 +67,7 @@ def header_of(path: Path) -> Header:
     folders.check_safetensors(path)
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        found: dict[str, Mapping[str, Any]] = json.loads(file.read(length))
+        found: dict[str, Mapping[str, Any]] = loads(file.read(length))
     found.pop("__metadata__", None)
     return found
 
@@ -129,7 +131,7 @@ def beside(path: Path, kind: Kind, layout: folders.Layout) -> folders.ModelFolde
     for place in _folders_beside(path):
         folder = folders.snapshot(place)
         try:
-            if folders.pipeline_of(folder) not in kind.pipelines:
+            if not _names(folder, kind.pipelines):
                 continue
             found = folders.check(folder, fitting, kind.held)
         except ProblemError as error:
@@ -149,6 +151,14 @@ def beside(path: Path, kind: Kind, layout: folders.Layout) -> folders.ModelFolde
             f"Path: {path}",
         )
     )
+
+
+def _names(folder: Path, pipelines: tuple[str, ...]) -> bool:
+    """Say whether a folder's index names one of `pipelines`."""
+    try:
+        return folders.pipeline_of(folder) in pipelines
+    except (ProblemError, OSError):
+        return False
 
 
 def _folders_beside(path: Path) -> list[Path]:
@@ -204,6 +214,8 @@ def _ltx(header: Header) -> Kind | None:
 def _stable_diffusion(header: Header) -> Kind | None:
     if _shape(header, f"{_UNET}input_blocks.0.0.weight", 1) != 4:
         return None
+    if _is_refiner(header):
+        return None
     held = {"unet"}
     marks: tuple[tuple[str, str], ...] = (
         ("first_stage_model.decoder.", "vae"),
@@ -217,21 +229,65 @@ def _stable_diffusion(header: Header) -> Kind | None:
     return Kind("stable_diffusion", title, frozenset(held), _XL if large else _SD)
 
 
+def _is_refiner(header: Header) -> bool:
+    return _shape(header, f"{_UNET}label_emb.0.0.weight", 1) == _REFINER or any(
+        name.startswith("conditioner.embedders.0.model.") for name in header
+    )
+
+
+def _begin(*words: str) -> Callable[[Header], bool]:
+    """Return what says whether a tensor's name begins with one of `words`."""
+    return lambda header: any(name.startswith(words) for name in header)
+
+
+def _takes(channels: int) -> Callable[[Header], bool]:
+    """Return what says whether a network takes pictures of so many channels."""
+    return lambda header: _shape(header, f"{_UNET}input_blocks.0.0.weight", 1) == channels
+
+
 def _unknown(path: Path, header: Header) -> ProblemError:
-    words: list[tuple[Callable[[str], bool], str, str]] = [
+    plain = "Choose the plain model that it was made from."
+    words: list[tuple[Callable[[Header], bool], str, str]] = [
         (
-            lambda name: "lora_" in name or ".lora." in name,
+            lambda header: any("lora_" in name or ".lora." in name for name in header),
             "is a LoRA, which changes a model and is none",
             "Choose a model that it was made for, and the file in the form’s LoRA field.",
         ),
+        (_takes(9), "is a model for inpainting, which fills holes in pictures", plain),
+        (_takes(8), "is a model that edits pictures by orders", plain),
         (
-            lambda name: name.startswith(("down_blocks.", "transformer_blocks.", "decoder.")),
+            _is_refiner,
+            "is a refiner, which goes over pictures that another model made",
+            "Choose the base model of Stable Diffusion XL.",
+        ),
+        (
+            _begin("control_model.", "controlnet_", "control_"),
+            "is a ControlNet, which guides a model and is none",
+            "Choose the model that it was made for.",
+        ),
+        (
+            lambda header: "conv_first.weight" in header,
+            "is an upscale model",
+            "Choose it in the form’s Upscale model field.",
+        ),
+        (
+            lambda header: "emb_params" in header,
+            "is an embedding, a word for a model and none itself",
+            "Choose a model; embeddings cannot be used.",
+        ),
+        (
+            _begin("first_stage_model.", "decoder.", "encoder.", "vae."),
+            "is an autoencoder (VAE), one part of a model",
+            f"Open the folder that holds {folders.INDEX} instead.",
+        ),
+        (
+            _begin("down_blocks.", "transformer_blocks.", "text_model."),
             "is one part of a model",
             f"Open the folder that holds {folders.INDEX} instead.",
         ),
     ]
     for fits, what, hint in words:
-        if any(map(fits, header)):
+        if fits(header):
             return _problem(f"{path.name} {what}.", hint, path)
     first = next(iter(sorted(header)), "nothing")
     return _problem(

@@ -6,11 +6,11 @@ It lies in a folder of its own inside the model's or beside it, as diffusers sav
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from core.engines.local.untrusted import loads
 from core.jobs import Kind, Parameter
 
 FULL, TINY, COLOURS, OFF = "full", "tiny", "colours", "off"
@@ -30,7 +30,7 @@ def folder_of(model: Path, *, large: bool = False) -> Path | None:
     places = [model / name for name in INSIDE] + [model.parent / BESIDE[large]]
     for place in places:
         try:
-            found = json.loads((place / "config.json").read_bytes())
+            found = loads((place / "config.json").read_bytes())
         except (OSError, ValueError):
             continue
         if isinstance(found, dict) and found.get("_class_name") == CLASS:

@@ -97,12 +97,25 @@ def own_recipes(folders: Iterable[Path]) -> tuple[list[Recipe], list[Problem]]:
             recipe = recipe_for_folder(folder)
         except ProblemError as error:
             problems.append(error.problem)
+        except OSError as error:
+            problems.append(_unread(folder, error))
         else:
             found[recipe.id] = recipe
             if dream.can(recipe):
                 dreamt = dream.dreaming(recipe)
                 found[dreamt.id] = dreamt
     return list(found.values()), problems
+
+
+def _unread(folder: Path, error: OSError) -> Problem:
+    from core.errors import Category
+
+    return Problem(
+        Category.MODEL_NOT_FOUND,
+        f"The model {folder.name} cannot be read: {error.strerror or error}.",
+        "Check who may read it, then retry.",
+        f"Path: {folder}",
+    )
 
 
 def cached_recipes(environment: Mapping[str, str]) -> list[Recipe]:
