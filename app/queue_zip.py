@@ -29,7 +29,8 @@ def export(options: argparse.Namespace, places: Places) -> int:
     done = write_queue(options.file, rows, offered(places))
     for path in done.missing:
         sys.stderr.write(f"{path} is not there any more: its jobs will not be imported.\n")
-    words = f"{done.jobs} jobs and {done.inputs} pictures, {done.size_bytes:,} bytes: "
+    held = f"{_counted(done.jobs, 'job')} and {_counted(done.inputs, 'picture')}"
+    words = f"{held}, {done.size_bytes:,} bytes: "
     say(
         options, f"{words}{options.file}", done="export", jobs=done.jobs, inputs=done.inputs,
         size_bytes=done.size_bytes, file=str(options.file), missing=list(done.missing),
@@ -65,7 +66,7 @@ def take(options: argparse.Namespace, places: Places) -> int:
         waiting = ledger.counts()[JobState.WAITING]
     finally:
         ledger.close()
-    words = f"{len(found.jobs)} jobs queued, {waiting} waiting."
+    words = f"{_counted(len(found.jobs), 'job')} queued, {waiting} waiting."
     if found.renamed:
         words += f" {found.renamed} got a new id: theirs was in use."
     if found.moved:
@@ -77,3 +78,7 @@ def take(options: argparse.Namespace, places: Places) -> int:
         renamed=found.renamed, moved=found.moved, left_out=found.left_out,
     )  # fmt: skip
     return DONE
+
+
+def _counted(count: int, what: str) -> str:
+    return f"1 {what}" if count == 1 else f"{count:,} {what}s"

@@ -121,9 +121,13 @@ class Parameter:
                     self.name, f"{self.label} is missing.", f"Choose a {self.label.lower()}."
                 )
             return ""
-        path = Path(text).absolute()
-        if not path.is_file():
+        if not (path := Path(text).absolute()).is_file():
             raise invalid(self.name, f"There is no file {path}.", "Choose a file that exists.")
+        if self.choices and path.suffix.lower() not in self.choices:
+            words = f"{path.name} is no {' or '.join(self.choices)} file"
+            if ".safetensors" in self.choices:
+                words += ", and other kinds can run any program hidden in them"
+            raise invalid(self.name, f"{words}.", f"Choose a {self.choices[0]} file.")
         return str(path)
 
     def _text(self, given: object) -> str:
@@ -171,6 +175,7 @@ class Parameter:
         return min(value, high) if high is not None else value
 
     def _choice(self, given: object) -> str:
+        given = str(given) if type(given) is int else given  # JSON has numbers for words.
         if given in self.choices:
             return str(given)
         if given in self.titles:

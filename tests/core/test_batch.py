@@ -277,3 +277,28 @@ def test_the_window_takes_what_can_be_read() -> None:
     assert set(batch.TABLES) == set(opening._LISTS)
     assert set(batch.TABLES) <= set(window._OPENED)
     assert set(SUFFIXES) <= set(window._OPENED)
+
+
+def test_what_becomes_of_frames_is_chosen_by_word_title_or_number(tmp_path: Path) -> None:
+    model = tmp_path / "sharp.safetensors"
+    model.write_bytes(b"x")
+    rows = [
+        {"prompt": "a", "format": "webm", "inbetween": 2, "upscale": "× 4", "upscaler": model.name},
+        {"prompt": "b", "format": "GIF", "In-between frames": "4"},
+        {"prompt": "c", "inbetween": 3},
+        {"prompt": "d", "inbetween": True},
+        {"prompt": "e", "upscaler": "rows.json"},
+        {"prompt": "f", "format": "avi"},
+    ]
+    plan = planned(write(tmp_path, "rows.json", json.dumps(rows)))
+    first, second = (job.params for job in plan.jobs)
+    chosen = [first[name] for name in ("format", "inbetween", "upscale", "upscaler")]
+    assert chosen == ["webm", "2", "4", str(model)]
+    assert (second["format"], second["inbetween"]) == ("gif", "4")
+    assert [field for _, field, _ in faults(plan)] == [
+        "inbetween",
+        "inbetween",
+        "upscaler",
+        "format",
+    ]
+    assert "rows.json is no .safetensors file" in faults(plan)[2][2]
