@@ -267,3 +267,14 @@ def test_the_knobs_are_there_where_a_lora_can_be_put_on(models: Path) -> None:
         if lora.FIELD in knobs:
             assert (knobs["lora"].kind, knobs["lora"].required) == (Kind.IMAGE, False)
             assert knobs["lora"].group, "it would be carried along to other models"
+
+
+def test_a_lora_that_lacks_a_half_says_which(benches: Benches, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    model = benches.model("sd15")
+    path = make_lora(model, tmp_path / "half.safetensors", old=True)
+    tensors = {key: one for key, one in load_file(path).items() if "lora_up" not in key}
+    save_file(tensors, path)
+    with pytest.raises(ProblemError, match=r"it lacks lora_unet_.*lora_up\.weight"):
+        benches("sd15").clip(lora=str(path))

@@ -218,6 +218,8 @@ def _missing_words(missing: list[str], count: int) -> str:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"it lacks {error.args[0]}"[:200]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     sized = [line for line in lines if line.startswith("size mismatch")]
     text = (sized or lines or [type(error).__name__])[0]
