@@ -74,6 +74,14 @@ def invalid(field: str, message: str, hint: str) -> ProblemError:
     return ProblemError(Problem(Category.INVALID_PARAMS, message, hint, field=field))
 
 
+def other_kind(field: str, name: str, endings: tuple[str, ...]) -> ProblemError:
+    """Return the error for a file `name` that ends in none of `endings`."""
+    words = f"{name} is no {' or '.join(endings)} file"
+    if ".safetensors" in endings:
+        words += ", and other kinds can run any program hidden in them"
+    return invalid(field, f"{words}.", f"Choose a {endings[0]} file.")
+
+
 def problem_from(error: BaseException) -> Problem:
     """Turn any exception into a `Problem`, keeping one that carries its own."""
     details = "".join(traceback.format_exception(error))

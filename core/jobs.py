@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from core.errors import invalid
+from core.errors import invalid, other_kind
 from core.formats import suffix_of
 
 Value = bool | int | float | str
@@ -124,10 +124,7 @@ class Parameter:
         if not (path := Path(text).absolute()).is_file():
             raise invalid(self.name, f"There is no file {path}.", "Choose a file that exists.")
         if self.choices and path.suffix.lower() not in self.choices:
-            words = f"{path.name} is no {' or '.join(self.choices)} file"
-            if ".safetensors" in self.choices:
-                words += ", and other kinds can run any program hidden in them"
-            raise invalid(self.name, f"{words}.", f"Choose a {self.choices[0]} file.")
+            raise other_kind(self.name, path.name, self.choices)
         return str(path)
 
     def _text(self, given: object) -> str:
