@@ -25,7 +25,7 @@ from app.wiring import Wiring
 from core import power
 from core.engines.local.client import LocalEngine
 from core.events import Failed, Finished, Progressed, Stopped
-from core.jobs import Job, Phase
+from core.jobs import Job, JobState, Phase
 from core.ledger import Ledger
 from core.outputs.publish import segment_path
 from core.places import Places
@@ -96,6 +96,7 @@ def test_a_dream_takes_the_stages_place_and_gives_it_back(qtbot: Any, window: Ma
     assert buffer is not None
     ended: list[Any] = []
     controller.job_ended.connect(lambda _, ending: ended.append(ending))
+    qtbot.waitUntil(lambda: buffer.seconds() > 0.7, timeout=10_000)
     player.enough.click()
     qtbot.waitUntil(lambda: bool(ended), timeout=10_000)
     assert isinstance(ended[0], Finished)
@@ -244,7 +245,14 @@ def test_a_dream_without_end_promises_none(qtbot: Any, window: MainWindow) -> No
     assert time_words.ready(night, time.time(), paused=False) == ""
     notice = window.panels.notice
     assert f"begins when “{job.title}” is ended" in notice.text()
+    controller.set_paused(True)
+    assert f"“{job.title}” goes on until it is ended" in notice.text()
+    controller.set_paused(False)
+    assert "goes on" not in notice.text()
+    controller.set_paused(True)
     next(b for b in notice.findChildren(QAbstractButton) if b.text() == "End it well").click()
+    qtbot.waitUntil(lambda: controller.row(job.id).state is JobState.DONE, timeout=10_000)
+    controller.set_paused(False)
     qtbot.waitUntil(lambda: controller.row(behind.id).output is not None, timeout=20_000)
     assert "begins when" not in notice.text()
 
