@@ -29,6 +29,7 @@ from core.jobs import Job, JobState, Phase
 from core.ledger import Ledger
 from core.outputs.publish import segment_path
 from core.places import Places
+from core.queue import Group
 from core.settings import Settings
 from core.statistics.classify import Judgement
 from core.statistics.classify import State as Doing
@@ -130,6 +131,9 @@ def test_stop_stops_at_once(qtbot: Any, window: MainWindow) -> None:
     assert desk.player.clock.buffer is None
     notice = window.panels.notice
     qtbot.waitUntil(lambda: "1 file, 1 min 24 s are kept" in notice.text(), timeout=5_000)
+    queue = window.panels.queue
+    queue.view.select_rows(queue.model.rows_of(Group.FINISHED))
+    assert queue.actions_by_name["reveal"].isEnabled()
 
 
 def test_a_worker_that_dies_leaves_what_is_in_store(qtbot: Any, window: MainWindow) -> None:
