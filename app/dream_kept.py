@@ -41,7 +41,9 @@ def tell_kept(
         actions = [("Show in folder", partial(_open, str(found.folder)))]
         if found.playlist is not None:
             actions.insert(0, ("Play all", partial(_open, str(target))))
-        notice.show_text(text, actions, key=f"kept {job.id}", under=isinstance(ending, Failed))
+        under = isinstance(ending, Failed)
+        # It goes when the job is tried again: then there is soon more.
+        notice.show_text(text, actions, key=f"kept {job.id}", under=under, jobs=[job.id])
 
     controller.run_aside(look, f"kept {job.id[:8]}", tell)
 

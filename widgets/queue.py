@@ -12,6 +12,7 @@ from PySide6.QtWidgets import QMenu, QStackedLayout, QVBoxLayout, QWidget
 
 from core.events import Event
 from core.queue import Action, Group, JobRow, QueueSource, allowed
+from core.stream.endless import streams
 from widgets import theme
 from widgets.overflow_bar import OverflowBar, action_of
 from widgets.parts import hint_page
@@ -291,7 +292,8 @@ class QueuePanel(QWidget):
             "open": single is not None,
             "up": bool(waiting) and waiting != list(queue[: len(waiting)]),
             "down": bool(waiting) and waiting != list(queue[len(queue) - len(waiting) :]),
-            "reveal": single is not None and single.output is not None,
+            # What there is of a dream lies there, however it ended.
+            "reveal": single is not None and (single.output is not None or streams(single.job)),
             "trace": single is not None and single.attempt > 0,
             "report": single is not None and single.attempt > 0,
         }

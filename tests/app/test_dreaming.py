@@ -25,10 +25,11 @@ from app.wiring import Wiring
 from core import power
 from core.engines.local.client import LocalEngine
 from core.events import Failed, Finished, Progressed, Stopped
-from core.jobs import Job, Phase
+from core.jobs import Job, JobState, Phase
 from core.ledger import Ledger
 from core.outputs.publish import segment_path
 from core.places import Places
+from core.queue import Group
 from core.settings import Settings
 from core.statistics.classify import Judgement
 from core.statistics.classify import State as Doing
@@ -96,6 +97,7 @@ def test_a_dream_takes_the_stages_place_and_gives_it_back(qtbot: Any, window: Ma
     assert buffer is not None
     ended: list[Any] = []
     controller.job_ended.connect(lambda _, ending: ended.append(ending))
+    qtbot.waitUntil(lambda: buffer.seconds() > 0.7, timeout=10_000)
     player.enough.click()
     qtbot.waitUntil(lambda: bool(ended), timeout=10_000)
     assert isinstance(ended[0], Finished)
@@ -129,6 +131,9 @@ def test_stop_stops_at_once(qtbot: Any, window: MainWindow) -> None:
     assert desk.player.clock.buffer is None
     notice = window.panels.notice
     qtbot.waitUntil(lambda: "1 file, 1 min 24 s are kept" in notice.text(), timeout=5_000)
+    queue = window.panels.queue
+    queue.view.select_rows(queue.model.rows_of(Group.FINISHED))
+    assert queue.actions_by_name["reveal"].isEnabled()
 
 
 def test_a_worker_that_dies_leaves_what_is_in_store(qtbot: Any, window: MainWindow) -> None:
@@ -244,7 +249,14 @@ def test_a_dream_without_end_promises_none(qtbot: Any, window: MainWindow) -> No
     assert time_words.ready(night, time.time(), paused=False) == ""
     notice = window.panels.notice
     assert f"begins when “{job.title}” is ended" in notice.text()
+    controller.set_paused(True)
+    assert f"“{job.title}” goes on until it is ended" in notice.text()
+    controller.set_paused(False)
+    assert "goes on" not in notice.text()
+    controller.set_paused(True)
     next(b for b in notice.findChildren(QAbstractButton) if b.text() == "End it well").click()
+    qtbot.waitUntil(lambda: controller.row(job.id).state is JobState.DONE, timeout=10_000)
+    controller.set_paused(False)
     qtbot.waitUntil(lambda: controller.row(behind.id).output is not None, timeout=20_000)
     assert "begins when" not in notice.text()
 

@@ -431,6 +431,9 @@ def test_the_slowest_part_is_named_with_its_share(
     assert program.main(["bench", "analyse", str(beside), "--json"]) == 0
     runs = json.loads(capsys.readouterr().out)["runs"]
     assert (runs[0]["slowest"], runs[0]["milliseconds"]["decode"]) == ("decode", 6000.0)
+    for ago, state in ((5, "running"), (600, "lost")):
+        beside.write_text(json.dumps({**slow, "state": "running", "at": time.time() - ago}))
+        assert analyse.analyse(beside)[0].state == state
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from core.engines.local import decoding, families, speed
 from core.engines.local.context import Cancelled, Context
-from core.engines.local.dream import painter, recorder, status
+from core.engines.local.dream import making, painter, recorder, status
 from core.engines.local.dream.keyframes import Slice
 from core.engines.local.dream.slerp import slerp
 from core.engines.local.families import dream
@@ -437,10 +437,24 @@ def test_enough_is_a_good_end(sd: Dreamer) -> None:
     assert sd.make(loop="round").frames == 8, "of nothing no clip is made: a second is"
 
 
-def test_enough_is_heard_while_a_keyframe_is_sampled(sd: Dreamer) -> None:
+def test_enough_is_heard_while_a_keyframe_is_sampled(
+    sd: Dreamer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sd.ends_at = 9
     output = sd.make(loop="onward", steps=20)
     assert output.frames == 9
+    # Where scenes follow quickly, most steps of a keyframe have no frame to make.
+    sd.ends_at = 10
+    heard: list[bool] = []
+    share = making.Making._share
+
+    def counted(self: making.Making, step: int, steps: int) -> None:
+        heard.append(self.context.enough)
+        share(self, step, steps)
+
+    monkeypatch.setattr(making.Making, "_share", counted)
+    assert sd.make(loop="onward", steps=20, keyframe_seconds=0.25).frames == 10
+    assert heard.count(True) == 1, "it ends at the next step, not with the keyframe"
 
 
 def stopped(sd: Dreamer, when: Callable[[Event], bool], **more: object) -> tuple[Job, float]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.engines.local.dream.status import LOG_EVERY_SECONDS, RUNNING
 from core.engines.local.dream.timings import MADE, MARK, PHASES, VERSION
 from core.errors import Category, Problem, ProblemError
 
@@ -29,6 +31,7 @@ ADVICE = {
     "upscale": "A smaller size instead of a divisor.",
     "record_wait": "A faster disk, a smaller size or a lower rate.",
 }
+_SILENT_SECONDS = 3 * LOG_EVERY_SECONDS
 _COUNTED = (*MADE, "record_wait")
 """What keeps frames from being made sooner; to wait for the player is none of it."""
 
@@ -39,7 +42,8 @@ class Report:
 
     Attributes:
         job: Its id.
-        state: "running", "ended", "cancelled" or "failed", when this was written.
+        state: "running", "ended", "cancelled" or "failed", when this was written; "lost" where
+            it ran then and nothing was written since, as its process died.
         seconds: How long it had run.
         frames: How many it had made.
         made_fps: Frames each second, lately.
@@ -135,7 +139,7 @@ def _report(path: Path, text: str, where: str) -> Report:
         waited = data.get("vae_lock_avg_wait_ms")
         return Report(
             job=str(data["job"]),
-            state=str(data["state"]),
+            state=_state(str(data["state"]), data.get("at")),
             seconds=_number(data["seconds"]),
             frames=int(_number(data["frames"])),
             made_fps=_number(data["made_fps"]),
@@ -147,6 +151,12 @@ def _report(path: Path, text: str, where: str) -> Report:
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _bad(path, f"tells of no dream: {where} is damaged", repr(error)) from error
+
+
+def _state(state: str, at: object) -> str:
+    """Return a run's state now; `at` is when it was written, Unix seconds, None for unknown."""
+    silent = at is not None and time.time() - _number(at) > _SILENT_SECONDS
+    return "lost" if state == RUNNING and silent else state
 
 
 def _number(value: object) -> float:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _AT_ONCE = 64
 """Latents that are interpolated together."""
 _TOLD_SECONDS = 0.25
+_LEAST_FRAMES = 8
+"""Somebody who has enough before there are so many gets these; a slow source takes long to them."""
 _SCENES_LOOKED_AT = 50
 _SMALLEST_SIDE = 8
 """Latent pixels below which no divisor leads."""
@@ -167,6 +169,7 @@ class Making:
     def _share(self, step: int, steps: int) -> None:
         """Make as many frames, in whole batches, as leave the same share for each step to come."""
         self.heard()
+        self._end_if_enough()  # No frame may be due before the end of a slow keyframe.
         stretch = self._stretch
         assert stretch is not None
         left = stretch.end - stretch.next
@@ -182,12 +185,16 @@ class Making:
 
     # ---- frames
 
+    def _end_if_enough(self) -> None:
+        """Raise _EnoughError where somebody has enough; of nothing no clip can be made."""
+        if self.context.enough and self.timings.frames >= min(self.plan.fps, _LEAST_FRAMES):
+            raise _EnoughError
+
     def _make(self, count: int) -> int:
         """Make the next `count` frames of the present stretch; return how many."""
         stretch = self._stretch
         assert stretch is not None
-        if self.context.enough and self.timings.frames >= self.plan.fps:
-            raise _EnoughError  # Of nothing no clip can be made.
+        self._end_if_enough()
         frames = self.painter.paint(self._latents(stretch, count))
         with self.timings.of("stream_wait", len(frames)):
             self.context.stream(frames, first=stretch.next)
