@@ -30,8 +30,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from core.outputs import ClipWriter, SequenceWriter, Writer  # noqa: E402
+from core.outputs import ClipWriter, Writer  # noqa: E402
 from core.outputs.behind import Behind  # noqa: E402
+from core.outputs.sequence import SequenceWriter  # noqa: E402
 from core.post.inbetween import between  # noqa: E402
 from tests.core._damage import make_job, pan  # noqa: E402
 

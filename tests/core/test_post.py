@@ -20,8 +20,9 @@ from core.engines.local.kept import key_of
 from core.errors import Category, Problem, ProblemError
 from core.events import Event, Failed, Finished, Noted, PhaseStarted, Stopped
 from core.jobs import Job, Phase, new_job
-from core.outputs import ClipWriter, SequenceWriter, verify_file
+from core.outputs import ClipWriter, verify_file
 from core.outputs.behind import MOST_FRAMES, Behind
+from core.outputs.sequence import SequenceWriter
 from core.post import rrdb, upscale
 from core.post.inbetween import Inbetween, between
 from core.post.plan import Plan, Post
