@@ -49,6 +49,9 @@ class Guide(QDialog):
         column.addWidget(self.text)
         column.addWidget(buttons)
         self.resize(720, 640)
+        self._wanted = ""
+        # A long text is laid out in several goes, and the bar grows with it.
+        self.text.verticalScrollBar().rangeChanged.connect(self._on_longer)
 
     def headings(self) -> list[str]:
         """Return the headings, in their order."""
@@ -62,8 +65,14 @@ class Guide(QDialog):
         cursor = QTextCursor(found)
         self.text.setTextCursor(cursor)
         layout = self.text.document().documentLayout()
-        self.text.verticalScrollBar().setValue(int(layout.blockBoundingRect(found).top()))
+        top, bar = int(layout.blockBoundingRect(found).top()), self.text.verticalScrollBar()
+        bar.setValue(top)
+        self._wanted = heading if bar.value() < top else ""
         return True
+
+    def _on_longer(self) -> None:
+        if self._wanted:
+            self.go_to(self._wanted)
 
     def _headings(self) -> Iterator[QTextBlock]:
         block = self.text.document().begin()
