@@ -142,6 +142,7 @@ class Streamed(JobEvent):
         width: Width of each frame, pixels; rows are width * 4 bytes (B, G, R, 255).
         height: Height of each frame, pixels.
         fps: Rate at which they are meant to be shown.
+        reader: Whom they are for, by the number that it gave itself.
     """
 
     slot: int
@@ -151,6 +152,7 @@ class Streamed(JobEvent):
     first: int
     count: int
     fps: float
+    reader: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

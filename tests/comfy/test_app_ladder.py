@@ -45,8 +45,8 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def full(fake: FakeInstall, times: int) -> None:
-    fake.plan(faults=[{"kind": Kind.OUT_OF_MEMORY.value, "node": "KSampler", "times": times}])
+def full(fake: FakeInstall, times: int, node: str = "KSampler") -> None:
+    fake.plan(faults=[{"kind": Kind.OUT_OF_MEMORY.value, "node": node, "times": times}])
 
 
 def clip(case: Desks, base: str) -> Job:
@@ -179,7 +179,7 @@ def test_a_knob_of_ones_own_workflow_goes_down_to_what_it_takes_itself(
 ) -> None:
     """Smaller tiles change nothing about the picture, so nobody is asked."""
     recipe = own_workflow(tmp_path / "home")
-    full(fake, 99)
+    full(fake, 99, "VAEDecodeTiled")
     with desks(qtbot, tmp_path, fake.server, settings=Settings(retries=9)) as case:
         case.start(fake.server.base)
         case.until(lambda: recipe in case.controller.recipes)

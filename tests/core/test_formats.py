@@ -20,7 +20,6 @@ from core.errors import Category, ProblemError
 from core.events import Output
 from core.jobs import Job, new_job
 from core.outputs import (
-    GifWriter,
     Wish,
     read_frames,
     read_recipe,
@@ -29,6 +28,7 @@ from core.outputs import (
     writer_of,
 )
 from core.outputs.container import kind_of
+from core.outputs.gif import GifWriter
 from core.outputs.marks import digest_of
 from core.outputs.published import published
 from core.outputs.thumbs import thumbnails

@@ -149,6 +149,7 @@ class Flow:
                 first=first,
                 count=count,
                 fps=self._fps,
+                reader=self._reader,
             )
         )
 

@@ -36,8 +36,13 @@ class Intake:
     def take(self, event: Streamed, ring: Ring | None) -> bool:
         """Copy what `event` tells of; say whether it tells more than that frames came."""
         buffer = self._attached()
-        self._taken = event.first + event.count
         size = event.width * event.height * 4
+        # Frames may still come that were meant for the reader before: between them and the
+        # next ones there may be a gap, and their slots are not held any more.
+        if event.reader == self._reader:
+            self._taken = event.first + event.count
+        else:
+            buffer = None
         if buffer is not None and ring is not None:
             lease = ring.pin(event.slot, event.sequence, STREAM_READER)
             if lease is None or len(lease) < size * event.count:
