@@ -25,10 +25,10 @@ BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
         (
             "tests/comfy",
             "tests/app/test_bootstrap.py",
-            "tests/core/test_engine_contract.py",
             "tests/test_e2e_kills.py",
         ),
     ),
+    (0, ("tests/core", "tests/widgets")),
     (
         5,
         (
@@ -73,7 +73,8 @@ BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
     ),
 )
 """Tests that run beside the rest, with the nice level of each share: what mostly waits for
-servers and processes, and what only computes and is held to no time."""
+servers and processes, what asks for no window of the program, and what only computes and is held
+to no time. What two shares name is run by the one that names it more exactly."""
 
 CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ruff check", ("-m", "ruff", "check")),
@@ -124,12 +125,12 @@ def run_tests(arguments: Sequence[str]) -> int:
 
 
 def pytest_in_shares(command: Sequence[str]) -> list[int]:
-    """Run the tests in three shares at once, and tell each in turn; returns their exit codes."""
+    """Run the tests in shares at once, and tell each in turn; returns their exit codes."""
     with contextlib.ExitStack() as stack:
         others = []
         for level, paths in BESIDE:
             told = stack.enter_context(tempfile.TemporaryFile())
-            process = _pytest_beside([*command, *paths], level, told)
+            process = _pytest_beside([*command, *paths, *_named_elsewhere(paths)], level, told)
             stack.callback(process.wait)
             stack.callback(process.kill)
             others.append((paths, process, told))
@@ -141,6 +142,14 @@ def pytest_in_shares(command: Sequence[str]) -> list[int]:
             told.seek(0)
             print(told.read().decode("utf-8", "replace"), flush=True)
     return codes
+
+
+def _named_elsewhere(paths: Sequence[str]) -> list[str]:
+    """Return what leaves out of folders what another share names."""
+    others = [path for _, theirs in BESIDE if theirs != paths for path in theirs]
+    return [
+        f"--ignore={path}" for path in others if any(path.startswith(f"{one}/") for one in paths)
+    ]
 
 
 def _pytest_beside(
