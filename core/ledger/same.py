@@ -19,6 +19,8 @@ MOST = 200
 """So many earlier jobs of that seed are looked at."""
 ENDLESS = "minutes"
 """A job with this parameter is watched, and not only kept."""
+_FILE_CLOCK_SECONDS = 0.05
+"""A file's time is early by up to this: systems stamp files with the last tick of their clock."""
 _PLACE = "server"
 LOCAL = "local"
 
@@ -59,7 +61,7 @@ def same_done(ledger: Path, job: Job, files: Iterable[Path] = ()) -> list[Same]:
     wanted = _asked(job)
     alike = [same for same in found if _asked(same.job) == wanted]
     newest = _newest_file(job, files) if alike else 0.0
-    return [same for same in alike if newest < same.began_at]
+    return [same for same in alike if newest < same.began_at - _FILE_CLOCK_SECONDS]
 
 
 def _is_quick(job: Job) -> bool:

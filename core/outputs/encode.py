@@ -40,6 +40,8 @@ class Codec:
             and so the file's bytes. 0: left to its options.
         tag: Name of the codec in the file, where players want another than the usual one.
         least: Smallest side, pixels.
+        delay: Of clips of no more frames than this, the encoder leaves the times of decoding
+            uninitialised. 0: of none.
     """
 
     encoder: str
@@ -51,6 +53,7 @@ class Codec:
     threads: int = 4
     tag: str = ""
     least: int = 8
+    delay: int = 0
 
 
 _MOV = {"movflags": "+faststart+use_metadata_tags"}
@@ -87,7 +90,7 @@ def _codecs() -> dict[str, Codec]:
             options={"preset": "veryfast", "crf": "18", "coder": "cavlc", **_without_avx512()},
         ),
         "h265": Codec(
-            "libx265", "mp4", MP4, movable=_MOV, tag="hvc1", threads=0, least=16,
+            "libx265", "mp4", MP4, movable=_MOV, tag="hvc1", threads=0, least=16, delay=2,
             options={"preset": "superfast", "crf": "20", "x265-params": _X265},
         ),
         "av1": Codec("libsvtav1", "mp4", MP4, options=_SVT, movable=_MOV, threads=0, least=64),
@@ -224,6 +227,8 @@ class ClipWriter(Writer):
     def _encode(self, picture: Any) -> None:
         with self._storage():
             for packet in self._stream.encode(picture):
+                if self._codec.delay and picture is None and self.frames <= self._codec.delay:
+                    packet.dts = packet.pts
                 self._checksums.append(self._sum(bytes(packet)))
                 self._container.mux(packet)
 

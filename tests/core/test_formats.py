@@ -10,6 +10,7 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -364,6 +365,17 @@ def test_any_legal_clip_passes(
     assert output.fps == (min(50.0, rate) if name == "gif" else rate)
     verdict = verify_file(output.path)
     assert verdict.ok, verdict.faults
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_frames_of_h265_have_their_times(tmp_path: Path, count: int) -> None:
+    """Of one or two, x265 tells whatever its memory held as the time of decoding."""
+    for turn in range(20):
+        _, output = made(tmp_path / str(turn), "h265", list(pan(count, 64, 64)), fps=1)
+        assert output.frames == count
+        with av.open(output.path) as container:
+            packets = [one for one in container.demux(video=0) if one.size]
+            assert all(one.dts is not None and one.dts <= one.pts for one in packets)
 
 
 def test_jobs_get_the_ending_of_their_format(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from tests.core._damage import make_job, names, pan
 
 
 def made(ledger: Ledger, job: Job, output: Output | None = None) -> Job:
-    """Enter a job that is done."""
+    """Enter a job that is done, of files that were there some while before."""
+    time.sleep(0.1)
     ledger.enqueue([job])
     ledger.begin(job.id)
     found = output or Output("/c/1.mp4", "", "", 64, 64, 8, 8.0, 10, 0.1, 0.1, content="8-ab")
