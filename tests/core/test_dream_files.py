@@ -479,8 +479,14 @@ def test_bad_files_get_clear_errors(
 def test_any_file_is_read_or_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "engine.log"
     path.write_bytes(timings.MARK.encode() + data)
-    with contextlib.suppress(ProblemError):
-        analyse.analyse(path)
+    try:
+        runs = analyse.analyse(path)
+    except ProblemError as refused:
+        assert refused.problem.hint
+        return
+    # What is read is of use: a job by its name and a time that somebody can compare.
+    assert runs
+    assert all(isinstance(run.job, str) and run.frames >= 0 for run in runs)
 
 
 def test_the_rate_is_that_of_the_last_seconds() -> None:

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from core.engines.local.kept import Kept
-from core.engines.local.pixels import write_bgrx
+from core.engines.local.pixels import thinned, write_bgrx
 from core.engines.local.warm import Warm
 from core.events import Event, FramesPublished, PhaseStarted, Report, Sampled
 from core.frames import Ring
@@ -121,11 +121,7 @@ class Context:
             total: Number of frames of the clip.
             preview: They are a projection of latents, not decoded frames.
         """
-        count, height, width = frames.shape[:3]
-        stride = 1
-        while count * -(-height // stride) * -(-width // stride) * 4 > self._ring.slot_bytes:
-            stride += 1
-        frames = frames[:, ::stride, ::stride]
+        frames = thinned(frames, self._ring.slot_bytes, at_once=len(frames))
         count, height, width = frames.shape[:3]
         slot, sequence = self._ring.publish_with(
             count * height * width * 4, lambda target: write_bgrx(frames, target)

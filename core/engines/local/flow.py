@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from core.engines.local.context import Cancelled
 from core.engines.local.orders import Orders, Pace
-from core.engines.local.pixels import write_bgrx
+from core.engines.local.pixels import thinned, write_bgrx
 from core.events import Progressed, Report, Streamed
 from core.frames import Ring
 from core.jobs import Job, Phase
@@ -59,7 +59,7 @@ class Flow:
         waited = 0.0
         if frames.ndim != 4 or frames.shape[-1] not in (3, 4):
             raise ValueError(f"frames are (n, height, width, 3), not {frames.shape}")
-        frames = self._fitting(frames)
+        frames = thinned(frames, self._ring.slot_bytes, at_once=1)
         a_slot = max(1, self._ring.slot_bytes // (frames.shape[1] * frames.shape[2] * 4))
         while len(frames):
             began = monotonic()
@@ -152,11 +152,3 @@ class Flow:
                 reader=self._reader,
             )
         )
-
-    def _fitting(self, frames: np.ndarray) -> np.ndarray:
-        """Thin out sides that are too large for a slot, evenly."""
-        height, width = frames.shape[1:3]
-        stride = 1
-        while -(-height // stride) * -(-width // stride) * 4 > self._ring.slot_bytes:
-            stride += 1
-        return frames[:, ::stride, ::stride]

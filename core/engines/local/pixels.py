@@ -12,6 +12,18 @@ _LARGE = 1 << 17
 """Pixels from which on it pays to load OpenCV, which takes a tenth of a second once."""
 
 
+def thinned(frames: np.ndarray, slot_bytes: int, at_once: int) -> np.ndarray:
+    """Return frames (n, height, width, c) of which `at_once` fit a slot of the ring.
+
+    Sides too large for it are thinned out evenly.
+    """
+    height, width = frames.shape[1:3]
+    stride = 1
+    while at_once * -(-height // stride) * -(-width // stride) * 4 > slot_bytes:
+        stride += 1
+    return frames[:, ::stride, ::stride]
+
+
 def write_bgrx(source: np.ndarray, target: memoryview) -> None:
     """Write pictures into `target` as rows of B, G, R, 255.
 
