@@ -86,7 +86,7 @@ class Program(QObject):
         if options.size:
             self.window.resize(*options.size)
         self.window.closed.connect(lambda: QApplication.exit(0))
-        self._steps: list[Callable[[], None]] = [
+        self._steps: list[Callable[[], object]] = [
             self._take_errors,
             self._dress,
             self._open_ledger,
@@ -154,11 +154,13 @@ class Program(QObject):
         """Connect the window, read memory, and run what waits."""
         from PySide6.QtCore import Qt
 
+        from app.lean import keep_large_blocks_apart
         from app.models import OwnModels
         from app.wiring import Wiring
 
         assert self._controller is not None
         assert self._desk is not None
+        self._steps.append(keep_large_blocks_apart)
         controller, window = self._controller, self.window
         models = OwnModels(controller, window, self._problems)
         if not self._options.screenshot:

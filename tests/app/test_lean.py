@@ -1,4 +1,4 @@
-"""Nothing of what is imported is read once more to search it for Qt's name."""
+"""Nothing that is imported is read for Qt's name; large blocks of memory go back at once."""
 
 from __future__ import annotations
 
@@ -51,3 +51,30 @@ def test_no_module_is_searched_for_the_name_of_qt() -> None:
 
 def test_another_pyside_is_left_as_it_is() -> None:
     assert counted("other") == ""
+
+
+APART = """
+import ctypes, sys
+from app.lean import keep_large_blocks_apart
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes, libc.free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
+class Figures(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena a b blocks c d e f g h".split()]
+libc.mallinfo2.restype = Figures
+if sys.argv[1] == "apart":
+    assert keep_large_blocks_apart()
+for _ in range(3):  # The first that is freed raises the limit.
+    libc.free(libc.malloc(4_000_000))
+before = libc.mallinfo2().blocks
+libc.malloc(3_000_000)
+print(libc.mallinfo2().blocks - before)
+"""
+
+
+def test_large_blocks_lie_apart_and_go_back_at_once() -> None:
+    for how, apart in (("apart", "1"), ("plain", "0")):
+        done = subprocess.run(
+            [sys.executable, "-c", APART, how], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == apart, how

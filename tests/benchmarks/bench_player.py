@@ -181,6 +181,7 @@ def _made(home: Path) -> tuple[Any, Any, Any, Any]:
 
     from app.controller import Controller
     from app.dreaming import DreamDesk
+    from app.lean import keep_large_blocks_apart
     from app.models import OwnModels
     from app.window import MainWindow
     from app.wiring import Wiring
@@ -196,6 +197,7 @@ def _made(home: Path) -> tuple[Any, Any, Any, Any]:
     app = QApplication.instance() or QApplication([])
     assert isinstance(app, QApplication)
     apply(app, "dark")
+    keep_large_blocks_apart()  # As app.gui does.
     places = Places.find(home).make()
     engine = LocalEngine(log=places.worker_log, extra_families=[Path(dream_source.__file__)])
     controller = Controller(
