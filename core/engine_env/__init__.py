@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from core import frozen
 
 if TYPE_CHECKING:
-    from core.engine_env.check import Checked
-    from core.engine_env.plan import Choice, Plan
-    from core.engine_env.status import Status
+    from core.engine_env.checking import Checked
+    from core.engine_env.planning import Choice, Plan
+    from core.engine_env.state import Status
     from core.engine_env.steps import Step
     from core.places import Places
 
@@ -56,7 +56,7 @@ def engine_python(places: Places, interpreter: str = "") -> str:
 
 def status(places: Places) -> Status:
     """Return what there is, what is in use and what was interrupted."""
-    from core.engine_env.status import look
+    from core.engine_env.state import look
 
     return look(places)
 
@@ -67,7 +67,7 @@ def plan(places: Places, choice: Choice) -> Plan:
     Raises:
         ProblemError: Nothing fits: no locked build, or no Python for it and none to be had.
     """
-    from core.engine_env.plan import make
+    from core.engine_env.planning import make
 
     return make(places, choice)
 
@@ -83,7 +83,7 @@ def install(
     Raises:
         ProblemError: It cannot go on; what was fetched is kept, and what was in use stays so.
     """
-    from core.engine_env.install import install as run
+    from core.engine_env.installing import install as run
 
     yield from run(places, choice, cancelled)
 
@@ -98,7 +98,7 @@ def check(
         deep: Compare every file with what was installed, and import what the engine imports.
         cancelled: Ends it early.
     """
-    from core.engine_env.check import check as run
+    from core.engine_env.checking import check as run
 
     yield from run(places, deep=deep, cancelled=cancelled)
 
@@ -111,7 +111,7 @@ def repair(
     Raises:
         ProblemError: As `install`.
     """
-    from core.engine_env.repair import repair as run
+    from core.engine_env.repairing import repair as run
 
     yield from run(places, choice, cancelled)
 
@@ -122,7 +122,7 @@ def remove(places: Places, name: str = "") -> list[str]:
     Raises:
         ProblemError: There is none of that name, or another set-up is at work.
     """
-    from core.engine_env.repair import remove as run
+    from core.engine_env.repairing import remove as run
 
     return run(places, name)
 

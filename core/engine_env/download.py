@@ -25,6 +25,7 @@ BACK_OFF_SECONDS = 0.5
 _CHUNK = 1 << 18
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 8.0
 _LOOK_SECONDS = 0.05
+_TELL_SECONDS = 0.05
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -56,7 +57,7 @@ class Fetcher:
             self._session.close()
 
     def fetch(self, wheel: Wheel) -> Iterator[int]:
-        """Bring a file here; yields how many of its bytes are here.
+        """Bring a file here; yields how many of its bytes are here, some times a second.
 
         Raises:
             ProblemError: It cannot be had, or is another file than the lock names.
@@ -101,9 +102,8 @@ class Fetcher:
             before = have
             said = ""
             try:
-                for count in self._attempt(part, wheel, have):
-                    have = count
-                    yield have
+                yield from self._attempt(part, wheel, have)
+                have = part.stat().st_size
                 if have < wheel.size_bytes:
                     said = f"ended after {have} of {wheel.size_bytes} bytes"
             except _AgainError as error:
@@ -130,7 +130,7 @@ class Fetcher:
                 with part.open("r+b" if start else "wb") as file:
                     file.seek(start)
                     file.truncate()
-                    have = start
+                    have, due = start, 0.0
                     while have < wheel.size_bytes:
                         if self._cancelled():
                             file.flush()
@@ -142,7 +142,9 @@ class Fetcher:
                             break
                         _write(file, data)
                         have += len(data)
-                        yield have
+                        if monotonic() >= due or have == wheel.size_bytes:
+                            due = monotonic() + _TELL_SECONDS
+                            yield have
                     file.flush()
                     os.fsync(file.fileno())
         except (requests.RequestException, HTTPError) as error:

@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from core.engine_env.card import TAGS, Card, fitting, why
 from core.errors import Category, Problem, ProblemError, invalid
@@ -239,8 +239,9 @@ def _has_all(parsed: Pylock, python: str) -> bool:
 
 
 def _select(parsed: Pylock, python: str) -> Sequence[tuple[Any, Any]]:
+    from packaging.markers import Environment, default_environment
+
     from packaging import tags
-    from packaging.markers import default_environment
 
     parts = [int(part) for part in python.split(".")[:2]]
     version = (parts[0], parts[1])
@@ -251,15 +252,15 @@ def _select(parsed: Pylock, python: str) -> Sequence[tuple[Any, Any]]:
         *tags.cpython_tags(version, platforms=platforms),
         *tags.compatible_tags(version, f"cp{version[0]}{version[1]}", platforms),
     ]
-    environment = default_environment()
-    environment.update(
-        python_version=minor,
-        python_full_version=full,
-        implementation_version=full,
-        implementation_name="cpython",
-        platform_python_implementation="CPython",
-    )
-    return list(parsed.select(environment=environment, tags=supported))
+    environment = {
+        **default_environment(),
+        "python_version": minor,
+        "python_full_version": full,
+        "implementation_version": full,
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+    }
+    return list(parsed.select(environment=cast(Environment, environment), tags=supported))
 
 
 def _unsound(path: Path, details: str) -> ProblemError:

@@ -46,7 +46,7 @@ def no_space(folder: Path, need_bytes: int, free_bytes: int) -> ProblemError:
 
 def storage(error: OSError, folder: Path) -> ProblemError:
     """Return the error for a folder that could not be written in the midst of it."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         message = f"The disk of {folder} became full."
         hint = f"Free some space on it, then try again. {GOES_ON}"
     else:

@@ -17,7 +17,9 @@ from core.engine_env.layout import Layout
 _ASK = (
     "import importlib.util as u, json, platform, struct, sys; "
     "print(json.dumps([platform.python_version(), sys.implementation.name, "
-    "struct.calcsize('P') * 8, bool(u.find_spec('venv')), bool(u.find_spec('pip')), "
+    "struct.calcsize('P') * 8, bool(u.find_spec('venv')), "
+    "[int(n) for n in __import__('pip').__version__.split('.')[:2]] >= [22, 3] "
+    "if u.find_spec('pip') else False, "
     "bool(u.find_spec('ensurepip')), bool(getattr(sys, '_is_gil_enabled', lambda: True)()), "
     "platform.machine().lower()]))"
 )
@@ -30,7 +32,7 @@ class Base:
     Attributes:
         path: The program.
         version: Such as "3.12.4".
-        pip: It has pip.
+        pip: It has a pip that can work on another environment.
         ensurepip: It can give pip to an environment.
     """
 

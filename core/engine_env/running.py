@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from core.engine_env.problems import StoppedError
 from core.frozen import clean_environment
@@ -26,10 +27,10 @@ def surroundings(more: Mapping[str, str] | None = None) -> dict[str, str]:
         for name, value in clean_environment(os.environ).items()
         if name in _KEPT or not name.upper().startswith(_OTHERS)
     }
-    return {**found, "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1", **(more or {})}
+    return {**found, "PYTHONUTF8": "1", **(more or {})}
 
 
-def asked(command: Sequence[str | Path], timeout_seconds: float = 30.0) -> str | None:
+def asked(command: Sequence[object], timeout_seconds: float = 30.0) -> str | None:
     """Return what a program prints, None when it cannot run or fails."""
     try:
         done = subprocess.run(
@@ -40,11 +41,11 @@ def asked(command: Sequence[str | Path], timeout_seconds: float = 30.0) -> str |
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return str(done.stdout).strip()
 
 
 def run(
-    command: Sequence[str | Path],
+    command: Sequence[object],
     log: Path,
     *,
     cancelled: Callable[[], bool],
@@ -75,7 +76,9 @@ def run(
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         mark = output.tell()
-        inherit = {} if os.name == "nt" or hold is None else {"pass_fds": (hold,)}
+        inherit: dict[str, Any] = {}
+        if os.name != "nt" and hold is not None:
+            inherit["pass_fds"] = (hold,)
         child = subprocess.Popen(
             [str(word) for word in command],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
@@ -115,6 +118,8 @@ def _said(log: Path, mark: int) -> str:
         return file.read().decode("utf-8", "replace").strip()
 
 
-def _quiet() -> dict[str, int]:
+def _quiet() -> dict[str, Any]:
     """Let no console window flash up on Windows."""
-    return {"creationflags": subprocess.CREATE_NO_WINDOW} if sys.platform == "win32" else {}
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NO_WINDOW}
+    return {}

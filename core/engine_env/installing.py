@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core import frozen
-from core.engine_env import check as checking
-from core.engine_env import download, locks, plan, problems, pythons, running
+from core.engine_env import checking, download, locks, planning, problems, pythons, running
 from core.engine_env.alone import alone
 from core.engine_env.layout import LOCK_COPY, Layout
 from core.engine_env.locks import Lock, Picked, Wheel
-from core.engine_env.plan import Choice
+from core.engine_env.planning import Choice
 from core.engine_env.problems import StoppedError
 from core.engine_env.steps import (
     FETCH,
@@ -45,6 +44,7 @@ def install(
     choice: Choice,
     cancelled: Callable[[], bool] = lambda: False,
     folder: Path | None = None,
+    back_off_seconds: float = download.BACK_OFF_SECONDS,
 ) -> Iterator[Step]:
     """Install what fits, as `core.engine_env.install` says.
 
@@ -53,13 +53,15 @@ def install(
         choice: What a person chose.
         cancelled: Asked several times a second; True ends it with `Cancelled`.
         folder: Where lock files lie; None for those that came with the program.
+        back_off_seconds: As `download.Fetcher` takes it.
     """
-    plan.check(choice)
-    picked = plan.pick(choice, folder)
+    planning.check(choice)
+    picked = planning.pick(choice, folder)
     lock = locks.load(picked.path, picked.tag)
     if not picked.fits:
         yield Told(picked.why)
     job = Installation(Layout.of(places), picked, lock, choice, cancelled)
+    job.back_off_seconds = back_off_seconds
     try:
         yield from job.run()
     except StoppedError:
@@ -93,6 +95,7 @@ class Installation:
         self._picked, self._choice, self._cancelled = picked, choice, cancelled
         self._began = time.monotonic()
         self._hold = hold
+        self.back_off_seconds = download.BACK_OFF_SECONDS
 
     def run(self) -> Iterator[Step]:
         """Do it all. Raises ProblemError, StoppedError, OSError."""
@@ -106,7 +109,7 @@ class Installation:
                 yield self._done(name)
                 return
             base = yield from self._base()
-            made = plan.of(self.layout, self._picked, self.lock, base, self._choice)
+            made = planning.of(self.layout, self._picked, self.lock, base, self._choice)
             for half in self.layout.halves():
                 # What a repair had begun on is mended by a new one; all the rest is here yet.
                 self.layout.drop(half.name)
@@ -137,7 +140,7 @@ class Installation:
 
     def _base(self) -> Generator[Step, None, pythons.Base]:
         yield Progress(PYTHON)
-        base = plan.find_base(self.lock, self.layout, self._choice)
+        base = planning.find_base(self.lock, self.layout, self._choice)
         if base is None:
             yield Told(
                 "This computer has no Python that the engine can use, so one is fetched first."
@@ -156,11 +159,13 @@ class Installation:
     def files(self, wheels: Sequence[Wheel]) -> Generator[Step, None, list[Path]]:
         """Bring all wheels here; returns their paths in the same order."""
         total = sum(wheel.size_bytes for wheel in wheels)
-        fetcher = download.Fetcher(self.layout.wheels, self._choice.proxy, self._cancelled)
+        fetcher = download.Fetcher(
+            self.layout.wheels, self._choice.proxy, self._cancelled, self.back_off_seconds
+        )
         done, paths = 0, []
         try:
             for index, wheel in enumerate(wheels):
-                path = plan.offered(wheel, self._choice.wheels)
+                path = planning.offered(wheel, self._choice.wheels)
                 if path is not None:
                     phase, source = VERIFY, download.verified(path, wheel, self._cancelled)
                 else:
@@ -220,19 +225,19 @@ class Installation:
 
     def _installer(
         self, target: Path, listed: Path, base: pythons.Base
-    ) -> tuple[list[str | Path], dict[str, str]]:
+    ) -> tuple[list[object], dict[str, str]]:
         from core.engine_env.layout import interpreter_in
 
         python = interpreter_in(target)
         same = ["--no-index", "--no-deps", "--require-hashes", "-r", listed]
         uv = frozen.uv()
         if uv is not None:
-            command = [
+            command: list[object] = [
                 uv, "pip", "install", "--no-config", "--offline", "--no-progress", "--reinstall",
                 "--python", python, *same,
             ]  # fmt: skip
             return command, {"UV_CACHE_DIR": str(self.layout.uv_cache)}
-        start = [base.path, "-I", "-m", "pip", "--python", python] if base.pip else [
+        start: list[object] = [base.path, "-I", "-m", "pip", "--python", python] if base.pip else [
             python, "-I", "-m", "pip",
         ]  # fmt: skip
         return [

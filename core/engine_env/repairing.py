@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from core.engine_env import check as checking
-from core.engine_env import install, locks, plan, problems, pythons
+from core.engine_env import checking, installing, locks, planning, problems, pythons
 from core.engine_env.alone import alone
 from core.engine_env.layout import LOCK_COPY, STAMP, Layout
 from core.engine_env.locks import Picked
-from core.engine_env.plan import Choice
+from core.engine_env.planning import Choice
 from core.engine_env.problems import StoppedError
 from core.engine_env.steps import WAIT, Cancelled, Done, Progress, Step, Told
 from core.errors import invalid
@@ -31,7 +30,7 @@ def repair(
 
     Where its Python is gone or the lock is another one by now, all is made anew beside it.
     """
-    plan.check(choice)
+    planning.check(choice)
     layout = Layout.of(places)
     name, _ = layout.chosen()
     stamp = layout.stamp(name) if name else None
@@ -39,7 +38,7 @@ def repair(
     if stamp is None and begun.get("kind") == "repair" and begun.get("name") == name:
         stamp = begun.get("stamp")  # A repair was cut off; it goes on.
     if not name or not isinstance(stamp, dict) or not checking.runs(layout, name):
-        yield from install.install(places, _anew(choice, stamp), cancelled)
+        yield from installing.install(places, _anew(choice, stamp), cancelled)
         return
     try:
         yield from _mend(layout, name, stamp, choice, cancelled)
@@ -79,11 +78,11 @@ def _mend(
         if wanted:
             yield Told(f"Installed again: {', '.join(sorted(wanted))}.")
         picked = Picked(path, lock.tag, "")
-        job = install.Installation(layout, picked, lock, choice, cancelled, hold=hold)
+        job = installing.Installation(layout, picked, lock, choice, cancelled, hold=hold)
         need = sum(wheel.size_bytes + wheel.unpacked_bytes for wheel in wheels)
-        free = plan.free_bytes(layout.root)
-        if wheels and free < need + plan.MARGIN_BYTES:
-            raise problems.no_space(layout.root, need + plan.MARGIN_BYTES, free)
+        free = planning.free_bytes(layout.root)
+        if wheels and free < need + planning.MARGIN_BYTES:
+            raise problems.no_space(layout.root, need + planning.MARGIN_BYTES, free)
         files = yield from job.files(wheels)
         # From here on it is no whole environment, until it was mended and proven.
         layout.write_work({"kind": "repair", "name": name, "stamp": stamp})

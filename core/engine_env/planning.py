@@ -106,10 +106,9 @@ def check(choice: Choice) -> None:
 
         try:
             parts = urlsplit(choice.proxy)
-            sound = parts.scheme in ("http", "https", "socks5", "socks5h") and parts.hostname
-            sound = sound and (parts.port is None or parts.port > 0)
+            sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except ValueError:
-            sound = None
+            sound = False
         if not sound or any(sign <= " " for sign in choice.proxy):
             raise invalid(
                 "proxy",
