@@ -128,8 +128,9 @@ class Fetcher:
             with self._ask(wheel, have) as response:
                 start = self._start(response, wheel, have)
                 with part.open("r+b" if start else "wb") as file:
-                    file.seek(start)
-                    file.truncate()
+                    if start:
+                        file.seek(start)
+                        file.truncate()
                     have, due = start, 0.0
                     while have < wheel.size_bytes:
                         if self._cancelled():

@@ -121,7 +121,7 @@ class Installation:
             target = self.layout.environment(name)
             yield from self._make(base, target)
             yield from self.unpack(wheels, files, target, base)
-            yield from self.finish(name, base.version, wheels)
+            yield from self.finish(name, base, wheels)
 
     def _wishes(self) -> dict[str, str]:
         """Return what the next try would have to be told again; a proxy may hold a password."""
@@ -246,7 +246,7 @@ class Installation:
             "--progress-bar", "off", *same,
         ], {}  # fmt: skip
 
-    def finish(self, name: str, python: str, wheels: Sequence[Wheel]) -> Iterator[Step]:
+    def finish(self, name: str, base: pythons.Base, wheels: Sequence[Wheel]) -> Iterator[Step]:
         """Prove an environment, mark it as whole and switch to it."""
         facts = yield from checking.prove(
             self.layout, name, self.lock.imports, cancelled=self._cancelled, hold=self._hold
@@ -257,7 +257,8 @@ class Installation:
             "version": 1,
             "tag": self.lock.tag,
             "lock": self.lock.sha256,
-            "python": python,
+            "python": base.version,
+            "base": str(base.path),
             "packages": {wheel.name: wheel.version for wheel in wheels},
             "imports": list(self.lock.imports),
             "bytes": sum(wheel.unpacked_bytes for wheel in wheels),

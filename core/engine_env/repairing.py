@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.engine_env import checking, installing, locks, planning, problems, pythons
@@ -93,7 +94,9 @@ def _mend(
                     shutil.rmtree(item)
                 else:
                     item.unlink(missing_ok=True)
-        yield from job.unpack(wheels, files, layout.environment(name), base)
+        # Without uv, the pip of the Python that it was made with works on it from outside.
+        beneath = pythons.look_at(Path(str(stamp.get("base", "")))) or base
+        yield from job.unpack(wheels, files, layout.environment(name), beneath)
         left = yield from checking.damages(layout, name, stamp["packages"], cancelled)
         if left:
             raise problems.failed("The repair", f"still damaged: {left}")

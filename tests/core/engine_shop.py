@@ -20,15 +20,15 @@ def make_wheel(folder: Path, name: str, size: int = 400, body: str = "") -> Path
     files = {
         f"{name}/__init__.py": (body or f'NAME = "{name}"\n').encode(),
         f"{name}/weights.bin": hashlib.shake_128(name.encode()).digest(size),
-        f"{stem}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n".encode(),
+        f"{stem}.dist-info/METADATA": (
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n".encode()
+        ),
         f"{stem}.dist-info/WHEEL": (
             b"Wheel-Version: 1.0\nGenerator: shop\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         ),
     }
     rows = [f"{path},sha256={_b64(data)},{len(data)}" for path, data in files.items()]
-    files[f"{stem}.dist-info/RECORD"] = "\n".join(
-        [*rows, f"{stem}.dist-info/RECORD,,"]
-    ).encode()
+    files[f"{stem}.dist-info/RECORD"] = "\n".join([*rows, f"{stem}.dist-info/RECORD,,"]).encode()
     path = folder / f"{stem}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         for inner, data in files.items():
