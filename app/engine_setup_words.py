@@ -5,7 +5,7 @@ from __future__ import annotations
 from core.engine_env import state as states
 from core.engine_env.problems import gigabytes as amount
 from core.engine_env.state import Status
-from core.engine_env.steps import CHECK, FETCH, INSTALL, PROVE, PYTHON, VERIFY, Progress
+from core.engine_env.steps import CHECK, FETCH, INSTALL, VERIFY, Progress
 
 BUILDS = {
     "cpu": "CPU, for any computer",
@@ -54,11 +54,6 @@ def share(step: Progress) -> float | None:
     """Return how much of a phase is done, 0 to 1; None where that is not known."""
     counted = step.phase in (FETCH, VERIFY, INSTALL, CHECK) and step.total_bytes > 0
     return min(1.0, step.done_bytes / step.total_bytes) if counted else None
-
-
-def busy_phase(step: Progress) -> bool:
-    """Say whether a phase shows no share, only that it goes on."""
-    return step.phase in (PYTHON, PROVE) or (step.phase == INSTALL and not step.total_bytes)
 
 
 def state_words(status: Status) -> str:

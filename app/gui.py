@@ -175,6 +175,7 @@ class Program(QObject):
             return
         self._single.raise_requested.connect(self._bring_up)
         self._steps.append(self._single.listen)
+        wiring.engine.at_start()
         wiring.schedule.pauses.at_start()
         controller.guard(wiring.schedule.retries.at_start)
         wiring.tell_lost(controller.start())

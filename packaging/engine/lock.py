@@ -6,7 +6,7 @@ Versions come from uv, out of the ranges in pyproject.toml; checksums come from 
 or from a file that lies here (`--torch FILE`), and from nowhere else. What cannot be resolved
 is not locked: its file is not written, and the program says so and takes the next build.
 
-Needs uv, and packaging >= 26.1.
+Needs uv, requests, and packaging >= 26.1.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-import urllib.request
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
+
+import requests
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(__file__).resolve().parent
@@ -46,8 +47,6 @@ IMPORTS = (
 """What the worker and the export import; the program tries all of it before it switches."""
 WORKER = ("numpy", "av", "nvidia-ml-py", "psutil", "platformdirs")
 """Those of the program's own dependencies that the worker uses too."""
-_SUPPORTED_GLIBC = (2, 28)
-_OLDER_GLIBC = re.compile(r"manylinux(1|2010|2014)_|manylinux_2_(\d+)_x86_64")
 
 
 def requirements() -> list[str]:
@@ -120,21 +119,20 @@ def _fits(filename: str, versions: list[tuple[int, int]], pattern: str) -> bool:
     from packaging.utils import parse_wheel_filename
 
     *_, tags = parse_wheel_filename(filename)
-    for tag in tags:
-        if tag.platform != "any" and not re.fullmatch(pattern, tag.platform):
-            continue
-        glibc = re.match(r"manylinux_(\d+)_(\d+)_", tag.platform)
-        if glibc and tuple(map(int, glibc.groups())) > _SUPPORTED_GLIBC and tag.abi != "abi3":
-            pass  # Kept: what runs on this machine's glibc is chosen at the installation.
-        for major, minor in versions:
-            own = f"cp{major}{minor}"
-            if tag.interpreter in (own, f"py{major}", f"py{major}{minor}", "py2.py3"):
-                if tag.abi in (own, "none", "abi3"):
-                    return True
-            older = re.fullmatch(r"cp3(\d+)", tag.interpreter)
-            if tag.abi == "abi3" and older and int(older[1]) <= minor:
-                return True
-    return False
+    return any(
+        tag.platform == "any" or re.fullmatch(pattern, tag.platform)
+        for tag in tags
+        if any(_runs(tag.interpreter, tag.abi, *version) for version in versions)
+    )
+
+
+def _runs(interpreter: str, abi: str, major: int, minor: int) -> bool:
+    """Say whether such a wheel runs in a CPython; those without the GIL are others."""
+    own = f"cp{major}{minor}"
+    if interpreter in (own, f"py{major}", f"py{major}{minor}"):
+        return abi in (own, "none", "abi3")
+    older = re.fullmatch(r"cp3(\d+)", interpreter)
+    return abi == "abi3" and older is not None and int(older[1]) <= minor
 
 
 def with_torch(packages: list[dict[str, Any]], file: Path, tag: str) -> list[dict[str, Any]]:
@@ -199,11 +197,11 @@ class Remote(io.RawIOBase):
         return self._get(start, start + count - 1)
 
     def _get(self, first: int, last: int) -> bytes:
-        request = urllib.request.Request(self._url, headers={"Range": f"bytes={first}-{last}"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            if answer.status != 206:
+        wanted = {"Range": f"bytes={first}-{last}"}
+        with requests.get(self._url, headers=wanted, timeout=60) as answer:
+            if answer.status_code != 206:
                 raise OSError(f"{self._url}: no parts are sent")
-            return answer.read()
+            return answer.content
 
 
 def unpacked(wheel: dict[str, Any], known: dict[str, int]) -> int:
@@ -221,7 +219,6 @@ def unpacked(wheel: dict[str, Any], known: dict[str, int]) -> int:
 
 def written(packages: list[dict[str, Any]], platform: str, tag: str, at: str) -> str:
     """Return the text of a lock file."""
-    old = FOLDER / f"pylock.{platform}-{tag}.toml"
     known: dict[str, int] = {}
     for other in FOLDER.glob("pylock.*.toml"):
         own = tomllib.loads(other.read_text("utf-8")).get("tool", {}).get("framedeck", {})
@@ -251,7 +248,6 @@ def written(packages: list[dict[str, Any]], platform: str, tag: str, at: str) ->
         lines.append(f"as-of = {_text(at)}")
     lines += ["", "[tool.framedeck.unpacked]"]
     lines += [f"{_text(name)} = {size}" for name, size in sorted(sizes.items())]
-    del old
     return "\n".join(lines) + "\n"
 
 
