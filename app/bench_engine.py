@@ -16,11 +16,13 @@ from typing import Any
 
 from core.bench import history, method
 from core.bench.figures import PLAIN, Run
+from core.engine_env import engine_python
 from core.engines.local.bench_client import BenchProcess
 from core.engines.local.speed_switches import TINY_VAE
 from core.errors import invalid
 from core.jobs import Job, Kind, Recipe, new_job
 from core.places import Places
+from core.settings import load as load_settings
 from core.several import JOINT, Several
 
 NAMES = ("engine", "compare")
@@ -152,7 +154,8 @@ def _measured(
         return new_job(recipe, {**given, **tiny, "speed": speed}, places.outputs)
 
     names, plain = _switches(recipe, options.switch), job(PLAIN)
-    process = BenchProcess(places.logs / "bench.log")
+    python = engine_python(places, load_settings(places.settings)[0].interpreter)
+    process = BenchProcess(places.logs / "bench.log", python)
     try:
         _told(0, 0, f"loading {recipe.title}")
         found = process.ask({"look": plain.to_json(), "try": names})

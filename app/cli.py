@@ -17,6 +17,7 @@ from typing import Any
 from app import bench, cli_recipes
 from app.comfy_engines import ComfyEngines
 from app.engines import Engines
+from core.engine_env import engine_python
 from core.engines.local.client import LocalEngine
 from core.errors import Category, Problem, ProblemError, invalid, problem_from
 from core.events import (
@@ -261,7 +262,7 @@ def _asked(options: argparse.Namespace, places: Places) -> tuple[Job, Engines]:
             workflow does not answer or lacks something.
     """
     local = LocalEngine(
-        interpreter=sys.executable,
+        interpreter=engine_python(places, load_settings(places.settings)[0].interpreter),
         log=places.worker_log,
         grace_seconds=GRACE_SECONDS,
         speeds=places.speeds,

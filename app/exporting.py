@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -88,16 +87,20 @@ class ExportDesk(QObject):
 
     def _exported(self, key: str, source: Path, target: Path, format_name: str) -> Iterator[object]:
         """Run the export; yields its share done, then a Problem, or None for done or stopped."""
-        from core.engines.local.process import worker_environment
+        from core.engine_env.problems import none_active
+        from core.engines.local.process import CODE_ROOT, worker_environment
 
-        interpreter = self._window.settings.interpreter or sys.executable
+        interpreter = self._controller.engine.local.interpreter
+        if not interpreter:
+            yield none_active().problem
+            return
         child = subprocess.Popen(
             [
                 interpreter, "-m", "app.export_cli", "--progress", "--force",
                 "--format", format_name, "--out", str(target), "--", str(source),
             ],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env=worker_environment(), text=True, encoding="utf-8",
+            cwd=CODE_ROOT, env=worker_environment(), text=True, encoding="utf-8",
         )  # fmt: skip
         self._children[key] = child
         told: object = _died(target)

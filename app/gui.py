@@ -127,6 +127,7 @@ class Program(QObject):
         from app.comfy_engines import ComfyEngines
         from app.controller import Controller
         from app.engines import Engines
+        from core.engine_env import engine_python
         from core.engines.local.client import LocalEngine
         from core.engines.local.families import own_recipes, recipes
         from core.ledger import Ledger
@@ -134,7 +135,7 @@ class Program(QObject):
         places, settings = self._places, self.window.settings
         ledger = Ledger.open(places.ledger)
         engine = LocalEngine(
-            interpreter=settings.interpreter or sys.executable,
+            interpreter=engine_python(places, settings.interpreter),
             log=places.worker_log,
             grace_seconds=settings.grace_seconds,
             latents=places.latents,
@@ -176,6 +177,7 @@ class Program(QObject):
             return
         self._single.raise_requested.connect(self._bring_up)
         self._steps.append(self._single.listen)
+        wiring.engine.at_start()
         wiring.schedule.pauses.at_start()
         controller.guard(wiring.schedule.retries.at_start)
         wiring.tell_lost(controller.start())

@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.frozen import is_frozen
+
 if TYPE_CHECKING:
     from argparse import Namespace
 
 COMMANDS = (
     "generate",
     "export",
+    "engine",
     "queue",
     "recipes",
     "bench",
@@ -54,6 +57,14 @@ def _command(argv: list[str]) -> int:
         from app.fire_drill import main as drill
 
         return drill(argv[1:])
+    if argv[0] == "engine":
+        from app.engine_cli import main as engine
+
+        return engine(argv[1:])
+    if argv[0] in ("export", "bench") and is_frozen():
+        from app.engine_cli import hand_over
+
+        return hand_over(argv)
     if argv[0] == "queue":
         from app.queue_cli import main as queue
 
@@ -82,6 +93,7 @@ def _options(argv: list[str]) -> Namespace:
         "queue (add, list, move, cancel, watch and more), "
         "recipes (list what can be made), "
         "bench (measure this installation), "
+        "engine (set up, check and repair what makes clips on this computer), "
         "monitor (memory of the GPUs in a terminal), "
         "report (what a job did to memory, or what the last run came to), "
         "fire-drill (let a make-believe ComfyUI server fail in twenty ways), "

@@ -11,6 +11,7 @@ from app.affinity import AffinityDesk
 from app.controller import Controller
 from app.engines import COMFY, LOCAL
 from app.pausing import PauseDesk
+from core.engine_env import NOT_SET_UP
 from core.events import Event, WorkerStarted
 from core.gpu.readings import DeviceReading, Reading
 from core.gpu.simulated import DRIVER
@@ -68,9 +69,14 @@ class Sight(QObject):
                 place, engine.title_at(place), gpu=card, running=running.get(place, ""),
                 freed=place in freed or self._pauses.frees(place),
                 model=self._affinity.loaded_at(place), **self._of_server(place),
+                missing=self._missing(place),
             )  # fmt: skip
             lanes.append(self._read(lane))
         return lanes
+
+    def _missing(self, place: str) -> str:
+        ready = place != LOCAL or self._controller.engine.local.interpreter
+        return "" if ready else NOT_SET_UP
 
     def health(self, place: str) -> Health | None:
         """Return how a server was when it was looked at last; None when it is not known."""

@@ -12,6 +12,7 @@ from app.advice import AdviceDesk
 from app.batch import BatchDesk
 from app.controller import Controller
 from app.dreaming import DreamDesk
+from app.engine_setup import EngineDesk
 from app.engine_words import lost_problem
 from app.exporting import ExportDesk
 from app.failures import FailureDesk
@@ -112,6 +113,7 @@ class Wiring(QObject):
         self.workflows.server_wanted.connect(self._show_servers)
         self.workflows.server_wanted.connect(self._panels.servers.add_requested)
         join(controller, self._panels, self.servers, self.freeing, self._state)
+        self.engine = EngineDesk(controller, window, places)
         WatchdogDesk(controller, window, self._state, self.schedule, self.servers)
 
     # -- requests -----------------------------------------------------------

@@ -66,6 +66,7 @@ class Settings:
         news: Where else news are told and which, as `core.notify.news.Choices` writes it;
             addresses and tokens are secrets, and stand in no file.
         dream_screen: Name of the screen that a dream fills; "" for one where the window is not.
+        engine_proxy: Proxy through which the engine is fetched; "" for what the system says.
         servers: ComfyUI servers, each as `core.engines.comfy.known.KnownServer` writes it.
     """
 
@@ -109,6 +110,7 @@ class Settings:
     may_shrink: bool = False
     news: dict[str, Any] = field(default_factory=dict)
     dream_screen: str = ""
+    engine_proxy: str = ""
 
 
 MOST_FREE_EVERY = 10_000

@@ -26,6 +26,7 @@ class Kind(StrEnum):
     AWAY = "away"
     DEPTH = "depth"
     LOW_MEMORY = "low_memory"
+    NOT_SET_UP = "not_set_up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ def all_holds(
             found.append(
                 Hold(Kind.THERMAL, lane.place, thermal.words(lane.title, thermal_rules), left)
             )
+        if lane.missing:
+            found.append(Hold(Kind.NOT_SET_UP, lane.place, f"{lane.missing}."))
         found += _of_server(lane, breakers.get(lane.place, Breaker()), now, most_depth)
     return found
 

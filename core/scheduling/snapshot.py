@@ -102,6 +102,8 @@ class Lane:
         holders: Others that hold memory of the card, such as LM Studio.
         celsius: Temperature of the card.
         freed: Whether its memory was given back since its last job.
+        missing: What it lacks to run anything, such as "The engine is not set up yet"; "" for
+            nothing.
     """
 
     place: str
@@ -117,6 +119,7 @@ class Lane:
     holders: tuple[Holder, ...] = ()
     celsius: float | None = None
     freed: bool = False
+    missing: str = ""
 
     @property
     def card(self) -> str:

@@ -11,12 +11,13 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from core.engine_env.problems import none_active
 from core.engines.base import Released
 from core.engines.local.intake import Intake
 from core.engines.local.lifeline import Lifeline
 from core.engines.local.process import CODE_ROOT, Child, platform_options, worker_environment
 from core.engines.local.worker_log import WorkerLog
-from core.errors import Category, Problem, problem_from
+from core.errors import Category, Problem, ProblemError, problem_from
 from core.events import Ending, Event, Failed, MemoryRead, Stopped, Streamed, loads
 from core.frames import Ring
 from core.jobs import Job
@@ -32,7 +33,7 @@ class LocalEngine:
     """Runs jobs of the embedded model families in a worker process.
 
     Args:
-        interpreter: Python that has torch; need not be this one.
+        interpreter: Python that has torch; need not be this one. "" while there is none.
         log: File for whatever the worker prints; rotated when it starts.
         grace_seconds: How long a cancelled job may take to stop by itself.
         environment: Variables of the worker; this process' own by default.
@@ -85,6 +86,16 @@ class LocalEngine:
         """The worker's process, None while there is none."""
         child = self._child
         return child.process.pid if child is not None and child.process.poll() is None else None
+
+    @property
+    def interpreter(self) -> str:
+        """Python that runs the worker, "" while there is none."""
+        return self._interpreter
+
+    def use(self, interpreter: str) -> None:
+        """Start the worker with another Python from now on; one without a job ends at once."""
+        self._interpreter = interpreter
+        self.release(spare=True)
 
     @property
     def ring(self) -> Ring | None:
@@ -334,6 +345,8 @@ class LocalEngine:
         return Failed(job_id=job.id, problem=problem, seconds=seconds)
 
     def _not_started(self, job: Job, began: float, error: Exception) -> Failed:
+        if isinstance(error, ProblemError):
+            return Failed(job_id=job.id, problem=error.problem, seconds=monotonic() - began)
         problem = Problem(
             Category.WORKER_UNAVAILABLE,
             f"The engine's process could not be started: {error}",
@@ -360,6 +373,8 @@ class LocalEngine:
         """Return the living worker, starting it if there is none. Raises OSError."""
         if self._closed:
             raise OSError("the engine was closed")
+        if not self._interpreter:
+            raise none_active()
         if self._child is not None:
             if self._child.process.poll() is None:
                 return self._child

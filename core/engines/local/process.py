@@ -10,14 +10,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
 from core.engines.local.lifeline import Lifeline
 from core.engines.local.pipe import LineReader
+from core.frozen import clean_environment, worker_source
 
-CODE_ROOT = Path(__file__).resolve().parents[3]
+CODE_ROOT = worker_source()
+"""Plain files of ours, which the worker's Python imports whatever this one is."""
 
 _JOIN_SECONDS = 2.5
 
@@ -95,13 +96,7 @@ def worker_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
     Args:
         base: Variables to start from; this process' own by default.
     """
-    env = dict(os.environ if base is None else base)
-    # A frozen program puts its own libraries first; the worker's Python has others.
-    before = env.pop("LD_LIBRARY_PATH_ORIG", None)
-    if before is not None:
-        env["LD_LIBRARY_PATH"] = before
-    elif getattr(sys, "frozen", False):
-        env.pop("LD_LIBRARY_PATH", None)
+    env = clean_environment(os.environ if base is None else base)
     env.pop("PYTHONHOME", None)
     env["PYTHONPATH"] = str(CODE_ROOT)
     env["PYTHONUTF8"] = "1"
