@@ -66,6 +66,8 @@ class Settings:
         news: Where else news are told and which, as `core.notify.news.Choices` writes it;
             addresses and tokens are secrets, and stand in no file.
         dream_screen: Name of the screen that a dream fills; "" for one where the window is not.
+        updates: "ask" until a person chose: "off", or "daily" looks for a newer version.
+        update_address: Where updates are looked for; "" for where this build looks.
         servers: ComfyUI servers, each as `core.engines.comfy.known.KnownServer` writes it.
     """
 
@@ -109,6 +111,8 @@ class Settings:
     may_shrink: bool = False
     news: dict[str, Any] = field(default_factory=dict)
     dream_screen: str = ""
+    updates: str = "ask"
+    update_address: str = ""
 
 
 MOST_FREE_EVERY = 10_000
@@ -122,6 +126,7 @@ _CHOICES = {
     "watchdog": ("act", "tell"),
     "start_queue": ("run", "paused", "last"),
     "fail_over": ("ask", "always"),
+    "updates": ("ask", "off", "daily"),
 }
 
 

@@ -157,6 +157,8 @@ class Fetcher:
             if not 300 <= answer.status_code < 400:
                 return answer
             answer.close()
+            # A connection that the server may be closing just now serves nobody again.
+            session.close()
             further = urljoin(address, answer.headers.get("Location", ""))
             if urlsplit(address).scheme == "https" and urlsplit(further).scheme != "https":
                 raise _failed(Category.NETWORK_ERROR, f"{what} is sent on without encryption.")

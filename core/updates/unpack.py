@@ -110,10 +110,11 @@ class _Limited:
         self._source, self._left = source, most_bytes
 
     def read(self, size: int) -> bytes:
-        if size < 0 or size > self._left:
-            raise _bad("holds more than announced")
-        found = self._source.read(size)
+        # Whatever size an entry claims to have, no more than allowed is ever held.
+        found = self._source.read(min(size, self._left + 1))
         self._left -= len(found)
+        if self._left < 0:
+            raise _bad("holds more than announced")
         return found
 
 
@@ -139,6 +140,9 @@ def _tar(archive: Path, taker: _Taker) -> Iterator[int]:
                     yield from taker.file(name, entry.size, entry.mode, source)
                 else:
                     raise _bad("holds something that is no plain file", repr(entry.name[:200]))
+        # What stands behind the last entry says whether all of it came.
+        while limited.read(_CHUNK):
+            pass
 
 
 def _zip(archive: Path, taker: _Taker) -> Iterator[int]:

@@ -70,16 +70,16 @@ def test_killed_at_every_step_a_whole_version_starts(serving: World) -> None:
     steps = json.loads(done.stdout)
     assert list(dict.fromkeys(steps)) == [*STEPS, ""]
     assert len(steps) > len(STEPS) + 8
-    switched = steps.index("done")
+    switched, again = steps.index("done"), set[str]()
     for number, step in enumerate(steps):
         world.home = homes / str(number)
         app = world.home / "app"
         expected = "0.2.0" if number >= switched else "0.1.5"
         assert world.version() == expected, step
         # And the next try ends well, whatever the first one left.
-        if step in ("place", "switch", "unpack", "write", "download"):
-            again = look_and_install(world, app)
-            assert again == "done"
+        if step and step not in again:
+            again.add(step)
+            assert look_and_install(world, app) == "done"
             assert world.version() == "0.2.0"
             program = Program("0.2.0", "0.1.0", "linux-x86_64", can_install=True)
             tidy(app, program)
@@ -279,7 +279,7 @@ def test_the_folder_is_that_of_the_data(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_a_start_without_updates_is_quick(tmp_path: Path) -> None:
     """The hand-over loads nothing that Python has not loaded by itself."""
     code = f"""
-import sys, time
+import os, sys, time
 sys.path.insert(0, {str(ROOT)!r})
 before = set(sys.modules)
 began = time.perf_counter()

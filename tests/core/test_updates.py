@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import ProblemError
@@ -515,6 +515,7 @@ def test_damaged_archives_are_a_problem(
         list(unpack(path, kind, world.root / "into", 10_000_000))
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_no_name_and_no_link_leaves_its_folder(name: str, target: str) -> None:
     top = Path("/top/bundle")
@@ -525,6 +526,7 @@ def test_no_name_and_no_link_leaves_its_folder(name: str, target: str) -> None:
             assert Path(gone).is_relative_to(top)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.text(alphabet="0123456789.abrc-+ ٣", max_size=12), st.text(max_size=8))
 def test_versions_sort_and_stay_names(version: str, other: str) -> None:
     if key(version) is not None:
