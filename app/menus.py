@@ -73,6 +73,7 @@ class Menus:
         self.help = bar.addMenu("&Help")
         self.guide = self._add(self.help, "&Guide", "F1")
         self.open_log = self._add(self.help, "Open &log", "")
+        self.updates = self._add(self.help, "Check for &updates…", "")
         self.about = self._add(self.help, "&About Framedeck", "")
 
     def _unloading(self) -> None:
