@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run Framedeck where everything is installed already; returns the exit code."""
-    arguments = sys.argv[1:]
+    arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["desktop-entry"]:
         from app import launchers
 
@@ -18,6 +18,10 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    if getattr(sys, "frozen", False):
+        from app import versions
+
+        raise SystemExit(versions.run(sys.argv[1:], main))
     from app import bootstrap
 
     bootstrap.ensure("app")

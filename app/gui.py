@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from app.controller import Controller
     from app.logs import ErrorDesk
+    from app.updating import UpdateDesk
     from app.wiring import Wiring
     from core.errors import Problem
     from core.gpu.sampler import Sampler
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from widgets.colours import Mode
 
 SCREENSHOT_AFTER_MS = 900
+PROVEN_AFTER_MS = 5_000
+"""A window that has answered for so long shows that this version starts."""
 CACHE_AFTER_MS = 2_000
 """The window answers before models of other programs are looked for."""
 
@@ -63,7 +66,12 @@ def run(options: Namespace) -> int:
             return 1
     program = Program(app, options, places, single)
     program.window.show()
-    return program.finish(app.exec())
+    code = program.finish(app.exec())
+    if program.restart_wanted:
+        from app.versions import start_again
+
+        return start_again(sys.argv[1:])
+    return code
 
 
 class Program(QObject):
@@ -81,6 +89,7 @@ class Program(QObject):
         self._desk: ErrorDesk | None = None
         self._controller: Controller | None = None
         self._wiring: Wiring | None = None
+        self._updates: UpdateDesk | None = None
         self._problems: list[Problem] = []
         self.window = MainWindow(settings, places.settings, self._mode)
         if options.size:
@@ -175,6 +184,8 @@ class Program(QObject):
             wiring.refresh()
             QTimer.singleShot(SCREENSHOT_AFTER_MS, self, self._screenshot)
             return
+        window.menus.updates.triggered.connect(lambda _: self._update_desk().open())
+        QTimer.singleShot(PROVEN_AFTER_MS, self, lambda: self._update_desk().settle())
         self._single.raise_requested.connect(self._bring_up)
         self._steps.append(self._single.listen)
         wiring.engine.at_start()
@@ -186,6 +197,20 @@ class Program(QObject):
         # Queued: an error may come from any thread, or from the midst of Qt's own code.
         self._unexpected.connect(self._on_unexpected, Qt.ConnectionType.QueuedConnection)
         self._desk.connect(self._unexpected.emit)
+
+    def _update_desk(self) -> UpdateDesk:
+        """Return who knows of updates; made late, because no start needs it."""
+        if self._updates is None:
+            from app.updating import UpdateDesk
+
+            assert self._controller is not None
+            self._updates = UpdateDesk(self._controller, self.window, self._places, self)
+        return self._updates
+
+    @property
+    def restart_wanted(self) -> bool:
+        """Whether the window closed in order to start again."""
+        return self._updates is not None and self._updates.restart_wanted
 
     def _on_unexpected(self, problem: object) -> None:
         if self._controller is not None:

@@ -23,6 +23,7 @@ COMMANDS = (
     "report",
     "fire-drill",
     "desktop-entry",
+    "update",
 )
 
 
@@ -49,6 +50,10 @@ def _command(argv: list[str]) -> int:
         from app.launchers import main as launch
 
         return launch(argv[1:])
+    if argv[0] == "update":
+        from app.update_cli import main as update
+
+        return update(argv[1:])
     if argv[0] == "monitor":
         from app.monitor import main as monitor
 
@@ -97,7 +102,8 @@ def _options(argv: list[str]) -> Namespace:
         "monitor (memory of the GPUs in a terminal), "
         "report (what a job did to memory, or what the last run came to), "
         "fire-drill (let a make-believe ComfyUI server fail in twenty ways), "
-        "desktop-entry (start by double-click).",
+        "desktop-entry (start by double-click), "
+        "update (look for a newer version, install it, go back).",
     )
     parser.add_argument("--home", type=Path, help="keep everything below this folder")
     parser.add_argument("--theme", choices=("system", "light", "dark"), help="for this start only")

@@ -74,6 +74,7 @@ class Menus:
         self.guide = self._add(self.help, "&Guide", "F1")
         self.set_up_engine = self._add(self.help, "Set up &engine…", "")
         self.open_log = self._add(self.help, "Open &log", "")
+        self.updates = self._add(self.help, "Check for &updates…", "")
         self.about = self._add(self.help, "&About Framedeck", "")
 
     def _unloading(self) -> None:

@@ -67,6 +67,8 @@ class Settings:
             addresses and tokens are secrets, and stand in no file.
         dream_screen: Name of the screen that a dream fills; "" for one where the window is not.
         engine_proxy: Proxy through which the engine is fetched; "" for what the system says.
+        updates: "ask" until a person chose: "off", or "daily" looks for a newer version.
+        update_address: Where updates are looked for; "" for where this build looks.
         servers: ComfyUI servers, each as `core.engines.comfy.known.KnownServer` writes it.
     """
 
@@ -111,6 +113,8 @@ class Settings:
     news: dict[str, Any] = field(default_factory=dict)
     dream_screen: str = ""
     engine_proxy: str = ""
+    updates: str = "ask"
+    update_address: str = ""
 
 
 MOST_FREE_EVERY = 10_000
@@ -124,6 +128,7 @@ _CHOICES = {
     "watchdog": ("act", "tell"),
     "start_queue": ("run", "paused", "last"),
     "fail_over": ("ask", "always"),
+    "updates": ("ask", "off", "daily"),
 }
 
 
