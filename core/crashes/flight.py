@@ -14,7 +14,6 @@ from typing import Any
 from core.crashes import kernel, records, trace
 from core.events import (
     Event,
-    JobEvent,
     MemoryRead,
     Noted,
     PhaseStarted,
@@ -46,7 +45,7 @@ class Flight:
         self._kills: int | None = None
         self._job: Job | None = None
         self._phase = self._device = ""
-        self._last: deque[str] = deque(maxlen=_MOST_STEPS)
+        self._last: deque[tuple[float, str]] = deque(maxlen=_MOST_STEPS)
         self._memory: deque[MemoryRead] = deque(maxlen=_MOST_READINGS)
 
     def arguments(self) -> list[str]:
@@ -90,7 +89,7 @@ class Flight:
                 said = "a note was told"  # Its words may hold the prompt's.
             case _:
                 return
-        self._last.append(f"{_ago(event)} {said}")
+        self._last.append((event.at_seconds, said))
 
     def fell(
         self, pid: int, code: int | None, how: str, printed: str, *, idle: bool = False
@@ -121,7 +120,7 @@ class Flight:
             "phase": None if job is None else self._phase or None,
             "versions": {"framedeck": _version(), **about.get("versions", {})},
             "machine": _machine(),
-            "last_steps": [] if job is None else list(self._last),
+            "last_steps": [] if job is None else self._steps(),
             "memory_of_the_last_minute": self._readings(),
             "last_lines_printed": printed.splitlines()[-_MOST_LOG_LINES:],
         }
@@ -141,6 +140,10 @@ class Flight:
         if code != -9 or self._kills is None:
             return None
         return (kernel.memory_kills() or 0) > self._kills
+
+    def _steps(self) -> list[str]:
+        now = monotonic()
+        return [f"{now - at:.1f} s before: {said}" for at, said in self._last]
 
     def _readings(self) -> list[dict[str, Any]]:
         now = monotonic()
@@ -177,10 +180,6 @@ def sweep(folder: Path) -> list[Path]:
             with suppress(OSError):
                 path.unlink()
     return made
-
-
-def _ago(event: JobEvent) -> str:
-    return f"{event.at_seconds:.1f} s:"
 
 
 def _plain(job: Job) -> dict[str, Any]:

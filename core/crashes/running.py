@@ -65,14 +65,12 @@ class Ended:
     Attributes:
         why: As far as known.
         mark: What it left.
-        seen_unix: When it last wrote something; None when that is not known.
         trace: Stacks of its threads, "" when it did not crash.
         kernel: What the kernel said of it.
     """
 
     why: Why
     mark: Mark
-    seen_unix: float | None = None
     trace: str = ""
     kernel: tuple[str, ...] = ()
 
@@ -88,7 +86,7 @@ class Ended:
             case Why.RESTARTED:
                 return "the computer was restarted or lost its power"
             case Why.KILLED:
-                return "it was ended from outside"
+                return "another program or the system ended it"
 
 
 def begin(folder: Path, crash_log: Path) -> Mark | None:
@@ -120,7 +118,6 @@ def end(folder: Path) -> None:
 def how_it_ended(
     mark: Mark,
     crash_log: Path,
-    written: tuple[Path, ...] = (),
     said_of: Callable[[int], list[str]] = kernel.said_of,
 ) -> Ended:
     """Return how a window ended that left its mark, as far as that can be known. Reads files.
@@ -128,22 +125,18 @@ def how_it_ended(
     Args:
         mark: What `begin` returned.
         crash_log: Where its stacks would be.
-        written: Files that it wrote while it ran.
         said_of: Asked what the kernel said of a process.
     """
-    times = [path.stat().st_mtime for path in written if path.is_file()]
-    before = [at for at in times if at >= mark.started_unix]
-    seen = max(before, default=None)
     trace = _trace(crash_log, mark.trace_bytes)
     if trace:
-        return Ended(Why.CRASHED, mark, seen, trace)
+        return Ended(Why.CRASHED, mark, trace)
     if mark.boot and mark.boot != owner.boot():
-        return Ended(Why.RESTARTED, mark, seen)
+        return Ended(Why.RESTARTED, mark)
     said = tuple(said_of(mark.pid)) if mark.pid is not None else ()
     kills = kernel.memory_kills()
     more = kills is not None and mark.memory_kills is not None and kills > mark.memory_kills
     for_memory = any("kill" in line.casefold() for line in said) or (more and not said)
-    return Ended(Why.MEMORY if for_memory else Why.KILLED, mark, seen, kernel=said)
+    return Ended(Why.MEMORY if for_memory else Why.KILLED, mark, kernel=said)
 
 
 def _trace(crash_log: Path, since: int) -> str:

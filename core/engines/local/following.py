@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from core.engines.local.process import Child
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from core.crashes.flight import Flight
     from core.events import Event
     from core.jobs import Job
+
+_log = logging.getLogger(__name__)
 
 
 class Following:
@@ -55,9 +58,12 @@ class Following:
         printed, process = self._log.tail(mark), child.process
         if self._flight is None:
             return printed
-        told = self._flight.fell(
-            process.pid, process.poll(), child.how_it_died(), printed, idle=idle
-        )
+        how = child.how_it_died()
+        try:
+            told = self._flight.fell(process.pid, process.poll(), how, printed, idle=idle)
+        except Exception:  # Whatever is wrong with the record, the job comes to its end.
+            _log.exception("a crash of the engine's process could not be kept")
+            return printed
         return f"{printed}\n{told}".strip()
 
     def forget(self) -> None:
