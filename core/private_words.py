@@ -22,6 +22,7 @@ from urllib.parse import quote, quote_plus
 
 HOME, USER, HOST = "<home>", "<user>", "<host>"
 SECRET, ADDRESS, PROMPT = "<secret>", "<address>", "<prompt>"
+DEVICE = "<id>"
 
 NO_NAMES = frozenset({"root", "user", "admin", "administrator", "localhost"})
 """Names that say nothing of anybody, and that are words of logs."""
@@ -60,6 +61,12 @@ _SHOWN_PROMPT = re.compile(
     r"(\b\w*prompt\w*[\"']?\s*[:=]\s*)(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^\n\"'{\[][^\n]*)",
     re.IGNORECASE,
 )
+_DEVICE = re.compile(
+    r"\b(?:GPU|MIG)-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"
+    r"|(?<=serial)((?:[ _-]?(?:number|no\.?))?[\"']?\s*[=:#]\s*[\"']?)[A-Za-z0-9-]{5,}",
+    re.IGNORECASE,
+)
+_SHARE = re.compile(r"\\\\(?![?.])[^\\\s\"']+\\[^\\\s\"']+")
 _PROMPT_KEY = re.compile(r"prompt|^title$", re.IGNORECASE)
 
 
@@ -137,7 +144,8 @@ class Scrubber:
         text = _BEARER.sub(rf"\1 {SECRET}", text)
         for pattern in (_TOKEN, _LONG):
             text = pattern.sub(SECRET, text)
-        for pattern in (_SIGNED, _MAIL, _MAC, _NAMED_PORT, _LAN):
+        text = _DEVICE.sub(lambda found: f"{found[1] or ''}{DEVICE}", text)
+        for pattern in (_SHARE, _SIGNED, _MAIL, _MAC, _NAMED_PORT, _LAN):
             text = pattern.sub(ADDRESS, text)
         for pattern in (_V4, _V6):
             text = pattern.sub(_outside, text)

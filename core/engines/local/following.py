@@ -61,7 +61,7 @@ class Following:
         how = child.how_it_died()
         try:
             told = self._flight.fell(process.pid, process.poll(), how, printed, idle=idle)
-        except Exception:  # Whatever is wrong with the record, the job comes to its end.
+        except Exception:  # noqa: BLE001 - whatever is wrong with it, the job comes to its end
             _log.exception("a crash of the engine's process could not be kept")
             return printed
         return f"{printed}\n{told}".strip()
