@@ -16,28 +16,29 @@ _TITLES = {
     Sort.MODELS: "Models",
     Sort.LLM: "Language models",
 }
-_WIDEST = 640
+_WIDEST = 700
 
 
 class _Section(Card):
     """One kind of thing: what was found of it, or that there is none."""
 
     def __init__(self, sort: Sort) -> None:
-        super().__init__(margins=(12, 9, 12, 10))
+        super().__init__(margins=(12, 7, 12, 8))
         self.setAccessibleName(_TITLES[sort])
         self._told = label("Looking…", "muted", wrap=True)
-        self.column.addWidget(label(_TITLES[sort], "title"))
+        self.column.setSpacing(3)
+        self.column.addWidget(label(_TITLES[sort].upper(), "section"))
         self.column.addWidget(self._told)
         self.boxes: dict[str, tuple[Found, QCheckBox]] = {}
         self.found: list[Found] = []
+        self._ended = False
 
     def add(self, found: Found) -> None:
         """Show one more thing."""
         self._told.hide()
         self.found.append(found)
         row = QVBoxLayout()
-        row.setSpacing(1)
-        row.setContentsMargins(0, 2, 0, 2)
+        row.setSpacing(0)
         if found.choice:
             box = QCheckBox(found.title)
             box.setChecked(found.ticked)
@@ -45,25 +46,27 @@ class _Section(Card):
             box.setAccessibleName(f"{found.title}. {found.choice}")
             row.addWidget(box)
             self.boxes[found.key] = (found, box)
-            row.addWidget(_inset(ElidedLabel(found.choice, "muted")))
+            words = ElidedLabel(" · ".join(filter(None, (found.choice, found.text))), "muted")
+            words.setContentsMargins(25, 0, 0, 0)  # Under the box' text.
+            row.addWidget(words)
         else:
             row.addWidget(ElidedLabel(found.title))
-        if found.text:
-            words = ElidedLabel(found.text, "muted")
-            row.addWidget(_inset(words) if found.choice else words)
+            if found.text:
+                row.addWidget(label(found.text, "muted", wrap=True))
         self.column.addLayout(row)
 
     def ended(self, text: str) -> None:
-        """Nothing more comes; `text` says so when nothing came."""
-        if not self.found:
+        """Nothing more comes; `text` says so when nothing came. Only the first one counts."""
+        if not self.found and not self._ended:
             self._told.setText(text)
             self._told.setVisible(bool(text))
+        self._ended = True
 
     def clear(self) -> None:
         """Look anew."""
         while self.column.count() > 2:
             _drop(self.column.takeAt(2))
-        self.boxes, self.found = {}, []
+        self.boxes, self.found, self._ended = {}, [], False
         self._told.setText("Looking…")
         self._told.show()
 
@@ -89,7 +92,8 @@ class WelcomePage(QWidget):
         self.skip = Button("Skip", tip="Use nothing of it, now (Esc). Help → Welcome… comes back.")
         self.use = Button("Use these", tip="Use what is ticked")
         self.first = Button(
-            "Generate the first clip", "primary", "play",
+            "Generate the first clip",
+            "primary",
             tip=f"Use what is ticked, and make a clip of “{first_prompt}”",
         )  # fmt: skip
         self.set_up = Button("Set up the engine…", "primary")
@@ -104,20 +108,14 @@ class WelcomePage(QWidget):
     def _lay_out(self) -> None:
         inside = QWidget()
         inside.setProperty("role", "form")
-        inside.setMaximumWidth(_WIDEST)
         column = QVBoxLayout(inside)
-        column.setContentsMargins(2, 2, 8, 2)
-        column.setSpacing(8)
+        column.setContentsMargins(0, 2, 6, 2)
+        column.setSpacing(7)
         for section in self.sections.values():
             column.addWidget(section)
         column.addStretch(1)
-        around = QWidget()
-        around.setProperty("role", "form")
-        middle = QHBoxLayout(around)
-        middle.setContentsMargins(0, 0, 0, 0)
-        middle.addWidget(inside, 1)
         self.scroll = QScrollArea()
-        self.scroll.setWidget(around)
+        self.scroll.setWidget(inside)
         self.scroll.setWidgetResizable(True)
         self.scroll.setFrameShape(QScrollArea.Shape.NoFrame)
         self.scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -127,21 +125,25 @@ class WelcomePage(QWidget):
         foot.addStretch(1)
         for button in (self.use, self.set_up, self.first):
             foot.addWidget(button)
-        whole = QVBoxLayout(self)
-        whole.setContentsMargins(18, 14, 18, 14)
+        about = label(
+            "This is what is on this computer; choose what to use. It was only looked at: "
+            "nothing outside Framedeck's own folders is changed.",
+            "muted",
+            wrap=True,
+        )
+        middle = QWidget()
+        middle.setMaximumWidth(_WIDEST)
+        whole = QVBoxLayout(middle)
+        whole.setContentsMargins(0, 0, 0, 0)
         whole.setSpacing(8)
         whole.addWidget(label("Welcome to Framedeck", "title"))
-        whole.addWidget(
-            label(
-                "This is what is on this computer; choose what to use. It was only looked at: "
-                "nothing outside Framedeck's own folders is changed.",
-                "muted",
-                wrap=True,
-            )
-        )
+        whole.addWidget(about)
         whole.addWidget(self.scroll, 1)
         whole.addWidget(self._foot)
         whole.addLayout(foot)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(14, 12, 14, 12)
+        row.addWidget(middle, 1)
 
     def clear(self) -> None:
         """Look anew: nothing is found yet."""
@@ -178,9 +180,18 @@ class WelcomePage(QWidget):
         ]
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Skip on Escape."""
-        if event.key() == Qt.Key.Key_Escape:
+        """Skip on Escape; scroll, as most of it takes no focus."""
+        bar, key = self.scroll.verticalScrollBar(), event.key()
+        steps = {
+            Qt.Key.Key_Up: -bar.singleStep(),
+            Qt.Key.Key_Down: bar.singleStep(),
+            Qt.Key.Key_PageUp: -bar.pageStep(),
+            Qt.Key.Key_PageDown: bar.pageStep(),
+        }
+        if key == Qt.Key.Key_Escape:
             self.skipped.emit()
+        elif key in steps:
+            bar.setValue(bar.value() + steps[key])
         else:
             super().keyPressEvent(event)
 
@@ -188,12 +199,6 @@ class WelcomePage(QWidget):
         """Let Escape and Return act at once."""
         super().showEvent(event)
         self.first.setFocus()
-
-
-def _inset(words: QWidget) -> QWidget:
-    """Return `words` standing under a checkbox' text."""
-    words.setContentsMargins(25, 0, 0, 0)
-    return words
 
 
 def _drop(item: object) -> None:
