@@ -28,6 +28,7 @@ from core.queue import Group, JobRow
 from core.vault import Vault
 
 if TYPE_CHECKING:
+    from app.resuming import Stock
     from core.engines.comfy.known import KnownServer
     from core.recorder.recorder import Recorder
 
@@ -174,6 +175,11 @@ class Controller(QObject):
         self.queue_changed.emit()
         self._lanes.fill()
         return lost
+
+    @property
+    def stock(self) -> Stock:
+        """What an earlier start left behind; known once this one was started."""
+        return self._lanes.stock
 
     def set_servers(self, servers: Sequence[KnownServer]) -> None:
         """Know these ComfyUI servers from now on, the first being the default."""

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 SCREENSHOT_AFTER_MS = 900
 PROVEN_AFTER_MS = 5_000
 """A window that has answered for so long shows that this version starts."""
+CARE_AFTER_MS = 700
+"""The window answers before it is looked how the one before ended, and before a welcome."""
 CACHE_AFTER_MS = 2_000
 """The window answers before models of other programs are looked for."""
 
@@ -84,6 +86,7 @@ class Program(QObject):
     ) -> None:
         super().__init__(app)
         self._app, self._options, self._places, self._single = app, options, places, single
+        self._first = not places.settings.exists()
         settings, self._reset = settings_file.load(places.settings)
         self._mode: Mode = options.theme or settings.theme
         self._desk: ErrorDesk | None = None
@@ -191,7 +194,9 @@ class Program(QObject):
         wiring.engine.at_start()
         wiring.schedule.pauses.at_start()
         controller.guard(wiring.schedule.retries.at_start)
-        wiring.tell_lost(controller.start())
+        lost = controller.start()
+        wiring.tell_lost(lost)
+        QTimer.singleShot(CARE_AFTER_MS, wiring, lambda: wiring.help.after_start(lost, self._first))
         if self._reset:
             window.panels.notice.show_problem(_reset_problem(self._reset, self._places.settings))
         # Queued: an error may come from any thread, or from the midst of Qt's own code.
@@ -268,6 +273,8 @@ class Program(QObject):
         if self._wiring is not None:
             self._wiring.servers.close()
         ended = self._controller is None or self._controller.close()
+        if self._wiring is not None:
+            self._wiring.help.close()
         self._single.close()
         if self._desk is not None:
             self._desk.uninstall()

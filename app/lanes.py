@@ -12,7 +12,7 @@ from PySide6.QtCore import QCoreApplication, QObject, Signal
 from app.engine_words import state_words
 from app.engines import Engines
 from app.pump import Pump
-from app.resuming import Resumes
+from app.resuming import Resumes, Stock
 from core.errors import Category, Problem, ProblemError
 from core.events import Ending, Event, Failed, Finished, Stopped
 from core.jobs import Job
@@ -140,6 +140,11 @@ class Lanes(QObject):
     def take_stock(self) -> list[JobRow]:
         """Adopt what goes on since an earlier start; return what was lost, to be offered again."""
         return self._resumes.take_stock(self._ledger)
+
+    @property
+    def stock(self) -> Stock:
+        """What `take_stock` came upon."""
+        return self._resumes.found
 
     def cancel(self, ids: Collection[str]) -> None:
         """Stop those of `ids` that run, and those that wait to be followed."""

@@ -60,7 +60,9 @@ class ErrorDesk:
         """
         open_log(log_path)
         with contextlib.suppress(OSError):
-            self._crash_file = log_path.with_name("crash.log").open("a", encoding="utf-8")
+            crashes = log_path.with_name("crash.log")
+            large = crashes.is_file() and crashes.stat().st_size > 1_000_000
+            self._crash_file = crashes.open("w" if large else "a", encoding="utf-8")
             faulthandler.enable(self._crash_file)
 
         def main_hook(

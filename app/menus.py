@@ -72,8 +72,10 @@ class Menus:
         self._add(self.view, "&Reset layout", "", window.reset_layout)
         self.help = bar.addMenu("&Help")
         self.guide = self._add(self.help, "&Guide", "F1")
+        self.welcome = self._add(self.help, "&Welcome…", "")
         self.set_up_engine = self._add(self.help, "Set up &engine…", "")
         self.open_log = self._add(self.help, "Open &log", "")
+        self.report = self._add(self.help, "Report a &problem…", "")
         self.updates = self._add(self.help, "Check for &updates…", "")
         self.about = self._add(self.help, "&About Framedeck", "")
 

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from app.engines import COMFY
 from core.errors import ProblemError
@@ -22,6 +22,20 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+class Stock(NamedTuple):
+    """What an earlier start left behind.
+
+    Attributes:
+        followed: Jobs that went on at their servers.
+        whole: Clips that were checked and found whole though their job never said so.
+        half: Half-written files that were removed.
+    """
+
+    followed: int = 0
+    whole: int = 0
+    half: int = 0
+
+
 class Resumes:
     """Jobs that run on a server, to be followed again one after the other.
 
@@ -29,6 +43,9 @@ class Resumes:
         controller: Whose jobs they are.
         cancelled: Takes the ids of those that are to be stopped when their turn comes.
         go_on: Called when one is to be followed after all.
+
+    Attributes:
+        found: What the last `take_stock` came upon.
     """
 
     def __init__(
@@ -36,6 +53,7 @@ class Resumes:
     ) -> None:
         self._controller, self._cancelled, self._go_on = controller, cancelled, go_on
         self._jobs: deque[Job] = deque()
+        self.found = Stock()
 
     def take_stock(self, ledger: Ledger) -> list[JobRow]:
         """Adopt what goes on without this program; mark the rest that ran as lost.
@@ -45,8 +63,10 @@ class Resumes:
         """
         lost = ledger.recover(elsewhere={COMFY})
         self._jobs.extend(ledger.adopt(COMFY))
-        remove_half_files(ledger, [job.output for job in self._jobs])
-        return [row for row in lost if not accept_published(ledger, row)]
+        half = remove_half_files(ledger, [job.output for job in self._jobs])
+        left = [row for row in lost if not accept_published(ledger, row)]
+        self.found = Stock(len(self._jobs), len(lost) - len(left), half)
+        return left
 
     def next(self, can: Callable[[Job], bool]) -> Job | None:
         """Return the next job to follow that `can` be, None when there is none."""
@@ -115,15 +135,17 @@ def finished(row: JobRow, output: Output) -> Finished:
     )
 
 
-def remove_half_files(ledger: Ledger, outputs: Collection[str]) -> None:
-    """Delete what jobs that died left half written: at `outputs`, and all lost ones."""
+def remove_half_files(ledger: Ledger, outputs: Collection[str]) -> int:
+    """Delete what jobs that died left half written: at `outputs`, and all lost ones.
+
+    Returns how many files there were.
+    """
     found = (*outputs, *_lost_outputs(ledger))
     if not found:
-        return  # Most starts have nothing to clear, and need not load what would.
+        return 0  # Most starts have nothing to clear, and need not load what would.
     from core.outputs import remove_leftovers
 
-    for output in found:
-        remove_leftovers(output)
+    return sum(remove_leftovers(output) for output in found)
 
 
 def _lost_outputs(ledger: Ledger) -> list[str]:

@@ -19,6 +19,7 @@ from app.failures import FailureDesk
 from app.forecasts import Forecasts
 from app.freeing import FreeDesk
 from app.habits import HabitsDesk
+from app.helping import HelpDesk
 from app.joining import join
 from app.leaks import LeakDesk
 from app.memory import MemoryDesk
@@ -115,6 +116,7 @@ class Wiring(QObject):
         join(controller, self._panels, self.servers, self.freeing, self._state)
         self.engine = EngineDesk(controller, window, places)
         WatchdogDesk(controller, window, self._state, self.schedule, self.servers)
+        self.help = HelpDesk(controller, window, places, models, self.servers)
 
     # -- requests -----------------------------------------------------------
 

@@ -71,6 +71,16 @@ class Places:
         return self.logs / "engine.log"
 
     @property
+    def crash_log(self) -> Path:
+        """Where the window's stacks go when it crashes."""
+        return self.logs / "crash.log"
+
+    @property
+    def crashes(self) -> Path:
+        """Records of crashes."""
+        return self.logs / "crashes"
+
+    @property
     def runs(self) -> Path:
         """A folder for each run of a job, with its `vram-usage.log`."""
         return self.logs / "runs"

@@ -61,6 +61,10 @@ class Vault:
         """Have a secret for this run; from any thread, without waiting for anything."""
         self._known[name] = secret
 
+    def known(self) -> list[str]:
+        """Return the secrets that were asked for or kept in this run, to take them out of texts."""
+        return [secret for secret in list(self._known.values()) if secret]
+
     def put(self, name: str, secret: str) -> bool:
         """Keep a secret, "" to forget it; say whether it is still there after this run."""
         with self._lock:

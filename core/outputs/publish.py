@@ -48,18 +48,22 @@ def _parts(output: Path) -> list[Path]:
     ]
 
 
-def remove_leftovers(output_path: str | os.PathLike[str]) -> None:
+def remove_leftovers(output_path: str | os.PathLike[str]) -> int:
     """Delete what a job that died left beside its target; a finished clip is never touched.
 
     Args:
         output_path: The job's final path; segments of it count too.
+
+    Returns:
+        How many half-written files and folders there were.
     """
     output = Path(output_path)
-    _remove_leftovers(output)
+    count = _remove_leftovers(output)
     # It was at the segment after the last whole one, or just giving that one its name.
     last = max(segment_numbers(output), default=0)
     for number in range(max(1, last), last + 2):
-        _remove_leftovers(segment_path(output, number))
+        count += _remove_leftovers(segment_path(output, number))
+    return count
 
 
 def segment_path(output: Path, number: int) -> Path:
@@ -77,7 +81,7 @@ def segment_numbers(output: Path) -> list[int]:
     return sorted(int(found[1]) for name in names if (found := pattern.fullmatch(name)))
 
 
-def _remove_leftovers(output: Path) -> None:
+def _remove_leftovers(output: Path) -> int:
     parts = _parts(output)
     ids = {part.name[len(_part_prefix(output)) :][:8] for part in parts}
     for name in _names(output) if parts else ():
@@ -94,6 +98,7 @@ def _remove_leftovers(output: Path) -> None:
             shutil.rmtree(part, ignore_errors=True)
         else:
             part.unlink(missing_ok=True)
+    return len(parts)
 
 
 def _job_id_in(recipe: Path) -> str:

@@ -28,13 +28,16 @@ def main() -> None:
     parser.add_argument("--extra-family", action="append", default=[], type=Path, help="a file")
     parser.add_argument("--latents", type=Path, help="folder that keeps latents between tries")
     parser.add_argument("--speeds", type=Path, help="file of what was measured fastest here")
+    parser.add_argument("--trace", type=Path, help="file for the stacks when this crashes")
     options = parser.parse_args()
 
+    from core.crashes import trace
     from core.engines.local import lifeline
 
     if options.lifeline is not None:
         lifeline.obey(options.lifeline)
     lifeline.be_polite()
+    stacks = trace.catch(options.trace) if options.trace is not None else None
     # Ctrl-C reaches the whole terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -44,6 +47,7 @@ def main() -> None:
     ring = Ring.attach(["--ring", options.ring])
     kept = options.latents, options.speeds
     Worker(lines_in, lines_out, ring, options.extra_family, *kept).serve()
+    del stacks  # Held until here: a file that is closed takes nothing.
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from core.engine_env.problems import none_active
 from core.engines.base import Released
+from core.engines.local.following import Following
 from core.engines.local.intake import Intake
 from core.engines.local.lifeline import Lifeline
 from core.engines.local.process import CODE_ROOT, Child, platform_options, worker_environment
@@ -59,6 +60,7 @@ class LocalEngine:
     ) -> None:
         self._interpreter = interpreter
         self._log = WorkerLog(log)
+        self._following = Following(self._log)
         self._grace_seconds = grace_seconds
         self._environment = environment
         self._extra_families = tuple(extra_families)
@@ -234,7 +236,7 @@ class LocalEngine:
             if taken is None:
                 return
             if not taken and not cold and self._asked_at is None:
-                self._end_child()  # It was dying before it saw the job: no attempt at all.
+                self._bury(child)  # It was dying before it saw the job: no attempt at all.
                 continue
             yield self._after_death(job, child, began, mark)
             return
@@ -257,6 +259,7 @@ class LocalEngine:
             None after an ending; else whether the worker had begun with the job.
         """
         taken = False
+        self._following.begin(job)
         while True:
             if self._grace_is_over():
                 child.kill()
@@ -269,6 +272,7 @@ class LocalEngine:
             if event is None:
                 continue
             taken = True
+            self._following.note(event)
             if isinstance(event, Streamed):
                 if not self._intake.take(event, self._ring):
                     continue
@@ -303,7 +307,7 @@ class LocalEngine:
                 except OSError:
                     if attempt:
                         return child, cold  # How it died, and what it said, is told by reading.
-                    self._end_child()
+                    self._bury(child)
                     continue
                 child.fresh = False
                 if self._asked_at is not None:  # Cancelled while the worker was starting.
@@ -329,6 +333,7 @@ class LocalEngine:
     def _after_death(self, job: Job, child: Child, began: float, mark: int) -> Stopped | Failed:
         """Clear up after a worker that died and return how the job ended."""
         child.kill()
+        details = self._following.fell(child, mark) if self._asked_at is None else ""
         with self._lock:
             if self._child is child:
                 self._drop_child()
@@ -340,7 +345,7 @@ class LocalEngine:
             Category.WORKER_UNAVAILABLE,
             f"The engine's process {child.how_it_died()} while the job was running.",
             _RETRY,
-            self._log.tail(mark),
+            details,
         )
         return Failed(job_id=job.id, problem=problem, seconds=seconds)
 
@@ -378,13 +383,13 @@ class LocalEngine:
         if self._child is not None:
             if self._child.process.poll() is None:
                 return self._child
-            self._end_child()
+            self._bury(self._child)
         if self._ring is None:
             self._ring = Ring.create()
         lifeline = Lifeline()
         fds = (*self._ring.pass_fds, *lifeline.pass_fds)
         command = [self._interpreter, "-m", "core.engines.local", *self._ring.arguments()]
-        command += lifeline.arguments()
+        command += [*lifeline.arguments(), *self._following.arguments()]
         for path in self._extra_families:
             command += ["--extra-family", str(path)]
         if self._latents is not None:
@@ -416,6 +421,12 @@ class LocalEngine:
             if self._closed:
                 self._drop_child()
 
+    def _bury(self, child: Child) -> None:
+        """Clear up after a worker that died while it had no job."""
+        child.kill()
+        self._following.fell(child, child.log_mark, idle=True)
+        self._end_child()
+
     def _end_child(self) -> None:
         with self._lock:
             if self._child is not None:
@@ -426,6 +437,7 @@ class LocalEngine:
         child, self._child = self._child, None
         if child is not None:
             child.close_pipes()
+            self._following.forget()
 
 
 def _tidy(job: Job) -> None:

@@ -1,0 +1,90 @@
+"""The Help menu's dialogs, and what a start has to tell once the window answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QObject
+
+from app.controller import Controller
+from core.places import Places
+
+if TYPE_CHECKING:
+    from app.models import OwnModels
+    from app.servers import ServersDesk
+    from app.welcome import WelcomeDesk
+    from app.window import MainWindow
+    from core.queue import JobRow
+
+
+class HelpDesk(QObject):
+    """Opens what the Help menu offers; nothing of it is loaded before.
+
+    Args:
+        controller: Runs what takes time.
+        window: Holds the menu and the dialogs.
+        places: Where logs and records lie.
+        models: Takes models that a welcome found.
+        servers: Takes servers that a welcome found.
+
+    Attributes:
+        doctor: Returns the doctor's findings as text, in a thread aside; None: there is none.
+        set_up_engine: Opens what sets the engine up; None: there is nothing to set up.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        window: MainWindow,
+        places: Places,
+        models: OwnModels,
+        servers: ServersDesk,
+    ) -> None:
+        super().__init__(window)
+        self._controller, self._window, self._places = controller, window, places
+        self._models, self._servers = models, servers
+        self.doctor: Callable[[], str] | None = None
+        self.set_up_engine: Callable[[], object] | None = None
+        self._welcome: WelcomeDesk | None = None
+        self._marked = False
+        window.menus.welcome.triggered.connect(self.welcome)
+        window.menus.report.triggered.connect(self.report)
+
+    def after_start(self, lost: Sequence[JobRow], first: bool) -> None:
+        """Tell how the window before ended, and welcome who is here for the first time.
+
+        Args:
+            lost: Jobs that were running then.
+            first: There were no settings when this window started.
+        """
+        from app.aftercare import Aftercare
+
+        self._marked = True
+        Aftercare(self._controller, self._window, self._places, lost, self.report)
+        if first and not any(self._controller.ledger.counts().values()):
+            self.welcome()
+
+    def welcome(self) -> None:
+        """Show the welcome in the place of the stage."""
+        from app.welcome import WelcomeDesk
+
+        if self._welcome is None:
+            self._welcome = WelcomeDesk(
+                self._controller, self._window, self._places, self._models, self._servers,
+                lambda: self.set_up_engine, self,
+            )  # fmt: skip
+        self._welcome.open()
+
+    def report(self) -> None:
+        """Open the dialog that assembles a report."""
+        from app.problem_report import ReportDesk
+
+        ReportDesk(self._controller, self._window, self._places, self.doctor)
+
+    def close(self) -> None:
+        """The window ends in order: take its mark away."""
+        if self._marked:
+            from core.crashes import running
+
+            running.end(self._places.data)
