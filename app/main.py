@@ -16,6 +16,7 @@ COMMANDS = (
     "queue",
     "recipes",
     "bench",
+    "doctor",
     "monitor",
     "report",
     "fire-drill",
@@ -46,6 +47,10 @@ def _command(argv: list[str]) -> int:
         from app.launchers import main as launch
 
         return launch(argv[1:])
+    if argv[0] == "doctor":
+        from app.doctor_cli import main as doctor
+
+        return doctor(argv[1:])
     if argv[0] == "monitor":
         from app.monitor import main as monitor
 
@@ -82,6 +87,7 @@ def _options(argv: list[str]) -> Namespace:
         "queue (add, list, move, cancel, watch and more), "
         "recipes (list what can be made), "
         "bench (measure this installation), "
+        "doctor (look what is wrong with this installation), "
         "monitor (memory of the GPUs in a terminal), "
         "report (what a job did to memory, or what the last run came to), "
         "fire-drill (let a make-believe ComfyUI server fail in twenty ways), "

@@ -1,0 +1,77 @@
+"""What the self-test looks with: this program's own facts, put together for the core."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core import frozen
+from core.doctor.context import Context, asker, own_versions
+from core.settings import Settings
+
+if TYPE_CHECKING:
+    from core.places import Places
+
+
+def context(
+    places: Places,
+    settings: Settings,
+    stopped: Callable[[], bool],
+    platform_plugin: str = "",
+) -> Context:
+    """Return what every check needs.
+
+    Args:
+        places: Where Framedeck keeps things.
+        settings: What was chosen.
+        stopped: Whether nobody wants to know any more.
+        platform_plugin: Qt's, where a window is open.
+    """
+    from PySide6 import __version__ as pyside
+    from PySide6.QtCore import qVersion
+
+    interpreter = engine_python(places, settings)
+    return Context(
+        places,
+        settings,
+        interpreter,
+        Path(tempfile.gettempdir()),
+        asker(interpreter, stopped),
+        stopped,
+        {**own_versions(), "pyside6": pyside, "qt": qVersion()},
+        platform_plugin,
+        _wanted(),
+        absent_libraries,
+    )
+
+
+def engine_python(places: Places, settings: Settings) -> Path | None:
+    """Return the Python that runs the engine, None while there is none."""
+    return Path(settings.interpreter) if settings.interpreter else Path(sys.executable)
+
+
+def _wanted() -> tuple[str, ...]:
+    """Return the engine's requirements, where the file that says them is there."""
+    project = frozen.bundle() / "pyproject.toml"
+    if frozen.is_frozen() or not project.is_file():
+        return ()
+    from app.environment import requirements
+
+    torch, rest = requirements(project.read_bytes(), "app")
+    return (*torch, *rest)
+
+
+def absent_libraries() -> tuple[str, str]:
+    """Return which of the system's libraries Qt lacks, and how to get them."""
+    from app import system_check
+    from app.bootstrap import system_sets
+
+    absent = system_check.missing(system_sets("app")) if sys.platform == "linux" else {}
+    if not absent:
+        return "", ""
+    advice = system_check.advice(absent, system_check.manager_here(), system_check.is_root())
+    # Its first line names them, as the finding does.
+    return ", ".join(absent), " ".join(advice.split("\n", 1)[-1].split())
