@@ -7,10 +7,11 @@ import os
 import shutil
 import signal
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from threading import Event
 
-from app.doctoring import context
+from app.doctor_facts import context
 from core.doctor import report
 from core.doctor.findings import Finding, Looking, State, worst
 from core.doctor.run import examine
@@ -29,6 +30,10 @@ def main(argv: list[str]) -> int:
         The exit code: 0 nothing is broken, 1 something is, 2 bad arguments, 130 interrupted.
     """
     options = _parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A console of Windows, or a file of its, may know fewer letters.
+            stream.reconfigure(errors="replace")
     stop, places = Event(), Places.find(options.home)
     for name in ("SIGINT", "SIGTERM"):
         signal.signal(getattr(signal, name), lambda *_: stop.set())

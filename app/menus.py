@@ -72,6 +72,7 @@ class Menus:
         self._add(self.view, "&Reset layout", "", window.reset_layout)
         self.help = bar.addMenu("&Help")
         self.guide = self._add(self.help, "&Guide", "F1")
+        self.doctor = self._add(self.help, "&Doctor…", "")
         self.open_log = self._add(self.help, "Open &log", "")
         self.about = self._add(self.help, "&About Framedeck", "")
 

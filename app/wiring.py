@@ -11,6 +11,7 @@ from PySide6.QtGui import QDesktopServices, QImage
 from app.advice import AdviceDesk
 from app.batch import BatchDesk
 from app.controller import Controller
+from app.doctor import DoctorDesk
 from app.dreaming import DreamDesk
 from app.engine_words import lost_problem
 from app.exporting import ExportDesk
@@ -113,6 +114,7 @@ class Wiring(QObject):
         self.workflows.server_wanted.connect(self._panels.servers.add_requested)
         join(controller, self._panels, self.servers, self.freeing, self._state)
         WatchdogDesk(controller, window, self._state, self.schedule, self.servers)
+        self.doctor = DoctorDesk(controller, window, places)
 
     # -- requests -----------------------------------------------------------
 

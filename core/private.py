@@ -11,6 +11,7 @@ import ipaddress
 import os
 import re
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -52,21 +53,24 @@ class Person:
         user: Login name; "" when unknown.
         host: Name of the machine; "" when unknown.
         home: Home folder; "" when unknown.
+        hosts: Names of other machines, such as servers.
+        secrets: Words that shall stand nowhere.
     """
 
     user: str = ""
     host: str = ""
     home: str = ""
+    hosts: tuple[str, ...] = ()
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @staticmethod
-    def here(*secrets: str) -> Person:
-        """Return the person whose session this is; `secrets` are words to take out besides."""
+    def here(hosts: Iterable[str] = (), secrets: Iterable[str] = ()) -> Person:
+        """Return the person whose session this is."""
         try:
             user = getpass.getuser()
         except (OSError, KeyError, ImportError):
             user = ""
-        return Person(user, socket.gethostname(), str(Path.home()), secrets)
+        return Person(user, socket.gethostname(), str(Path.home()), tuple(hosts), tuple(secrets))
 
 
 def scrubbed(text: str, person: Person) -> str:
@@ -86,8 +90,8 @@ def scrubbed(text: str, person: Person) -> str:
     text = _HOMES.sub(rf"\1{USER}", text)
     text = _IPV4.sub(_address, text)
     text = _IPV6.sub(_address, text)
-    for name, instead in ((person.host, HOST), (person.host.partition(".")[0], HOST)):
-        text = _without_name(text, name, instead)
+    for name in (*person.hosts, person.host, person.host.partition(".")[0]):
+        text = _without_name(text, name, HOST)
     return _without_name(text, person.user, USER)
 
 

@@ -34,8 +34,8 @@ _ROOM = {
 }
 _TITLES = {
     "data": "Data folder",
-    "outputs": "Folder of clips",
-    "temp": "Folder of temporary files",
+    "outputs": "Clips folder",
+    "temp": "Temp folder",
 }
 _SKEW_SECONDS = 120.0
 

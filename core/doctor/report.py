@@ -89,7 +89,7 @@ def _scrubbed(value: Any, person: Person) -> Any:
 
 def to_line(document: dict[str, Any]) -> str:
     """Return a document as one line."""
-    return json.dumps(document, ensure_ascii=False)
+    return json.dumps(document)
 
 
 def amiss(findings: Iterable[Finding]) -> list[Finding]:

@@ -13,6 +13,7 @@ from core.doctor.context import Context, asker, own_versions
 from core.settings import Settings
 
 if TYPE_CHECKING:
+    from core.doctor.findings import Repair
     from core.places import Places
 
 
@@ -33,7 +34,7 @@ def context(
     from PySide6 import __version__ as pyside
     from PySide6.QtCore import qVersion
 
-    interpreter = engine_python(places, settings)
+    interpreter = engine_python(settings)
     return Context(
         places,
         settings,
@@ -48,9 +49,11 @@ def context(
     )
 
 
-def engine_python(places: Places, settings: Settings) -> Path | None:
+def engine_python(settings: Settings) -> Path | None:
     """Return the Python that runs the engine, None while there is none."""
-    return Path(settings.interpreter) if settings.interpreter else Path(sys.executable)
+    if settings.interpreter:
+        return Path(settings.interpreter)
+    return None if frozen.is_frozen() else Path(sys.executable)
 
 
 def _wanted() -> tuple[str, ...]:
@@ -75,3 +78,18 @@ def absent_libraries() -> tuple[str, str]:
     advice = system_check.advice(absent, system_check.manager_here(), system_check.is_root())
     # Its first line names them, as the finding does.
     return ", ".join(absent), " ".join(advice.split("\n", 1)[-1].split())
+
+
+def repair_words(repair: Repair) -> str:
+    """Return how a repair is done by hand, where nothing can do it."""
+    if frozen.is_frozen():
+        return "Open Help → Set up engine to repair it."
+    if repair.action == "switch":
+        return (
+            "This copy runs from its source and uses its own environment: install torch's "
+            f"{repair.tag} build there, as the README says."
+        )
+    return (
+        "This copy runs from its source and uses its own environment: delete its .venv and start "
+        "it again to have it made anew."
+    )
