@@ -156,10 +156,11 @@ class DoctorDesk(QObject):
 
     def report(self) -> str:
         """Return what was found, with nothing private in it."""
+        from app.doctor_facts import person
         from core.doctor.report import as_text
-        from core.private import Person
 
-        return as_text(self.dialog.findings if self.dialog else (), Person.here())
+        findings = self.dialog.findings if self.dialog is not None else ()
+        return as_text(findings, person(self._window.settings))
 
     def _on_copy(self) -> None:
         QGuiApplication.clipboard().setText(self.report())

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Event
 
 from app.doctor_facts import context
+from app.doctor_facts import person as person_of
 from core.doctor import report
 from core.doctor.findings import Finding, Looking, State, worst
 from core.doctor.run import examine
@@ -37,9 +38,10 @@ def main(argv: list[str]) -> int:
     stop, places = Event(), Places.find(options.home)
     for name in ("SIGINT", "SIGTERM"):
         signal.signal(getattr(signal, name), lambda *_: stop.set())
-    person, found = Person.here(), list[Finding]()
+    settings, found = load(places.settings)[0], list[Finding]()
+    person = person_of(settings)
     tell = _Teller(person, quiet=options.json)
-    looks = context(places, load(places.settings)[0], stop.is_set)
+    looks = context(places, settings, stop.is_set)
     for item in examine(looks, quick=options.quick):
         tell.take(item)
         if isinstance(item, Finding):

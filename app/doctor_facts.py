@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from core import frozen
 from core.doctor.context import Context, asker, own_versions
+from core.private import Person
 from core.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ def context(
         places,
         settings,
         interpreter,
-        Path(tempfile.gettempdir()),
+        _temp(),
         asker(interpreter, stopped),
         stopped,
         {**own_versions(), "pyside6": pyside, "qt": qVersion()},
@@ -54,6 +57,23 @@ def engine_python(settings: Settings) -> Path | None:
     if settings.interpreter:
         return Path(settings.interpreter)
     return None if frozen.is_frozen() else Path(sys.executable)
+
+
+def _temp() -> Path:
+    """Return the folder of temporary files, even where none can be used."""
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError:
+        return Path(os.environ.get("TMPDIR") or os.environ.get("TMP") or "/tmp")  # noqa: S108
+
+
+def person(settings: Settings) -> Person:
+    """Return what must not stand in a report: whose machine this is, and which servers it uses."""
+    from core.engines.comfy.known import load
+
+    known, _ = load(settings.servers)
+    hosts = (urlsplit(server.base).hostname or "" for server in known if not server.is_local)
+    return Person.here(hosts)
 
 
 def _wanted() -> tuple[str, ...]:
@@ -74,10 +94,21 @@ def absent_libraries() -> tuple[str, str]:
 
     absent = system_check.missing(system_sets("app")) if sys.platform == "linux" else {}
     if not absent:
-        return "", ""
+        lost = _lost_plugin()
+        return lost, "Install Framedeck again." if lost else ""
     advice = system_check.advice(absent, system_check.manager_here(), system_check.is_root())
     # Its first line names them, as the finding does.
     return ", ".join(absent), " ".join(advice.split("\n", 1)[-1].split())
+
+
+def _lost_plugin() -> str:
+    """Return the file of Qt's that opens windows here, if it is not there."""
+    from PySide6.QtCore import QLibraryInfo
+
+    names = {"win32": "qwindows.dll", "darwin": "libqcocoa.dylib"}
+    name = names.get(sys.platform, "libqxcb.so")
+    folder = Path(QLibraryInfo.path(QLibraryInfo.LibraryPath.PluginsPath)) / "platforms"
+    return "" if (folder / name).is_file() else f"Qt's own {name}"
 
 
 def repair_words(repair: Repair) -> str:

@@ -86,7 +86,7 @@ def ask(
     env = worker_environment(frozen.clean_environment(os.environ))
     env.update(environment or {})
     lifeline = Lifeline()
-    with tempfile.TemporaryFile() as said:
+    with _printed() as said:
         try:
             child = subprocess.Popen(
                 [*command, *lifeline.arguments()],
@@ -105,6 +105,15 @@ def ask(
             return (yield from _listen(child, seconds, stopped, said))
         finally:
             _end(child, lifeline)
+
+
+def _printed() -> Any:
+    """Return a file for what a child prints beside its answer."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        # No room, or no folder, for a file: that it died must be told all the same.
+        return Path(os.devnull).open("w+b")
 
 
 def _listen(

@@ -72,6 +72,14 @@ def examine(
             return
         except NoAnswerError as error:
             yield _silent(check, error)
+        except OSError as error:
+            why = error.strerror or str(error)
+            yield broken(
+                check.id,
+                check.title,
+                f"This could not be looked at: {why}.",
+                "The findings about folders say which one lacks room or rights.",
+            )
         except Exception as error:  # noqa: BLE001 - one look that fails must not hide the others
             _log.error("the look at %s failed", check.id, exc_info=error)
             yield broken(

@@ -20,7 +20,7 @@ def screen(context: Context) -> Iterator[Finding]:
     """Say whether Qt finds what it needs to open a window."""
     what, fix = context.absent_libraries()
     if what:
-        text = f"Windows may not open: the system lacks {what}."
+        text = f"Windows may not open: {what} is missing."
         yield broken("qt", "Qt", text, fix)
     elif context.platform_plugin:
         yield ok("qt", "Qt", f"The window is shown by Qt's {context.platform_plugin} plugin.")

@@ -107,6 +107,22 @@ def _words(process: psutil.Process) -> list[str]:
         return []
 
 
+def test_without_room_for_what_it_prints_it_is_asked_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails() -> Any:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(asking.tempfile, "TemporaryFile", fails)
+    with pytest.raises(NoAnswerError) as told:
+        answer_of(ask(engine_command(script(tmp_path, "exit 4"), "versions"), 20.0, never))
+    assert told.value.why is Why.DIED
+    gone = context(tmp_path, {}, temp=tmp_path / "none")
+    (finding,) = found(examine(gone, [Check("codecs", "Formats", media.codecs)]))
+    assert finding.state is State.BROKEN
+    assert "No such file" in finding.text
+
+
 def test_a_look_that_is_not_known_is_told(tmp_path: Path) -> None:
     with pytest.raises(NoAnswerError) as told:
         answer_of(ask(own_command("nonsense"), 20.0, never))

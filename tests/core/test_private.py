@@ -17,9 +17,8 @@ ADA = Person("ada", "loom.example.org", "/home/ada")
 
 names = st.from_regex(r"[a-z][a-z0-9]{1,10}", fullmatch=True)
 # Words of the house, which a name may be too, would prove nothing.
-words = st.lists(
-    st.text(string.ascii_letters + string.digits + " .,:;/\\-_=\"'()\n→é", max_size=40)
-)
+letters = string.ascii_letters + string.digits + " .,:;/\\-_=\"'()\n→é"
+words = st.lists(st.text(letters, max_size=40))
 public = st.ip_addresses().filter(lambda one: not (one.is_loopback or one.is_unspecified))
 
 
@@ -93,7 +92,7 @@ def test_no_password_of_an_address(password: str) -> None:
 
 @given(st.text(string.ascii_letters + string.digits + "+/=", min_size=4, max_size=60), names)
 def test_no_secret_that_was_named(secret: str, other: str) -> None:
-    person = Person("", "", "", (secret,))
+    person = Person(secrets=(secret,))
     assert secret not in scrubbed(f"{other} {secret}", person) or secret in other
 
 
@@ -117,7 +116,7 @@ def test_a_folder_of_windows_in_every_spelling() -> None:
 
 
 def test_the_person_here_is_found() -> None:
-    person = Person.here("hunter2")
+    person = Person.here(["nas"], ["hunter2"])
     assert person.home
     assert "hunter2" not in repr(person)
-    assert scrubbed("hunter2", person) == "<secret>"
+    assert scrubbed("hunter2 at nas:8188", person) == "<secret> at <host>:8188"
