@@ -19,6 +19,7 @@ COMMANDS = (
     "queue",
     "recipes",
     "bench",
+    "doctor",
     "monitor",
     "report",
     "fire-drill",
@@ -54,6 +55,10 @@ def _command(argv: list[str]) -> int:
         from app.update_cli import main as update
 
         return update(argv[1:])
+    if argv[0] == "doctor":
+        from app.doctor_cli import main as doctor
+
+        return doctor(argv[1:])
     if argv[0] == "monitor":
         from app.monitor import main as monitor
 
@@ -99,6 +104,7 @@ def _options(argv: list[str]) -> Namespace:
         "recipes (list what can be made), "
         "bench (measure this installation), "
         "engine (set up, check and repair what makes clips on this computer), "
+        "doctor (look what is wrong with this installation), "
         "monitor (memory of the GPUs in a terminal), "
         "report (what a job did to memory, or what the last run came to), "
         "fire-drill (let a make-believe ComfyUI server fail in twenty ways), "

@@ -74,6 +74,7 @@ class Menus:
         self.guide = self._add(self.help, "&Guide", "F1")
         self.welcome = self._add(self.help, "&Welcome…", "")
         self.set_up_engine = self._add(self.help, "Set up &engine…", "")
+        self.doctor = self._add(self.help, "&Doctor…", "")
         self.open_log = self._add(self.help, "Open &log", "")
         self.report = self._add(self.help, "Report a &problem…", "")
         self.updates = self._add(self.help, "Check for &updates…", "")

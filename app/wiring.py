@@ -11,6 +11,7 @@ from PySide6.QtGui import QDesktopServices, QImage
 from app.advice import AdviceDesk
 from app.batch import BatchDesk
 from app.controller import Controller
+from app.doctor import DoctorDesk
 from app.dreaming import DreamDesk
 from app.engine_setup import EngineDesk
 from app.engine_words import lost_problem
@@ -117,6 +118,7 @@ class Wiring(QObject):
         self.engine = EngineDesk(controller, window, places)
         WatchdogDesk(controller, window, self._state, self.schedule, self.servers)
         self.help = HelpDesk(controller, window, places, models, self.servers)
+        self.doctor = DoctorDesk(controller, window, places)
 
     # -- requests -----------------------------------------------------------
 

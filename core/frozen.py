@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-OWN_MODULES = ("core.engines.comfy.standin",)
+OWN_MODULES = ("core.engines.comfy.standin", "core.doctor.child")
 """Modules of ours that need no torch, which the frozen program runs as a Python would."""
 RUN_MODULE = "--run-module"
 _ADDED = (
