@@ -65,10 +65,15 @@ class EngineDesk(QObject):
                 words = "This version of Framedeck was made for newer packages of the engine."
                 notice.show_text(words, (("Set up engine…", self.open),), key=_KEY)
             return
+        self._show_engine("not set up", "warning")
         words = f"{state_words(status)} Jobs of this computer wait; everything else works."
         action = "Resume" if status.state == BEGUN else "Set up engine…"
         act = self.resume if status.state == BEGUN else self.open
         notice.show_text(words, ((action, act),), "warning", key=_KEY)
+
+    def _show_engine(self, words: str, tone: str) -> None:
+        title = self._controller.engine.title_at("local")
+        self._window.panels.top.set_engine(title, words, tone)
 
     # -- the dialog -----------------------------------------------------------------
 
@@ -79,7 +84,7 @@ class EngineDesk(QObject):
 
             dialog = self.dialog = EngineSetupDialog(self._window)
             dialog.proxy.setText(self._window.settings.engine_proxy)
-            dialog.choice_changed.connect(self._look)
+            dialog.choice_changed.connect(self._on_choice)
             dialog.install_wanted.connect(self.install)
             dialog.repair_wanted.connect(self.repair)
             dialog.check_wanted.connect(self.check)
@@ -132,8 +137,13 @@ class EngineDesk(QObject):
         from app.engine_setup_words import build_words
 
         assert self.dialog is not None
-        found = [(tag, build_words(tag)) for tag in reversed(status.locked)]
+        found = [(tag, f"{build_words(tag)}") for tag in reversed(status.locked)]
         self.dialog.set_builds([("", "What fits this computer"), *found])
+
+    def _on_choice(self) -> None:
+        assert self.dialog is not None
+        self.dialog.wrong.hide()  # What went wrong was about another choice.
+        self._look()
 
     def _look(self) -> None:
         """Find out what the choice would fetch, beside the window."""
@@ -288,6 +298,7 @@ class EngineDesk(QObject):
         python = engine_env.engine_python(self._places, self._window.settings.interpreter)
         if python != local.interpreter:
             local.use(python)
+            self._show_engine(*(("idle", "success") if python else ("not set up", "warning")))
         self._show_state()
         self.changed.emit()
         self._controller.go_on()
@@ -299,5 +310,7 @@ def _told(begin: Callable[[], Iterator[object]]) -> Iterator[object]:
 
     try:
         yield from begin()
-    except (ProblemError, OSError) as error:
+    except ProblemError as error:
+        yield error.problem
+    except OSError as error:
         yield problem_from(error)

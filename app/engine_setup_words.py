@@ -8,7 +8,7 @@ from core.engine_env.state import Status
 from core.engine_env.steps import CHECK, FETCH, INSTALL, VERIFY, Progress
 
 BUILDS = {
-    "cpu": "CPU, for any computer",
+    "cpu": "CPU",
     "cu126": "CUDA 12.6",
     "cu128": "CUDA 12.8",
     "cu130": "CUDA 13.0",
@@ -67,7 +67,7 @@ def state_words(status: Status) -> str:
         case states.READY:
             found = next(one for one in status.environments if one.name == status.active)
             torch = f"PyTorch {found.torch.partition('+')[0]}" if found.torch else found.name
-            words = f"Ready: {torch}, {build_words(found.tag)}, Python {found.python}."
+            words = f"Ready: {torch} for {build_words(found.tag)}, Python {found.python}."
             if status.outdated:
                 words += " This version of Framedeck was made for newer packages: install them."
             return words

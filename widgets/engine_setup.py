@@ -5,26 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from PySide6.QtCore import QSignalBlocker, QTimer, Signal
+from PySide6.QtCore import QSignalBlocker, Qt, QTimer, Signal
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication
 from PySide6.QtWidgets import (
     QComboBox,
     QDialog,
     QFileDialog,
     QFormLayout,
+    QFrame,
     QHBoxLayout,
     QLabel,
     QLineEdit,
     QProgressBar,
+    QScrollArea,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
 from core.errors import Problem
-from widgets.parts import Button, Card, FittingScroll, label, set_tone
+from widgets.parts import Button, Card, label, set_tone
 
 _TYPED_MS = 400
 _STEPS = 1000
+_SIZE = (620, 530)
 ABOUT = (
     "The engine makes clips on this computer. It is fetched once, because it depends on the "
     "graphics card. ComfyUI servers, the monitor and the queue work without it."
@@ -70,7 +74,7 @@ class EngineSetupDialog(QDialog):
         self.browse.clicked.connect(self._on_browse)
         self._body()
         self._end()
-        self.resize(600, 0)
+        self.resize(*_SIZE)
 
     def _line(self, name: str, empty: str) -> QLineEdit:
         made = QLineEdit()
@@ -107,8 +111,11 @@ class EngineSetupDialog(QDialog):
         self.message, self.hint = label("", "title", wrap=True), label("", "", wrap=True)
         self.copy = Button("Copy details", icon="copy")
         self.copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(self._details))
+        self.copy.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
         for shown in (self.message, self.hint, self.copy):
             self.wrong.column.addWidget(shown)
+        for shown in (self.message, self.hint, self.words, self.state, self.why, self.wrong):
+            shown.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         inside = QWidget()
         inside.setProperty("role", "form")
         column = QVBoxLayout(inside)
@@ -117,11 +124,18 @@ class EngineSetupDialog(QDialog):
         for shown in (self.state, label(ABOUT, "muted", wrap=True)):
             column.addWidget(shown)
         column.addLayout(self.form)
-        for shown in (self.bar, self.words, self.wrong):
-            column.addWidget(shown)
-            shown.hide()
+        column.addStretch(1)
         self._column = QVBoxLayout(self)
-        self._column.addWidget(FittingScroll(inside), 1)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(inside)
+        self._column.addWidget(scroll, 1)
+        # What goes on, and what went wrong, stays in sight however low the window is.
+        for shown in (self.bar, self.words, self.wrong):
+            self._column.addWidget(shown)
+            shown.hide()
 
     def _end(self) -> None:
         self.check = Button("Chec&k files", tip="Compare every file with what was installed")
@@ -215,7 +229,6 @@ class EngineSetupDialog(QDialog):
         for shown, words in ((self.fetch, fetch), (self.disk, disk), (self.free, free)):
             shown.setText(words)
         set_tone(self.free, "" if enough else "danger")
-        self.wrong.hide()
 
     def set_busy(self, busy: bool) -> None:
         """Let a person stop what goes on, and choose nothing meanwhile."""
