@@ -92,9 +92,10 @@ class EngineDesk(QObject):
             dialog.set_busy(False)
         if not self.busy:
             self._show_state(first=True)
+        if self.dialog.isVisible():
+            self.dialog.raise_()
+            self.dialog.activateWindow()
         self.dialog.show()
-        self.dialog.raise_()
-        self.dialog.activateWindow()
         return self.dialog
 
     def resume(self) -> None:

@@ -163,7 +163,9 @@ def test_a_worker_that_cannot_import_tells_why(
     engine.close()
 
 
-def test_the_worker_starts_in_a_clean_environment() -> None:
+def test_the_worker_starts_in_a_clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(sys, "_MEIPASS", "/frozen", raising=False)
     given = {
         "PATH": "/bin",
         "PYTHONHOME": "/frozen",

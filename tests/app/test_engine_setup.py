@@ -1,0 +1,229 @@
+"""Setting up the engine: the window's dialog, the jobs that wait for it, the command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import engine_cli, engine_setup_words
+from app.engine_setup import EngineDesk
+from app.window import MainWindow
+from core import engine_env
+from core.engine_env import state
+from core.engine_env.layout import Layout
+from core.engine_env.steps import Progress
+from core.events import Finished
+from core.places import Places
+from core.scheduling.moment import Now
+from core.scheduling.reasons import reasons
+from core.scheduling.scheduler import Scheduler
+from core.scheduling.snapshot import Lane, Snapshot, Waiting
+from tests.core.engine_shop import Manners, Shop, make_lock, make_wheel
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    """A small engine to fetch, as if this were the packaged program."""
+    monkeypatch.setenv(engine_env.VARIABLE, "managed")
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    made = Shop(folder)
+    make_lock(tmp_path / "locks", [make_wheel(folder, "tinya", 150_000)], made.base)
+    monkeypatch.setattr("core.frozen.engine_locks", lambda: tmp_path / "locks")
+    yield made
+    made.close()
+
+
+def desk_of(window: MainWindow) -> EngineDesk:
+    return window.findChild(EngineDesk)
+
+
+# -- the window -------------------------------------------------------------------------
+
+
+def test_jobs_of_this_computer_wait_for_an_engine(window: MainWindow, qtbot: Any) -> None:
+    controller = window.controller
+    assert controller is not None
+    local = controller.engine.local
+    local.use("")
+    (job,) = controller.add("test-pattern", {"prompt": "rain", "frames": 8, "steps": 4})
+    ended: list[Any] = []
+    controller.job_ended.connect(lambda _, ending: ended.append(ending))
+    qtbot.waitUntil(lambda: "not set up" in window.panels.status._queue.text(), timeout=5000)
+    qtbot.wait(400)
+    assert ended == []
+    assert controller.running is None
+    local.use(sys.executable)
+    controller.go_on()
+    qtbot.waitUntil(lambda: bool(ended), timeout=60_000)
+    assert isinstance(ended[0], Finished)
+    assert controller.row(job.id).state.value == "done"
+
+
+def test_a_job_for_a_server_begins_without_an_engine() -> None:
+    lanes = [Lane("local", "Local engine", missing=engine_env.NOT_SET_UP), Lane("http://a", "A")]
+    jobs = [
+        Waiting("1", "one", ("local",)),
+        Waiting("2", "two", ("http://a",)),
+        Waiting("3", "three", ("local", "http://a")),
+    ]
+    now = Now(1_000_000.0, 10.0)
+    snapshot = Snapshot(jobs, lanes)
+    decided = Scheduler().decide(snapshot, now)
+    assert [(one.job_id, one.place) for one in decided.starts] == [("2", "http://a")]
+    assert reasons(now, {}, decided, snapshot)["1"].words == "The engine is not set up yet"
+    only = Snapshot([jobs[2]], lanes)
+    assert [one.place for one in Scheduler().decide(only, now).starts] == ["http://a"]
+
+
+def test_sets_the_engine_up(window: MainWindow, shop: Shop, qtbot: Any) -> None:
+    controller = window.controller
+    assert controller is not None
+    controller.engine.local.use("")
+    controller.set_paused(True)
+    desk = desk_of(window)
+    desk.at_start()
+    assert "not set up yet" in window.panels.notice.text()
+    dialog = desk.open()
+    qtbot.waitUntil(lambda: "1 packages" in dialog.fetch.text(), timeout=20_000)
+    assert dialog.install.text() == "&Install"
+    assert dialog.builds.count() == 2
+    shop.manners = Manners(pause=0.05)
+    dialog.install.click()
+    assert not dialog.install.isEnabled()
+    qtbot.waitUntil(lambda: dialog.words.text().startswith("Fetching"), timeout=20_000)
+    dialog.stop.click()
+    qtbot.waitUntil(lambda: dialog.install.text() == "Resu&me", timeout=20_000)
+    assert controller.engine.local.interpreter == ""
+    shop.manners = Manners()
+    dialog.close()
+    desk.resume()
+    qtbot.waitUntil(lambda: dialog.words.text() == "The engine is ready.", timeout=30_000)
+    python = controller.engine.local.interpreter
+    assert python == str(engine_env.active(Places.find(window.settings_path.parent)))
+    assert dialog.repair.isVisible()
+    dialog.check.click()
+    qtbot.waitUntil(lambda: dialog.words.text().startswith("Every file"), timeout=30_000)
+
+
+def test_what_goes_wrong_stays_in_the_dialog(window: MainWindow, shop: Shop, qtbot: Any) -> None:
+    assert window.controller is not None
+    window.controller.engine.local.use("")
+    desk = desk_of(window)
+    dialog = desk.open()
+    qtbot.waitUntil(lambda: "1 packages" in dialog.fetch.text(), timeout=20_000)
+    shop.manners = Manners(status=404)
+    dialog.install.click()
+    qtbot.waitUntil(dialog.wrong.isVisible, timeout=20_000)
+    assert "does not have" in dialog.message.text()
+    qtbot.waitUntil(dialog.install.isEnabled, timeout=20_000)
+    qtbot.wait(300)
+    assert dialog.wrong.isVisible()
+    dialog.proxy.setText("no address")
+    dialog.choice_changed.emit()
+    qtbot.waitUntil(lambda: "no address of a proxy" in dialog.message.text(), timeout=20_000)
+    assert not dialog.install.isEnabled()
+
+
+def test_a_checkout_has_nothing_to_set_up(window: MainWindow, qtbot: Any) -> None:
+    desk = desk_of(window)
+    desk.at_start()
+    assert window.panels.notice.isHidden()
+    dialog = desk.open()
+    assert "its own Python" in dialog.state.text()
+    assert not dialog.install.isVisible()
+    assert not dialog.builds.isVisible()
+
+
+# -- the command ------------------------------------------------------------------------
+
+
+def run(home: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:
+    code = engine_cli.main([*words, "--home", str(home), "--json"])
+    out = capsys.readouterr().out.strip()
+    return code, json.loads(out) if out else None
+
+
+def test_the_command_from_nothing_to_nothing(
+    shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    code, found = run(home, capsys, "status")
+    assert (code, found["state"], found["locked"]) == (1, state.NONE, ["cpu"])
+    code, found = run(home, capsys, "plan")
+    assert (code, found["tag"], found["packages"], found["enough"]) == (0, "cpu", 1, True)
+    code, found = run(home, capsys, "check")
+    assert (code, found["problem"]["field"]) == (1, "engine")
+    code, found = run(home, capsys, "install", "--tag", "cu128")
+    assert (code, found["problem"]["field"]) == (2, "tag")
+    code, found = run(home, capsys, "install", "--wheels", str(shop.folder))
+    assert (code, found["tag"]) == (0, "cpu")
+    name = found["name"]
+    assert shop.asked == []
+    code, found = run(home, capsys, "check", "--deep")
+    assert (code, found["whole"]) == (0, True)
+    engine = Layout(home / "engine")
+    next(engine.environment(name).glob("lib/python3*/site-packages/tinya/weights.bin")).unlink()
+    assert run(home, capsys, "check", "--deep")[0] == 1
+    assert run(home, capsys, "repair", "--wheels", str(shop.folder))[0] == 0
+    assert run(home, capsys, "check", "--deep")[0] == 0
+    code, found = run(home, capsys, "use", name)
+    assert (code, found["active"]) == (0, name)
+    assert run(home, capsys, "remove") == (0, {"removed": [name]})
+    assert run(home, capsys, "status")[0] == 1
+
+
+def test_the_command_in_a_checkout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["status"], ["install"], ["repair"], ["check"]):
+        code, found = run(tmp_path, capsys, *words)
+        assert (code, found["state"]) == (0, state.OWN)
+    assert not (tmp_path / "engine").exists()
+
+
+def test_a_command_is_handed_over_whatever_folder_a_person_stands_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("app", "core"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit(77)\n")
+    monkeypatch.chdir(tmp_path)
+    assert engine_cli.hand_over(["export", "--help"]) == 0
+    assert "--format" in capfd.readouterr().out
+
+
+def test_no_engine_is_a_problem_with_a_way_out(
+    shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    assert engine_cli.hand_over(["bench", "engine", "--home", str(home), "--json"]) == 1
+    assert "framedeck engine install" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("step", "words", "share"),
+    [
+        (Progress("fetch", "torch", 2**29, 2**30), "Fetching: 512 MB of 1.0 GB", 0.5),
+        (Progress("install", "torch", 2**30, 2**31), "Installing: 1.0 GB of 2.0 GB", 0.5),
+        (Progress("prove", "imports"), "Trying the engine for the first time", None),
+        (Progress("wait"), "Waiting for another set-up to end", None),
+    ],
+)
+def test_words_of_progress(step: Progress, words: str, share: float | None) -> None:
+    assert engine_setup_words.phase_words(step) == words
+    assert engine_setup_words.share(step) == share
+
+
+def test_words_of_pace() -> None:
+    step = Progress("fetch", "torch", 100 * 2**20, 1000 * 2**20)
+    assert engine_setup_words.pace_words(step, 90 * 2**20, 3.0) == " · 30 MB/s · about 30 s left"
+    assert engine_setup_words.pace_words(step, 0, 3.0) == ""
+    assert engine_setup_words.pace_words(step, 2**20, 0.2) == ""
