@@ -22,6 +22,7 @@ NEUTRAL = ("update", "doctor", "desktop-entry")
 """Commands that repair: that they work says nothing of the rest."""
 OWN = ("--run-module", "--multiprocessing")
 """How a running version starts itself for a part of its work."""
+INTERRUPTED = 130
 PROVEN = (0, 1, 2)
 """Exit codes of commands that ran to their end."""
 
@@ -29,9 +30,14 @@ PROVEN = (0, 1, 2)
 def run(arguments: list[str], start: Callable[[list[str]], int]) -> int:
     """Run the newest version that starts: another one in the place of this, or `start`."""
     code = hand_over(arguments)
-    if code is None:
+    if code is not None:
+        return code
+    try:
         code = start(arguments)
-        ended(arguments, code)
+    except SystemExit as end:  # Bad arguments, or somebody wanted help.
+        ended(arguments, end.code if isinstance(end.code, int) else 0)
+        raise
+    ended(arguments, code)
     return code
 
 
@@ -119,8 +125,9 @@ def _hand_over(folder: str, arguments: list[str]) -> int | None:
 def ended(arguments: list[str], code: int) -> None:
     """Note how a run of a version ended that was handed over to.
 
-    A command that ran to its end proves the version. A window proves it while it is open, and
-    one that was closed sooner, or a command that repairs, proves nothing.
+    A command that ran to its end proves the version. A window proves it while it is open. One
+    that was closed sooner or found no screen, a command that repairs, and whatever was
+    interrupted prove nothing.
     """
     by = handed_by()
     if by is None:
@@ -137,7 +144,7 @@ def ended(arguments: list[str], code: int) -> None:
     with suppress(OSError):
         if command and command not in NEUTRAL and code in PROVEN:
             active.mark_good(folder, version)
-        elif code in ((0,) if not command else PROVEN):
+        elif code in ((0, 2, INTERRUPTED) if not command else (*PROVEN, INTERRUPTED)):
             active.withdraw(folder, version, by[0])
 
 

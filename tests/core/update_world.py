@@ -30,6 +30,10 @@ sys._MEIPASS = os.path.join(here, "_internal")
 def start(arguments):
     if os.path.exists(os.path.join(sys._MEIPASS, "crashes")):
         os._exit(70)
+    if arguments[:1] == ["--again"]:
+        return versions.start_again(arguments[1:])
+    if arguments[-2:-1] == ["exit"]:
+        sys.exit(int(arguments[-1]))
     print(open(os.path.join(sys._MEIPASS, "version.txt")).read(), *arguments, flush=True)
     return 0
 from app import versions
