@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
@@ -41,6 +42,7 @@ raise SystemExit(versions.run(sys.argv[1:], start))
 """
 
 
+@cache
 def script(name: str) -> ModuleType:
     """Load a script of packaging/, which is no package."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "packaging" / f"{name}.py")
