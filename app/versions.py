@@ -108,7 +108,9 @@ def _hand_over(folder: str, arguments: list[str]) -> int | None:
         bundle = choose(versions, installed, pid, time.time())
         if bundle is None or bundle.resolve() == own.parent:
             return None
-        program = str(bundle / program_name())
+        # Windows has one program for the window and one for commands.
+        same = bundle / own.name
+        program = str(same if same.is_file() else bundle / program_name())
         try:
             if sys.platform == "win32":
                 import subprocess
@@ -135,12 +137,13 @@ def ended(arguments: list[str], code: int) -> None:
     from contextlib import suppress
     from pathlib import Path
 
+    from app.main import COMMANDS
     from core import frozen
     from core.updates import active
 
     folder, version = Path(app_folder(arguments)), frozen.version()
-    # Without a command the window opens, and all its arguments begin with a dash.
-    command = "" if not arguments or arguments[0].startswith("-") else arguments[0]
+    # Without a command the window opens, perhaps with a file.
+    command = arguments[0] if arguments and arguments[0] in COMMANDS else ""
     with suppress(OSError):
         if command and command not in NEUTRAL and code in PROVEN:
             active.mark_good(folder, version)

@@ -131,7 +131,8 @@ def test_what_proves_nothing_is_not_counted(world: World, words: tuple[str, ...]
 @pytest.mark.parametrize(
     ("words", "good"),
     [(("queue", "exit", "2"), True), (("queue", "exit", "1"), True),
-     (("queue", "exit", "3"), False), (("--theme", "exit", "1"), False)],
+     (("queue", "exit", "3"), False), (("--theme", "exit", "1"), False),
+     (("clip.mp4", "exit", "1"), False)],
 )  # fmt: skip
 def test_how_a_run_ends_counts(world: World, words: tuple[str, ...], good: bool) -> None:
     lay(world, "0.2.0")
