@@ -143,9 +143,15 @@ class Program(QObject):
         from core.engines.local.client import LocalEngine
         from core.engines.local.families import own_recipes, recipes
         from core.ledger import Ledger
+        from core.ledger.store import NewerError
 
         places, settings = self._places, self.window.settings
-        ledger = Ledger.open(places.ledger)
+        try:
+            ledger = Ledger.open(places.ledger)
+        except NewerError as error:
+            from app.older_ledger import open_older
+
+            ledger = open_older(places.ledger, error)
         engine = LocalEngine(
             interpreter=engine_python(places, settings.interpreter),
             log=places.worker_log,

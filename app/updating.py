@@ -95,7 +95,7 @@ class UpdateDesk(QObject):
 
     def _on_settled(self, text: Any) -> None:
         _log.warning("%s", text)
-        hint = "Jobs and settings are as they were."
+        hint = "It is not offered again by itself."
         self._notice.show_text(f"{text} {hint}", (("Updates…", self.open),), "warning", "rollback")
 
     def ask(self) -> None:
@@ -164,7 +164,7 @@ class UpdateDesk(QObject):
         dialog.stop_requested.connect(self.stop)
         dialog.restart_requested.connect(self.restart)
         dialog.back_requested.connect(self.go_back)
-        dialog.show_idle(f"Framedeck {self.program.version}", self._about(), can_look=True)
+        dialog.show_idle(f"Framedeck {self.program.version}", self._about())
         self._show_other()
         if self._installed:
             self._show_installed()
@@ -285,7 +285,7 @@ class UpdateDesk(QObject):
             warnings.append("It was installed before and did not start here.")
         if found.needs_engine:
             warnings.append("It needs a newer engine, which is set up after it is started.")
-        head = f"Framedeck {manifest.version} is there"
+        head = f"Framedeck {manifest.version} is available"
         dialog.show_found(head, about, manifest.notes, " ".join(warnings), can=offer)
 
     # -- installing -------------------------------------------------------------------
@@ -385,8 +385,15 @@ class UpdateDesk(QObject):
             self._installed = go_back(self._folder, self.program)
             self._found = None
 
-        if not self._busy and self._controller.guard(back):
+        if self._busy or not self._controller.guard(back):
+            return
+        if self._installed != self.program.version:
             self._show_installed()
+        elif (dialog := self._shown()) is not None:
+            self._installed = ""
+            self._notice.clear(KEY)
+            dialog.show_idle(f"Framedeck {self.program.version} stays", self._about())
+            self._show_other()
 
     def _show_other(self) -> None:
         from core.updates.numbers import is_newer

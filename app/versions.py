@@ -22,6 +22,7 @@ NEUTRAL = ("update", "doctor", "desktop-entry")
 """Commands that repair: that they work says nothing of the rest."""
 OWN = ("--run-module", "--multiprocessing")
 """How a running version starts itself for a part of its work."""
+INTERRUPTED = 130
 PROVEN = (0, 1, 2)
 """Exit codes of commands that ran to their end."""
 
@@ -29,9 +30,14 @@ PROVEN = (0, 1, 2)
 def run(arguments: list[str], start: Callable[[list[str]], int]) -> int:
     """Run the newest version that starts: another one in the place of this, or `start`."""
     code = hand_over(arguments)
-    if code is None:
+    if code is not None:
+        return code
+    try:
         code = start(arguments)
-        ended(arguments, code)
+    except SystemExit as end:  # Bad arguments, or somebody wanted help.
+        ended(arguments, end.code if isinstance(end.code, int) else 0)
+        raise
+    ended(arguments, code)
     return code
 
 
@@ -102,7 +108,9 @@ def _hand_over(folder: str, arguments: list[str]) -> int | None:
         bundle = choose(versions, installed, pid, time.time())
         if bundle is None or bundle.resolve() == own.parent:
             return None
-        program = str(bundle / program_name())
+        # Windows has one program for the window and one for commands.
+        same = bundle / own.name
+        program = str(same if same.is_file() else bundle / program_name())
         try:
             if sys.platform == "win32":
                 import subprocess
@@ -119,8 +127,9 @@ def _hand_over(folder: str, arguments: list[str]) -> int | None:
 def ended(arguments: list[str], code: int) -> None:
     """Note how a run of a version ended that was handed over to.
 
-    A command that ran to its end proves the version. A window proves it while it is open, and
-    one that was closed sooner, or a command that repairs, proves nothing.
+    A command that ran to its end proves the version. A window proves it while it is open. One
+    that was closed sooner or found no screen, a command that repairs, and whatever was
+    interrupted prove nothing.
     """
     by = handed_by()
     if by is None:
@@ -128,16 +137,17 @@ def ended(arguments: list[str], code: int) -> None:
     from contextlib import suppress
     from pathlib import Path
 
+    from app.main import COMMANDS
     from core import frozen
     from core.updates import active
 
     folder, version = Path(app_folder(arguments)), frozen.version()
-    # Without a command the window opens, and all its arguments begin with a dash.
-    command = "" if not arguments or arguments[0].startswith("-") else arguments[0]
+    # Without a command the window opens, perhaps with a file.
+    command = arguments[0] if arguments and arguments[0] in COMMANDS else ""
     with suppress(OSError):
         if command and command not in NEUTRAL and code in PROVEN:
             active.mark_good(folder, version)
-        elif code in ((0,) if not command else PROVEN):
+        elif code in ((0, 2, INTERRUPTED) if not command else (*PROVEN, INTERRUPTED)):
             active.withdraw(folder, version, by[0])
 
 

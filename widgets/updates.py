@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QIcon
 from PySide6.QtWidgets import (
@@ -20,6 +22,7 @@ from PySide6.QtWidgets import (
 
 from core.errors import Problem
 from widgets.parts import Button, label, set_tone
+from widgets.theme import restyle
 
 OFTEN = (("off", "Only when I ask"), ("daily", "Once a day"))
 LOOK, INSTALL, STOP, RESTART = "Look now", "Install", "Stop", "Restart now"
@@ -78,17 +81,18 @@ class UpdatesDialog(QDialog):
         self.back.clicked.connect(lambda: self.back_requested.emit())
         self.often = QComboBox()
         self.address = QLineEdit(address)
+        self.address.setCursorPosition(0)
         self._choices(often, built_in)
         self.act = Button(LOOK, "primary")
         self.act.clicked.connect(self._on_act)
         self._lay_out()
-        self.resize(560, 0)
+        self.setMinimumWidth(520)
 
     # -- how things stand -------------------------------------------------------
 
-    def show_idle(self, head: str, about: str, can_look: bool) -> None:
+    def show_idle(self, head: str, about: str) -> None:
         """Show what runs; nothing was looked for yet."""
-        self._show(head, about, LOOK, can=can_look)
+        self._show(head, about, LOOK)
 
     def show_looking(self) -> None:
         """Say that somebody looks."""
@@ -119,7 +123,7 @@ class UpdatesDialog(QDialog):
     def show_problem(self, problem: Problem, retry: str) -> None:
         """Say what went wrong; `retry` is LOOK or INSTALL, to do it again."""
         self._show(
-            self.head.text() if retry == INSTALL else "No newer version was looked up",
+            self.head.text() if retry == INSTALL else "Updates could not be looked up",
             self.about.text(), retry, warning=f"{problem.message} {problem.hint}",
             notes=self.notes.toPlainText() if retry == INSTALL else "", tone="danger",
         )  # fmt: skip
@@ -153,6 +157,8 @@ class UpdatesDialog(QDialog):
         self.bar.hide()
         self.step.hide()
         self.act.setText(act)
+        self.act.setProperty("kind", "" if act == STOP else "primary")
+        restyle(self.act)
         self.act.setEnabled(can)
         self.close_button.setText("Later" if act in (INSTALL, RESTART) else "Close")
         self.adjustSize()
@@ -213,3 +219,6 @@ class UpdatesDialog(QDialog):
         column.addLayout(row)
         self.back.hide()
         self.act.setDefault(True)
+        chain = [self.notes, self.often, self.address, self.back, self.act, self.close_button]
+        for first, second in pairwise(chain):
+            QWidget.setTabOrder(first, second)

@@ -28,6 +28,10 @@ class DamagedError(Exception):
     """The file is not a ledger that can be read; the text says why."""
 
 
+class NewerError(ProblemError):
+    """The file is of a newer version; it was left untouched."""
+
+
 class Store:
     """One connection to the ledger file, used by the thread that opened it."""
 
@@ -136,8 +140,8 @@ def open_store(path: Path) -> tuple[Store, Problem | None]:
         be read, was kept under another name, and a new one was begun.
 
     Raises:
-        ProblemError: The file is of a newer version (it is left untouched), or
-            nothing can be written there.
+        NewerError: The file is of a newer version.
+        ProblemError: Nothing can be written there.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -296,12 +300,16 @@ def _refuse_newer(path: Path) -> None:
             finally:
                 peek.close()
     if version > VERSION and application == APPLICATION_ID:
-        raise ProblemError(
+        from core.ledger.older import kept_copy
+
+        kept = kept_copy(path) is not None
+        more = "open Framedeck's window and take the list from before the update, " if kept else ""
+        raise NewerError(
             Problem(
                 Category.STORAGE,
                 "The list of jobs was written by a newer Framedeck.",
-                "Start the newer Framedeck, or choose another data folder with FRAMEDECK_HOME; "
-                "nothing was changed.",
+                f"Start the newer Framedeck, {more}or choose another data folder with "
+                "FRAMEDECK_HOME; nothing was changed.",
                 f"{path} is of version {version}; this program reads version {VERSION}.",
             )
         )

@@ -27,17 +27,19 @@ def verdict(found: Found, program: Program) -> str:
             return f"Framedeck {program.version} is the newest version."
         case Verdict.BY_HAND:
             how = program.managed or "This is a checkout: update it with git pull."
-            return f"Framedeck {version} is there. {how}"
+            return f"Framedeck {version} is available. {how}"
         case Verdict.TOO_OLD:
             oldest = found.manifest.minimum
             return (
-                f"Framedeck {version} is there, but only {oldest} and later update to it by "
+                f"Framedeck {version} is available, but only {oldest} and later update to it by "
                 f"themselves. {_AGAIN}"
             )
         case Verdict.NO_FILE:
-            return f"Framedeck {version} is there, but not for this system ({program.platform})."
+            return (
+                f"Framedeck {version} is available, but not for this system ({program.platform})."
+            )
     size = memory(found.artefact.size_bytes) if found.artefact else "–"
-    text = f"Framedeck {version} is there: {size} to download."
+    text = f"Framedeck {version} is available: {size} to download."
     if found.failed_here:
         text += " It was installed before and did not start here."
     return text

@@ -80,7 +80,7 @@ def test_killed_at_every_step_a_whole_version_starts(serving: World) -> None:
         if step and step not in again:
             again.add(step)
             assert look_and_install(world, app) == "done"
-            assert world.version() == "0.2.0"
+            assert choose(app, "0.1.0", DEAD, time.time()) == app / "0.2.0"
             program = Program("0.2.0", "0.1.0", "linux-x86_64", can_install=True)
             tidy(app, program)
             folders = {path.name for path in app.iterdir() if path.is_dir()}
@@ -115,13 +115,39 @@ def test_a_command_that_ends_proves_a_version(world: World) -> None:
     assert state(world).starts == ()
 
 
-@pytest.mark.parametrize("words", [(), ("update", "status"), ("--theme", "dark")])
+@pytest.mark.parametrize(
+    "words",
+    [(), ("update", "status"), ("--theme", "dark"), ("queue", "exit", "130"), ("-x", "exit", "2")],
+)
 def test_what_proves_nothing_is_not_counted(world: World, words: tuple[str, ...]) -> None:
     lay(world, "0.2.0")
-    for _ in range(4):
-        assert world.start(*words).stdout.startswith("0.2.0")
-    assert not state(world).good
-    assert state(world).starts == ()
+    for _ in range(2):
+        done = world.start(*words)
+        assert str(done.returncode) == (words[-1] if "exit" in words else "0")
+        assert not state(world).good
+        assert state(world).starts == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "good"),
+    [(("queue", "exit", "2"), True), (("queue", "exit", "1"), True),
+     (("queue", "exit", "3"), False), (("--theme", "exit", "1"), False),
+     (("clip.mp4", "exit", "1"), False)],
+)  # fmt: skip
+def test_how_a_run_ends_counts(world: World, words: tuple[str, ...], good: bool) -> None:
+    lay(world, "0.2.0")
+    world.start(*words)
+    assert state(world).good is good
+    assert len(state(world).starts) == (0 if good else 1)
+
+
+def test_a_restart_goes_through_the_installed_version(world: World) -> None:
+    assert world.start("--again", "x").stdout.split() == ["0.1.0", "x"]
+    lay(world, "0.2.0")
+    assert world.start("--again", "queue").stdout.split() == ["0.2.0", "queue"]
+    lay(world, "0.3.0", crashes=True)
+    assert [world.start("--again").returncode for _ in range(2)] == [70, 70]
+    assert world.start("--again", "x").stdout.split() == ["0.2.0", "x"]
 
 
 def test_a_start_is_counted_before_it_happens(world: World) -> None:

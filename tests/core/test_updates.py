@@ -126,12 +126,12 @@ def test_a_bad_signature_is_refused(world: World) -> None:
     assert seen.load(world.app).sequence == 0
 
 
-@pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"key": "a b", "signature": ""}', b"\xff"])
-def test_a_signature_that_is_none_is_refused(world: World, text: bytes) -> None:
+def test_a_signature_that_is_none_is_refused(world: World) -> None:
     world.publish("0.2.0", 1)
-    (world.public / "manifest.json.sig").write_bytes(text)
-    with pytest.raises(ProblemError, match="cannot be read"):
-        found(world)
+    for text in (b"", b"[]", b"{}", b'{"key": "a b", "signature": ""}', b"\xff"):
+        (world.public / "manifest.json.sig").write_bytes(text)
+        with pytest.raises(ProblemError, match="cannot be read"):
+            found(world)
 
 
 def test_an_unknown_key_is_refused(world: World) -> None:
@@ -185,41 +185,31 @@ def test_two_manifests_of_one_number_are_refused(world: World) -> None:
         found(world)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("version", "../0.2.0"), ("version", "0.2"), ("sequence", 0), ("sequence", True),
+def test_a_signed_manifest_that_makes_no_sense_is_refused(world: World) -> None:
+    made = world.publish("0.2.0", 1)
+    data = json.loads(world.tool.make_manifest([made], version="0.2.0", sequence=1, notes=""))
+    for name, value in (
+        ("version", "../0.2.0"), ("version", "1"), ("sequence", 0), ("sequence", True),
         ("released_at", "2026-01-01"), ("notes", 5), ("artefacts", 5), ("format", 2),
-    ],
-)  # fmt: skip
-def test_a_signed_manifest_that_makes_no_sense_is_refused(
-    world: World, name: str, value: object
-) -> None:
-    entry = world.publish("0.2.0", 1)
-    data = json.loads(world.tool.make_manifest([entry], version="0.2.0", sequence=1, notes=""))
-    text = json.dumps(data | {name: value}).encode()
-    (world.public / "manifest.json").write_bytes(text)
-    (world.public / "manifest.json.sig").write_bytes(world.tool.sign(text, world.key))
-    if (name, value) == ("version", "0.2"):
-        assert found(world).manifest.version == "0.2"
-        return
-    with pytest.raises(ProblemError, match=r"cannot be read|newer Framedeck"):
-        found(world)
+        ("minimum", None), ("engine_since", "new"), ("expires_at", 9e99),
+    ):  # fmt: skip
+        text = json.dumps(data | {name: value}).encode()
+        (world.public / "manifest.json").write_bytes(text)
+        (world.public / "manifest.json.sig").write_bytes(world.tool.sign(text, world.key))
+        with pytest.raises(ProblemError, match=r"cannot be read|newer Framedeck"):
+            found(world)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
+def test_an_artefact_never_names_a_path(world: World) -> None:
+    made = world.publish("0.2.0", 1)
+    for name, value in (
         ("name", "../../.bashrc"), ("name", "/etc/passwd"), ("name", ".hidden"), ("name", ""),
         ("sha256", "ab" * 31), ("sha256", "../" + "a" * 61), ("size", -1), ("size", 2**40),
         ("unpacked", 2**60), ("kind", "exe"),
-    ],
-)  # fmt: skip
-def test_an_artefact_never_names_a_path(world: World, name: str, value: object) -> None:
-    entry = world.publish("0.2.0", 1)
-    world.sign([entry | {name: value}], version="0.2.0", sequence=2)
-    with pytest.raises(ProblemError, match="cannot be read"):
-        found(world)
+    ):  # fmt: skip
+        world.sign([made | {name: value}], version="0.2.0", sequence=2)
+        with pytest.raises(ProblemError, match="cannot be read"):
+            found(world)
 
 
 def test_the_keys_that_ship_can_be_used() -> None:
@@ -240,13 +230,13 @@ def test_broken_keys_are_told(tmp_path: Path) -> None:
 # -- the server misbehaves --------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [404, 403, 500, 503])
-@pytest.mark.parametrize("name", ["manifest.json", "manifest.json.sig", "archive"])
-def test_a_server_that_refuses_changes_nothing(world: World, name: str, status: int) -> None:
-    entry = world.publish("0.2.0", 1)
-    world.manners.status[entry["name"] if name == "archive" else name] = status
-    with pytest.raises(ProblemError, match=str(status)):
-        put(world)
+def test_a_server_that_refuses_changes_nothing(world: World) -> None:
+    made = world.publish("0.2.0", 1)
+    for name in ("manifest.json", "manifest.json.sig", made["name"]):
+        for status in (404, 403, 500, 503):
+            world.manners.status = {name: status}
+            with pytest.raises(ProblemError, match=str(status)):
+                put(world)
     assert world.version() == "0.1.0"
 
 
@@ -273,17 +263,15 @@ def test_redirects_are_followed_but_not_for_ever(world: World) -> None:
         found(world)
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "http://example.org/m.json", "ftp://example.org/m", "https://", "https://me:pw@example.org/",
-        "file:///etc/passwd", "https://exa mple.org", "http://localhost.example.org/", "https://a:b/",
-    ],
-)  # fmt: skip
-def test_addresses_that_are_not_asked(address: str) -> None:
-    with pytest.raises(ProblemError) as caught:
-        check_address(address)
-    assert caught.value.problem.field == "update_address"
+def test_addresses_that_are_not_asked() -> None:
+    for address in (
+        "http://example.org/m.json", "ftp://example.org/m", "https://", "file:///etc/passwd",
+        "https://me:pw@example.org/", "https://exa mple.org", "http://localhost.example.org/",
+        "https://a:b/", "",
+    ):  # fmt: skip
+        with pytest.raises(ProblemError) as caught:
+            check_address(address)
+        assert caught.value.problem.field == "update_address"
 
 
 def test_endless_answers_are_cut_off(world: World) -> None:

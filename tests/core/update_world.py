@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +31,10 @@ sys._MEIPASS = os.path.join(here, "_internal")
 def start(arguments):
     if os.path.exists(os.path.join(sys._MEIPASS, "crashes")):
         os._exit(70)
+    if arguments[:1] == ["--again"]:
+        return versions.start_again(arguments[1:])
+    if arguments[-2:-1] == ["exit"]:
+        sys.exit(int(arguments[-1]))
     print(open(os.path.join(sys._MEIPASS, "version.txt")).read(), *arguments, flush=True)
     return 0
 from app import versions
@@ -37,6 +42,7 @@ raise SystemExit(versions.run(sys.argv[1:], start))
 """
 
 
+@cache
 def script(name: str) -> ModuleType:
     """Load a script of packaging/, which is no package."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "packaging" / f"{name}.py")
