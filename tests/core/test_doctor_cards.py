@@ -126,6 +126,26 @@ def test_what_is_said_of_driver_and_torch(
         assert word in f"{told.text} {told.fix}"
 
 
+def test_a_gpu_that_nvidia_does_not_know_of_is_used() -> None:
+    none = {"gpus": [], "cards": 0, "cuda": None, "cuda_driver": None}
+    radeon = {"name": "Radeon RX 7900", "capability": [11, 0], "total_bytes": 1, "error": None}
+    says = torch(torch="2.13.0+rocm7", cuda=None, hip="7.0", arches=[], devices=[radeon])
+    told = cards.match(seen(**none), says)
+    assert told.state is State.OK
+    assert "Radeon" in told.text
+
+
+def test_only_builds_that_can_be_had_are_offered() -> None:
+    told = cards.match(seen(cuda=[12, 8]), torch(available=False, devices=[]))
+    assert cards.offered(told, None) == told
+    assert cards.offered(told, {"cpu", "cu128"}) == told
+    left = cards.offered(told, {"cpu", "cu130"})
+    assert left.repair is None
+    assert "does not offer it" in left.fix
+    assert "580 or later" in left.fix
+    assert "580" not in cards.offered(told, {"cpu"}).fix
+
+
 def test_a_card_without_kernels_and_one_that_fails() -> None:
     old = {"name": "GTX 1080", "capability": [6, 1], "total_bytes": 1, "error": None}
     gpu = {**seen()["gpus"][0], "capability": [6, 1]}
