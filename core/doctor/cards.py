@@ -178,10 +178,11 @@ def offered(finding: Finding, builds: Collection[str] | None) -> Finding:
     repair = finding.repair
     if repair is None or repair.action != "switch" or builds is None or repair.tag in builds:
         return finding
-    others = [tag for tag in DRIVERS if tag in builds]
-    newer = f" {others[0]} is: for that, update NVIDIA's driver to {DRIVERS[others[0]]} or later."
     fix = f"The build {repair.tag} would fit, but this version of Framedeck does not offer it."
-    return replace(finding, fix=fix + (newer if others else ""), repair=None)
+    other = next((tag for tag in DRIVERS if tag in builds), "")
+    if other:
+        fix += f" {other} is offered: update NVIDIA's driver to {DRIVERS[other]} or later for it."
+    return replace(finding, fix=fix, repair=None)
 
 
 def _without_a_card(name: str, built: Pair | None, found: dict[str, Any]) -> Finding:
