@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from core.doctor.asking import NoAnswerError, Why
@@ -66,7 +67,7 @@ def check(context: Context) -> Iterator[Finding]:
     except NoAnswerError as error:
         yield unanswered("torch", _TORCH, error)
         return
-    yield match(seen, found)
+    yield offered(match(seen, found), context.builds)
     yield from counted(seen, found)
 
 
@@ -158,13 +159,30 @@ def match(seen: dict[str, Any], found: dict[str, Any]) -> Finding:
     if found["processor"]:
         text = f"{name} does not compute rightly on the processor: {found['processor']}."
         return broken("torch", _TORCH, text, "Reinstall the engine.", REINSTALL)
-    if not has:
+    if not has and not found["available"]:
         return _without_a_card(name, built, found)
     if built is None and not found["hip"]:
         return _cpu_build(name, tag, speaks, has)
     if built is not None and not found["available"]:
         return _not_available(name, built, tag, speaks, found)
     return _devices(name, tag, found)
+
+
+def offered(finding: Finding, builds: Collection[str] | None) -> Finding:
+    """Return the finding with its button only where that build can be had.
+
+    Args:
+        finding: With the build that would fit.
+        builds: Those that this version of Framedeck offers; None where that is not known.
+    """
+    repair = finding.repair
+    if repair is None or repair.action != "switch" or builds is None or repair.tag in builds:
+        return finding
+    fix = f"The build {repair.tag} would fit, but this version of Framedeck does not offer it."
+    other = next((tag for tag in DRIVERS if tag in builds), "")
+    if other:
+        fix += f" {other} is offered: update NVIDIA's driver to {DRIVERS[other]} or later for it."
+    return replace(finding, fix=fix, repair=None)
 
 
 def _without_a_card(name: str, built: Pair | None, found: dict[str, Any]) -> Finding:

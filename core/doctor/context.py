@@ -36,6 +36,7 @@ class Context:
         versions: Of this program: "framedeck", "python", "pyside6", "qt".
         platform_plugin: Qt's, such as "xcb"; "" where no window is open.
         wanted: What the engine's Python must hold, as requirements.
+        builds: Builds of torch that can be had, such as "cu130"; None where that is not known.
         absent_libraries: What of the system's libraries is missing, and how to get it; empty
             texts for nothing.
         ask: Asks in a process of its own.
@@ -51,6 +52,7 @@ class Context:
     versions: Mapping[str, str] = field(default_factory=dict)
     platform_plugin: str = ""
     wanted: tuple[str, ...] = ()
+    builds: frozenset[str] | None = None
     absent_libraries: Callable[[], tuple[str, str]] = lambda: ("", "")
 
     @property
