@@ -14,7 +14,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -38,16 +38,21 @@ _PEOPLE = re.compile(
     r"((?:/home/|/Users/|/var/home/|[A-Za-z]:(?:\\\\|\\|/)Users(?:\\\\|\\|/)))"
     r"([^/\\\s\"':,;<>|]+)"
 )
-_MAIL = re.compile(r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+")
-_SIGNED = re.compile(r"[^\s/@\"'<>]+:[^\s/@\"'<>]+@(?=[\w\[])")
+# All counts are bounded: a line of a log may be as long as all of it.
+_MAIL = re.compile(r"[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
+_SIGNED = re.compile(r"[^\s/@\"'<>:]{1,64}:[^\s/@\"'<>]{1,64}@(?=[\w\[])")
 _NAMED_PORT = re.compile(r"(?<![\w./-])(?:[A-Za-z0-9-]+\.)+[A-Za-z][A-Za-z0-9-]+:\d{2,5}\b")
 _LAN = re.compile(r"(?<![\w.-])[A-Za-z0-9-]+\.(?:local|lan|home|internal|intranet|fritz\.box)\b")
 _V4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)")
-_V6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%\w+)?")
+_V6 = re.compile(r"(?<![0-9A-Za-z_])[0-9A-Fa-f:.]{2,46}(?:%\w{1,16})?(?![0-9A-Za-z_])")
 _MAC = re.compile(r"(?<![\w:-])(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}(?![\w:-])")
+_KEY = (
+    r"(?:token|password|passwd|passphrase|secret|api[_-]?key|access[_-]?key|private[_-]?key"
+    r"|authorization|cookie|credential)s?"
+)
+_SECRET_KEY = re.compile(_KEY, re.IGNORECASE)
 _SHOWN_KEY = re.compile(
-    r"((?:[\w-]*(?:token|password|passwd|passphrase|secret|api[_-]?key|access[_-]?key|private[_-]?key"
-    r"|authorization|cookie|credential)s?)[\"']?\s*[:=]\s*(?:bearer\s+|basic\s+)?)"
+    rf"({_KEY}[\"']?\s{{0,8}}[:=]\s{{0,8}}(?:bearer\s+|basic\s+)?)"
     r"(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^\s,;&\"']+)",
     re.IGNORECASE,
 )
@@ -56,7 +61,14 @@ _TOKEN = re.compile(
     r"(?<![^\W_])(?:hf_|sk[-_]|pk[-_]|rk[-_]|gh[pousr]_|github_pat_|glpat-|xox[abprs]-|r8_|AKIA|ASIA|AIza|ya29\."
     r"|eyJ)[A-Za-z0-9._~+/=-]{8,}"
 )
-_LONG = re.compile(r"(?<![^\W_])(?=[A-Za-z0-9+/_-]*\d)(?=[A-Za-z0-9+/_-]*[A-Za-z])[A-Za-z0-9]{32,}")
+_LONG = re.compile(r"(?<![^\W_])[A-Za-z0-9]{32,}")
+_SHARE = re.compile(r"\\\\(?![?.])[^\\\s\"']+\\[^\\\s\"']+")
+_PLAIN = (
+    (_PEOPLE, 2, USER), (_BEARER, 2, SECRET), (_TOKEN, 0, SECRET), (_SHARE, 0, ADDRESS),
+    (_SIGNED, 0, ADDRESS), (_MAIL, 0, ADDRESS), (_MAC, 0, ADDRESS), (_NAMED_PORT, 0, ADDRESS),
+    (_LAN, 0, ADDRESS),
+)  # fmt: skip
+"""What goes wherever it stands: the pattern, which part of it, and what stands there then."""
 _SHOWN_PROMPT = re.compile(
     r"(\b\w*prompt\w*[\"']?\s*[:=]\s*)(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^\n\"'{\[][^\n]*)",
     re.IGNORECASE,
@@ -66,8 +78,9 @@ _DEVICE = re.compile(
     r"|(?<=serial)((?:[ _-]?(?:number|no\.?))?[\"']?\s*[=:#]\s*[\"']?)[A-Za-z0-9-]{5,}",
     re.IGNORECASE,
 )
-_SHARE = re.compile(r"\\\\(?![?.])[^\\\s\"']+\\[^\\\s\"']+")
 _PROMPT_KEY = re.compile(r"prompt|^title$", re.IGNORECASE)
+_Span = tuple[int, int, str]
+"""A stretch of a text, and what stands there then."""
 
 
 class Scrubber:
@@ -105,11 +118,10 @@ class Scrubber:
         self._shorts = {short for prompt in wanted if (short := _short(prompt))}
         names = {user for user in users if user.casefold() not in NO_NAMES}
         places = {host for host in hosts if host.casefold() not in NO_NAMES}
-        self._names: list[tuple[re.Pattern[str], str]] = []
-        self._known(places, HOST, anywhere=False, into=self._names)
+        self._known(places, HOST, anywhere=False)
         first = {host.partition(".")[0] for host in places}
-        self._known(first - {""} - NO_NAMES, HOST, anywhere=False, into=self._names)
-        self._known(names, USER, anywhere=False, into=self._names)
+        self._known(first - {""} - NO_NAMES, HOST, anywhere=False)
+        self._known(names, USER, anywhere=False)
 
     @staticmethod
     def of_this_machine(
@@ -132,35 +144,30 @@ class Scrubber:
         )  # fmt: skip
 
     def clean(self, text: str) -> str:
-        """Return `text` without what is private."""
-        for pattern, instead in self._rules:
-            text = pattern.sub(instead, text)
+        """Return `text` without what is private.
+
+        All of it is looked for in the text as it is: what one rule took out first might be half
+        of what another one looks for, and its other half would stay.
+        """
+        found = [
+            (match.start(), match.end(), instead)
+            for pattern, instead in self._rules
+            for match in pattern.finditer(text)
+        ]
         if not self._show_prompts:
-            text = _SHOWN_PROMPT.sub(_hide_prompt, text)
-            text = self._without_prompts(text)
-        text = _URL.sub(_address, text)
-        text = _PEOPLE.sub(rf"\1{USER}", text)
-        text = _SHOWN_KEY.sub(_hide_secret, text)
-        text = _BEARER.sub(rf"\1 {SECRET}", text)
-        for pattern in (_TOKEN, _LONG):
-            text = pattern.sub(SECRET, text)
-        text = _DEVICE.sub(lambda found: f"{found[1] or ''}{DEVICE}", text)
-        for pattern in (_SHARE, _SIGNED, _MAIL, _MAC, _NAMED_PORT, _LAN):
-            text = pattern.sub(ADDRESS, text)
-        for pattern in (_V4, _V6):
-            text = pattern.sub(_outside, text)
-        for pattern, instead in self._names:
-            text = pattern.sub(instead, text)
-        return text
+            for match in _SHOWN_PROMPT.finditer(text):
+                if match[2].strip("\"' "):
+                    found.append((*match.span(2), PROMPT))
+            found += self._prompts_in(text)
+        found += _looks_private(text)
+        return _without(text, found)
 
     def clean_json(self, value: Any, key: str = "") -> Any:
         """Return plain values without what is private; what is called a prompt goes whole."""
         if isinstance(value, str):
             if value and not self._show_prompts and _PROMPT_KEY.search(key):
                 return PROMPT
-            shown = f"{key}: " if key else ""
-            hidden = _SHOWN_KEY.fullmatch(f"{shown}{json.dumps(value)}") if shown else None
-            return SECRET if hidden and value else self.clean(value)
+            return SECRET if value and _SECRET_KEY.search(key) else self.clean(value)
         if isinstance(value, Mapping):
             return {
                 self.clean(str(name)): self.clean_json(inner, str(name))
@@ -176,30 +183,26 @@ class Scrubber:
         instead: str,
         *,
         anywhere: bool = True,
-        into: list[tuple[re.Pattern[str], str]] | None = None,
     ) -> None:
         """Take `words` out, the longest first, in every way in which texts escape them."""
         forms = {form for word in words if word.strip() for form in _forms(word)}
-        rules = self._rules if into is None else into
         for form in sorted(forms, key=lambda form: (-len(form), form)):
             bare = re.escape(form)
             loose = anywhere and len(form) >= _SURELY
             # A name's end is where no letter or digit goes on; "_" may stand around it.
             pattern = bare if loose else f"{_START if form[:1].isalnum() else ''}{bare}{_END}"
-            rules.append((re.compile(pattern, re.IGNORECASE), instead))
+            self._rules.append((re.compile(pattern, re.IGNORECASE), instead))
 
-    def _without_prompts(self, text: str) -> str:
+    def _prompts_in(self, text: str) -> Iterator[_Span]:
         if not self._runs and not self._shorts:
-            return text
+            return
         words = list(_WORD.finditer(text))
         folded = [word.group().casefold() for word in words]
-        hidden: list[tuple[int, int]] = []
         for size in range(1, _RUN + 1):
             known = self._runs if size == _RUN else self._shorts
             for at in range(len(words) - size + 1):
                 if tuple(folded[at : at + size]) in known:
-                    hidden.append((words[at].start(), words[at + size - 1].end()))
-        return _covered(text, sorted(hidden), PROMPT)
+                    yield words[at].start(), words[at + size - 1].end(), PROMPT
 
 
 def _forms(word: str) -> set[str]:
@@ -233,45 +236,66 @@ def _short(prompt: str) -> tuple[str, ...]:
     return words if 0 < len(words) < _RUN and len("".join(words)) > 1 else ()
 
 
-def _covered(text: str, spans: list[tuple[int, int]], instead: str) -> str:
-    """Return `text` with `instead` in the place of each stretch that `spans` cover."""
-    parts, at = [], 0
-    begin = end = -1
-    for first, last in [*spans, (len(text) + 2, 0)]:
-        if end >= 0 and first <= end + 2:  # A blank, a comma and a blank lie between words.
-            end = max(end, last)
+def _looks_private(text: str) -> Iterator[_Span]:
+    """Yield the stretches that look like secrets and addresses."""
+    for pattern, group, instead in _PLAIN:
+        for match in pattern.finditer(text):
+            yield *match.span(group), instead
+    for match in _SHOWN_KEY.finditer(text):
+        if match[2].strip("\"'").casefold() not in ("", "none", "null", "true", "false"):
+            yield *match.span(2), SECRET
+    for match in _LONG.finditer(text):
+        # Those of one kind are words, or rules of a table.
+        if not (match.group().isalpha() or match.group().isdigit()):
+            yield *match.span(), SECRET
+    for match in _DEVICE.finditer(text):
+        yield match.end(1) if match[1] else match.start(), match.end(), DEVICE
+    yield from _addresses(text)
+
+
+def _addresses(text: str) -> Iterator[_Span]:
+    for match in _URL.finditer(text):
+        # Of this machine's own servers the address stays; of others nothing but the scheme.
+        here = _LOOPBACK.match(match[2])
+        if match[1].casefold() != "file":
+            kept = here.end() if here else 0
+            yield match.start(2) + kept, match.end(2), "" if here else ADDRESS
+    for pattern in (_V4, _V6):
+        for match in pattern.finditer(text):
+            yield match.start(), match.start() + _outside(match.group()), ADDRESS
+
+
+def _outside(text: str) -> int:
+    """Return how many letters of `text` are an address that is not this machine's own."""
+    for end in ("", ".", ".:"):
+        word = text.rstrip(end) if end else text
+        try:
+            place = ipaddress.ip_address(word.partition("%")[0])
+        except ValueError:
             continue
-        if end >= 0:
-            parts += [text[at:begin], instead]
-            at = end
-        begin, end = first, last
+        return 0 if place.is_loopback or place.is_unspecified else len(word)
+    return 0
+
+
+def _without(text: str, found: list[_Span]) -> str:
+    """Return `text` with the stretches replaced; those that overlap go as one, as the longest."""
+    parts: list[str] = []
+    at = 0
+    now: _Span = (-9, -9, "")
+    widest = 0
+    for begin, end, instead in sorted(one for one in found if one[0] < one[1]):
+        # A blank, a comma and a blank lie between words of a prompt.
+        near = 2 if instead == now[2] == PROMPT else -1
+        if begin <= now[1] + near:
+            label = instead if end - begin > widest else now[2]
+            widest = max(widest, end - begin)
+            now = (now[0], max(now[1], end), label)
+            continue
+        if now[1] > 0:
+            parts += [text[at : now[0]], now[2]]
+            at = now[1]
+        now, widest = (begin, end, instead), end - begin
+    if now[1] > 0:
+        parts += [text[at : now[0]], now[2]]
+        at = now[1]
     return "".join([*parts, text[at:]])
-
-
-def _hide_prompt(found: re.Match[str]) -> str:
-    return f"{found[1]}{PROMPT}" if found[2].strip("\"' ") else found[0]
-
-
-def _hide_secret(found: re.Match[str]) -> str:
-    value = found[2].strip("\"'")
-    plain = value.casefold() in ("", "none", "null", "true", "false", SECRET)
-    return found[0] if plain else f"{found[1]}{SECRET}"
-
-
-def _address(found: re.Match[str]) -> str:
-    """Keep what is of this machine; of others nothing but the scheme."""
-    if found[1].casefold() == "file":
-        return found[0]
-    here = _LOOPBACK.match(found[2])
-    return f"{found[1]}://{here.group() if here else ADDRESS}"
-
-
-def _outside(found: re.Match[str]) -> str:
-    text = found.group()
-    try:
-        place = ipaddress.ip_address(
-            text.rstrip(".:").partition("%")[0] if ":" not in text[-1:] else text
-        )
-    except ValueError:
-        return text
-    return text if place.is_loopback or place.is_unspecified else ADDRESS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import string
+import time
 from urllib.parse import quote
 
 import pytest
@@ -111,6 +112,7 @@ def test_no_stretch_of_a_prompt_is_left(words: list[str], gap: str, escape: obje
         ("nas.local is away", f"{ADDRESS} is away"),
         ("write to anna.b@example.com", f"write to {ADDRESS}"),
         ("fe80::1ff:fe23:4567:890a", ADDRESS),
+        ("at:fe80::1: refused", f"at:{ADDRESS}: refused"),
         ("aa:bb:cc:dd:ee:ff", ADDRESS),
         ("GPU-1d0a9c2e-3b44-4f2c-9d1e-0123456789ab: hot", "<id>: hot"),
         ("serial number: 1654321098765", "serial number: <id>"),
@@ -149,3 +151,10 @@ def test_this_machine_is_known(tmp_path: object, monkeypatch: pytest.MonkeyPatch
         "/srv/anna-home/x by AnnaB with s3cret/%C3%A9, s3cret/é"
     )
     assert found == f"{HOME}/x by {USER} with {SECRET}, {SECRET}"
+
+
+@pytest.mark.parametrize("text", ["abc1_", ":1", "a.", "x@", "aa-", "'\\\"", "token=", "a b "])
+def test_one_long_line_takes_no_time(text: str) -> None:
+    began = time.monotonic()
+    Scrubber(prompts=["a b c d"], secrets=["abcd"]).clean(text * (200_000 // len(text)))
+    assert time.monotonic() - began < 3.0
