@@ -19,9 +19,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     if getattr(sys, "frozen", False):
-        from app import versions
+        from app.frozen import main as frozen
 
-        raise SystemExit(versions.run(sys.argv[1:], main))
+        raise SystemExit(frozen(sys.argv[1:]))
     from app import bootstrap
 
     bootstrap.ensure("app")

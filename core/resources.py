@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import resources
+from core.frozen import worker_source
 
 
 def path(name: str) -> Path:
@@ -13,7 +13,7 @@ def path(name: str) -> Path:
     Raises:
         FileNotFoundError: No such file was shipped.
     """
-    found = Path(resources.__file__).resolve().parent / name
+    found = worker_source() / "resources" / name
     if not found.exists():
         raise FileNotFoundError(f"resource {name!r} is missing ({found})")
     return found

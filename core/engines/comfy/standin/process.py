@@ -6,37 +6,32 @@ import contextlib
 import json
 import secrets
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from core.engines.comfy.standin.faults import Fault, Kind
+from core.frozen import bundle, own_module
 
-_ROOT = Path(__file__).resolve().parents[4]
 _SECONDS = 10.0
 _END_SECONDS = 10.0
 _HEADER = "X-Standin-Token"
 
 
 class StandInProcess:
-    """Runs `python -m core.engines.comfy.standin`; use it as a context manager.
+    """Runs `core.engines.comfy.standin` apart; use it as a context manager.
 
     Args:
         folder: Where the server's output, input and temp lie.
         script: JSON file with fields of a script.
-        interpreter: Python to run it with.
 
     Attributes:
         port: The same after each start.
     """
 
-    def __init__(
-        self, folder: Path, script: Path | None = None, interpreter: str = sys.executable
-    ) -> None:
+    def __init__(self, folder: Path, script: Path | None = None) -> None:
         self.folder = folder
         self.port = 0
         self._script = script
-        self._interpreter = interpreter
         self._token = secrets.token_hex(16)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -67,10 +62,10 @@ class StandInProcess:
         words = ["--port", str(self.port), "--folder", str(self.folder), "--token", self._token]
         words += [] if self._script is None else ["--script", str(self._script)]
         self._process = subprocess.Popen(
-            [self._interpreter, "-m", "core.engines.comfy.standin", *words],
+            own_module("core.engines.comfy.standin", *words),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            cwd=_ROOT,
+            cwd=bundle(),
         )
         line = self._process.stdout.readline() if self._process.stdout is not None else b""
         if not line:
