@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QCoreApplication, QEvent, QObject, QTimer, Signal
@@ -58,7 +59,9 @@ def run(options: Namespace) -> int:
     _end_on_signals(app)
     single = SingleInstance(places.data)
     if not options.screenshot and not single.acquire():
-        if single.ask_first():
+        from app.wishes import line
+
+        if single.ask_first(line(options)):
             return 0
         if not single.acquire():  # The first may have ended meanwhile.
             _say(
@@ -106,6 +109,12 @@ class Program(QObject):
             self._begin,
         ]
         self.window.painted.connect(self._next_step)
+        if options.smoke:
+            from app.smoke import PATIENCE_MS
+
+            self._seconds: dict[str, float] = {}
+            self.window.painted.connect(lambda: self._seconds.update(first_paint=monotonic()))
+            QTimer.singleShot(PATIENCE_MS, app, lambda: QApplication.exit(1))
 
     def _next_step(self) -> None:
         """Take the next step of the start, and let the window answer before the one after."""
@@ -196,7 +205,12 @@ class Program(QObject):
         window.menus.updates.triggered.connect(lambda _: self._update_desk().open())
         QTimer.singleShot(PROVEN_AFTER_MS, self, lambda: self._update_desk().settle())
         self._single.raise_requested.connect(self._bring_up)
+        self._single.asked.connect(self._on_asked)
         self._steps.append(self._single.listen)
+        if self._options.files or self._options.show:
+            self._steps.append(lambda: self._fulfil(self._options.files, self._options.show or ""))
+        if self._options.smoke:
+            self._steps.append(self._smoke)
         wiring.engine.at_start()
         wiring.schedule.pauses.at_start()
         controller.guard(wiring.schedule.retries.at_start)
@@ -260,6 +274,22 @@ class Program(QObject):
         if not good:
             _say(f"The picture {path} could not be written.\n")
         QApplication.exit(0 if good else 1)
+
+    def _smoke(self) -> None:
+        from app.smoke import tell
+
+        self._seconds["interactive"] = monotonic()
+        QApplication.exit(tell(self._options.smoke, self._seconds))
+
+    def _fulfil(self, files: list[Path], show: str) -> None:
+        from app.wishes import fulfil
+
+        fulfil(self.window, files, show)
+
+    def _on_asked(self, line: bytes) -> None:
+        from app.wishes import read
+
+        self._fulfil(*read(line))
 
     def _bring_up(self) -> None:
         logging.getLogger(__name__).info("another start asked for the window")

@@ -26,6 +26,7 @@ COMMANDS = (
     "desktop-entry",
     "update",
 )
+PANELS = ("compose", "queue", "servers", "memory")
 
 
 def main(argv: list[str]) -> int:
@@ -33,6 +34,11 @@ def main(argv: list[str]) -> int:
     if argv and argv[0] in COMMANDS:
         return _command(argv)
     options = _options(argv)
+    if options.version:
+        from core.frozen import version
+
+        print(f"Framedeck {version()}")
+        return 0
     if options.screenshot and not _has_screen():
         os.environ["QT_QPA_PLATFORM"] = "offscreen"
     elif not _has_screen():
@@ -122,6 +128,16 @@ def _options(argv: list[str]) -> Namespace:
         metavar="FILE",
         help="show simulated GPUs from a trace file, or one that ships: see resources/traces",
     )
+    parser.add_argument("--version", action="store_true", help="print the version and end")
+    parser.add_argument("--show", choices=PANELS, help="bring this panel up, of an open window too")
+    parser.add_argument(
+        "--smoke", nargs="?", const="-", metavar="FILE",
+        help="open the window, write versions and times as JSON (to FILE), and end",
+    )  # fmt: skip
+    parser.add_argument(
+        "files", nargs="*", type=_absolute, metavar="FILE",
+        help="clips, recipes, pictures, workflows, lists of jobs or queue files to open",
+    )  # fmt: skip
     options = parser.parse_args(argv)
     if options.size is not None:
         try:
@@ -130,6 +146,16 @@ def _options(argv: list[str]) -> Namespace:
             parser.error("--size wants WIDTHxHEIGHT, such as 1600x1000")
         options.size = (width, height)
     return options
+
+
+def _absolute(name: str) -> Path:
+    """Return a file that is named, by its path or as a file: address."""
+    if name.startswith("file://"):
+        from urllib.parse import unquote, urlsplit
+        from urllib.request import url2pathname
+
+        name = url2pathname(unquote(urlsplit(name).path))
+    return Path(name).absolute()
 
 
 NO_SCREEN = """\

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QCryptographicHash, QElapsedTimer, QLockFile, QObject, QThread, Signal
+
+if TYPE_CHECKING:
+    from PySide6.QtNetwork import QLocalSocket
+
+_MOST_BYTES = 2**20
 
 
 class SingleInstance(QObject):
@@ -13,9 +20,11 @@ class SingleInstance(QObject):
 
     Attributes:
         raise_requested: Somebody started Framedeck again on this data folder.
+        asked: The line that such a start sent: see `app.wishes`.
     """
 
     raise_requested = Signal()
+    asked = Signal(bytes)
 
     def __init__(self, data: Path, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -31,10 +40,13 @@ class SingleInstance(QObject):
         """Take the lock, or keep it; False when another window holds it."""
         return self._lock.isLocked() or bool(self._lock.tryLock(0))
 
-    def ask_first(self, connect_ms: int = 10_000, answer_ms: int = 3_000) -> bool:
+    def ask_first(
+        self, wish: bytes = b"raise\n", connect_ms: int = 10_000, answer_ms: int = 3_000
+    ) -> bool:
         """Ask the window that holds the lock to come up; say whether it answered.
 
         Args:
+            wish: What to ask for, one line.
             connect_ms: How long the first may take to listen: it listens last of
                 all when it starts, and no more once it ends. If it ends
                 meanwhile, its lock is ours and this returns at once.
@@ -50,8 +62,9 @@ class SingleInstance(QObject):
                 return False
             QThread.msleep(50)
             socket.connectToServer(self._name)
-        socket.write(b"raise\n")
-        socket.flush()
+        socket.write(wish)
+        while socket.bytesToWrite() > 0 and socket.waitForBytesWritten(answer_ms):
+            pass
         # The answer may be here already, and then no further one comes.
         answered = socket.bytesAvailable() > 0 or socket.waitForReadyRead(answer_ms)
         socket.disconnectFromServer()
@@ -77,8 +90,15 @@ class SingleInstance(QObject):
         while (socket := self._server.nextPendingConnection()) is not None:
             socket.write(b"ok\n")
             socket.flush()
-            socket.disconnected.connect(socket.deleteLater)
+            socket.disconnected.connect(partial(self._on_said, socket))
             self.raise_requested.emit()
+
+    def _on_said(self, socket: QLocalSocket) -> None:
+        """Take the line of a start that said all it had to say."""
+        said = bytes(socket.read(_MOST_BYTES).data())
+        socket.deleteLater()
+        if said.endswith(b"\n"):
+            self.asked.emit(said)
 
     def stop_listening(self) -> None:
         """Answer no more: a start from now on waits for the lock instead."""
