@@ -2,6 +2,7 @@
 
     python packaging/windows/build_windows.py                    on Windows: both
     python packaging/windows/build_windows.py --bundle FOLDER    anywhere: the installer of a bundle
+    python packaging/windows/build_windows.py --requirements     what its Python must have
 
 Standard library only; PyInstaller is run by the Python named with --python, and makensis
 (NSIS 3.08 or newer) is looked for in PATH and where its own setup puts it.
@@ -15,6 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,12 +83,44 @@ def nsis_command(makensis: str, bundle: Path, icon: Path, output: Path) -> list[
             str(HERE / "installer.nsi")]  # fmt: skip
 
 
+def requirements() -> list[str]:
+    """Return what the Python that freezes needs: the window's own, and the tools; no torch."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    # Only the essential half of PySide6 is carried.
+    named = [
+        f"PySide6-Essentials{line.removeprefix('pyside6')}" if line.startswith("pyside6") else line
+        for line in project["dependencies"]
+    ]
+    return [*named, "pyinstaller>=6.22,<7", "uv>=0.13"]
+
+
+def prepare(python: str, folder: Path) -> Path:
+    """Lay out what the bundle carries beside the code: its version, its licence and uv.
+
+    Raises:
+        BuildError: The Python has no uv.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "version.txt").write_text(version_info.version() + "\n", encoding="utf-8")
+    shutil.copyfile(ROOT / "LICENSE", folder / "LICENSE")
+    asked = [python, "-c", "import uv; print(uv.find_uv_bin())"]
+    said = subprocess.run(asked, capture_output=True, text=True, check=False)
+    if said.returncode != 0:
+        raise BuildError(f"{python} has no uv; install what --requirements names.")
+    uv = Path(said.stdout.strip())
+    shutil.copy2(uv, folder / uv.name)
+    return folder
+
+
 def freeze(python: str, dist: Path, work: Path) -> Path:
     """Run PyInstaller on the one spec; returns the bundle. Raises BuildError."""
     (HERE / "version_info.txt").write_text(version_info.text(), encoding="utf-8", newline="\n")
     command = [python, "-m", "PyInstaller", "--noconfirm", "--distpath", str(dist)]
     command += ["--workpath", str(work), str(ROOT / "packaging" / "framedeck.spec")]
-    if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
+    prepared = prepare(python, work / "prepared")
+    environment = {**os.environ, "FRAMEDECK_PREPARED": str(prepared), "PYTHONHASHSEED": "1"}
+    if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode != 0:
         raise BuildError("PyInstaller failed; the lines above say why.")
     return dist / "framedeck"
 
@@ -111,9 +145,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, help="frozen program that is there already")
     parser.add_argument("--python", default=sys.executable, help="Python that has PyInstaller")
+    parser.add_argument("--requirements", action="store_true", help="print them and end")
     parser.add_argument("--dist", type=Path, default=ROOT / "dist", help="where results go")
     parser.add_argument("--icon", type=Path, default=ICON, help="icon of the installer")
     options = parser.parse_args(argv)
+    if options.requirements:
+        sys.stdout.write("\n".join(requirements()) + "\n")
+        return 0
     name = f"framedeck-{version_info.version()}-windows-amd64-setup.exe"
     try:
         bundle = options.bundle
