@@ -8,7 +8,7 @@ from typing import Any
 _CREATE_NO_WINDOW = 0x0800_0000
 
 
-def hidden(platform: str = sys.platform) -> dict[str, Any]:
+def no_console(platform: str = sys.platform) -> dict[str, Any]:
     """Return what Popen needs so that no black window comes up beside ours.
 
     The window's program has no console there, so each console program would get one.
