@@ -87,6 +87,7 @@ class ExportDesk(QObject):
 
     def _exported(self, key: str, source: Path, target: Path, format_name: str) -> Iterator[object]:
         """Run the export; yields its share done, then a Problem, or None for done or stopped."""
+        from core.consoles import no_console
         from core.engine_env.problems import none_active
         from core.engines.local.process import CODE_ROOT, worker_environment
 
@@ -100,7 +101,7 @@ class ExportDesk(QObject):
                 "--format", format_name, "--out", str(target), "--", str(source),
             ],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            cwd=CODE_ROOT, env=worker_environment(), text=True, encoding="utf-8",
+            cwd=CODE_ROOT, env=worker_environment(), text=True, encoding="utf-8", **no_console(),
         )  # fmt: skip
         self._children[key] = child
         told: object = _died(target)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from threading import Event
 
+from core.consoles import no_console
 from core.errors import Category, Problem, ProblemError, invalid
 
 ASKED_SECONDS = 20.0
@@ -99,6 +100,7 @@ def carry_out(words: Sequence[str]) -> None:
             stderr=subprocess.PIPE,
             start_new_session=True,
             text=True,
+            **no_console(),
         )
     except OSError as error:
         raise _refused(f"{shown} cannot be run: {error.strerror or error}.") from error

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
+import time
 from pathlib import Path
+
+_WAITS = (0.01, 0.03, 0.1, 0.3)
+"""Seconds; in all less than anybody notices."""
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -21,6 +26,22 @@ def write_whole(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+        _put(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _put(part: Path, path: Path, platform: str = sys.platform) -> None:
+    """Put `part` in the place of `path`.
+
+    On Windows a file that a virus scanner or an indexer just looks at cannot be replaced, for
+    a moment; that is waited for.
+    """
+    for wait in _WAITS if platform == "win32" else ():
+        try:
+            part.replace(path)
+        except PermissionError:
+            time.sleep(wait)
+        else:
+            return
+    part.replace(path)

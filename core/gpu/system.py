@@ -71,12 +71,17 @@ class System:
         now = self._clock()
         if now - self._load_at < LOAD_SECONDS:
             return self._load
-        times = psutil.cpu_times()
+        self._load_at = now
+        try:
+            times = psutil.cpu_times()
+        except OSError:  # Not told here, as in a sandbox; all else is still worth reading.
+            self._load = self._busy_idle = None
+            return None
         idle = times.idle + getattr(times, "iowait", 0.0)
         # Time of virtual machines is in `user` and `nice` already.
         guest = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
         busy = sum(times) - guest - idle
-        before, self._busy_idle, self._load_at = self._busy_idle, (busy, idle), now
+        before, self._busy_idle = self._busy_idle, (busy, idle)
         if before is not None:
             spent, waited = busy - before[0], idle - before[1]
             whole = spent + waited

@@ -531,3 +531,26 @@ def test_a_real_gpu_tells_its_clocks_and_its_traffic() -> None:
     assert device.throttle is not None
     assert device.pcie_receive_bytes_per_second is not None
     assert device.pcie_send_bytes_per_second is not None
+
+
+def test_load_that_is_not_told_leaves_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    system = System(lambda: None, lambda: now[0])
+
+    def read() -> float | None:
+        now[0] += 1.0
+        reading = system.read()
+        assert reading.total_bytes > 0
+        time.sleep(0.05)  # so that some time was spent
+        return reading.load_percent
+
+    def untold() -> None:
+        raise OSError(1, "Invalid function")
+
+    read()
+    assert read() is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(psutil, "cpu_times", untold)
+        assert read() is None
+    read()
+    assert read() is not None

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from core.consoles import no_console
 from core.engines.comfy.standin.faults import Fault, Kind
 from core.frozen import bundle, own_module
 
@@ -66,6 +67,7 @@ class StandInProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=bundle(),
+            **no_console(),
         )
         line = self._process.stdout.readline() if self._process.stdout is not None else b""
         if not line:
