@@ -86,7 +86,7 @@ def test_one_document_of_json(
     assert found["keyring"]["fix"] == "Set one up."
     if bad:
         assert found["torch"]["repair"] == {"action": "switch", "tag": "cu128"}
-        assert found["space.data"]["text"] == "~/x has 1 GB."
+        assert found["space.data"]["text"] == "<home>/x has 1 GB."
     assert said == ""
 
 
@@ -136,10 +136,9 @@ def _hanging(folder: Path) -> Path:
 
 def test_hosts_of_servers_are_nobodys_business() -> None:
     settings = Settings(servers=[{"base": "http://atelier.example.org:8188"}])
-    from core.private import scrubbed
-
-    left = scrubbed("ComfyUI atelier.example.org:8188 is away", app.doctor_facts.person(settings))
-    assert left == "ComfyUI <host>:8188 is away"
+    private = app.doctor_facts.scrubber(settings)
+    left = private.clean("ComfyUI atelier.example.org:8188 is away")
+    assert left == "ComfyUI <address>:8188 is away"
 
 
 # ---- the dialog ----------------------------------------------------------------
@@ -268,7 +267,7 @@ def test_the_report_is_copied_and_saved_with_nothing_private(
     qtbot.waitUntil(lambda: not dialog.running)
     dialog.copy.click()
     text = QGuiApplication.clipboard().text()
-    assert "~/x has 1 GB." in text
+    assert "<home>/x has 1 GB." in text
     assert f"{Path.home()}/" not in text
     assert dialog.copy.text() == "Copied"
     desk(window).save_report(tmp_path / "report.txt")

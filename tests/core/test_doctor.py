@@ -33,7 +33,7 @@ from core.doctor.report import amiss, as_json, as_text
 from core.doctor.run import CHECKS, Check, examine
 from core.ledger import Ledger
 from core.outputs import encode
-from core.private import Person
+from core.private_words import Scrubber
 from core.settings import Settings
 from tests.core.doctor_scripts import context, real, script, seen, without_packages
 
@@ -496,7 +496,7 @@ def test_a_quick_run_leaves_the_clip_out(tmp_path: Path) -> None:
 
     checks = [Check(one.id, one.title, tells(one.id), one.long) for one in CHECKS]
     quick = {one.id for one in found(examine(context(tmp_path, {}), checks, quick=True))}
-    assert {one.id for one in CHECKS} - quick == {"clip"}
+    assert {one.id for one in CHECKS} - quick == {"clip", "engine.files"}
 
 
 def test_reports_begin_with_the_worst(tmp_path: Path) -> None:
@@ -506,11 +506,11 @@ def test_reports_begin_with_the_worst(tmp_path: Path) -> None:
         Finding("c", "C", State.NOTE, "Note."),
     ]
     assert [one.id for one in sorted_worst_first(told)] == ["b", "c", "a"]
-    person = Person("ada", "loom", "/home/ada")
-    text = as_text(told, person)
+    private = Scrubber(homes=["/home/ada"], users=["ada"], hosts=["loom"])
+    text = as_text(told, private)
     assert text.index("Mend it.") < text.index("Note.") < text.index("Fine.")
     assert "ada" not in text
-    document = as_json(told, person, quick=True)
+    document = as_json(told, private, quick=True)
     assert document["schema_version"] == 1
     assert document["worst"] == "broken"
     assert document["findings"][1]["repair"] == {"action": "reinstall", "tag": ""}
