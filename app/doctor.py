@@ -44,7 +44,7 @@ class DoctorDesk(QObject):
         self.repair: Callable[[Repair], object] | None = None
         self.dialog: DoctorDialog | None = None
         self._stop = Event()
-        self._quiet = Event()
+        self._over = Event()
         controller.closing.connect(self._on_closing)
         window.menus.doctor.triggered.connect(self._on_asked)
 
@@ -85,8 +85,7 @@ class DoctorDesk(QObject):
             elif item is None:
                 self._tell(found)
 
-        self._quiet = Event()
-        self._start(self._quiet, take, quick=True)
+        self._start(self._over, take, quick=True)
 
     def follow(self, engine: EngineDesk) -> None:
         """Hand repairs to what sets the engine up, and look once after it was set up."""
@@ -116,14 +115,14 @@ class DoctorDesk(QObject):
         from core.doctor.report import as_text
         from core.doctor.run import examine
 
-        settings, stop = self._window.settings, self._quiet
+        settings, stop = self._window.settings, self._over
         looked = examine(context(self._places, settings, stop.is_set), quick=True)
         found = [item for item in looked if isinstance(item, Finding)]
         return as_text(found, scrubber(settings))
 
     def _on_closing(self) -> None:
         self._stop.set()
-        self._quiet.set()
+        self._over.set()
 
     def _tell(self, found: list[Finding]) -> None:
         from core.doctor.findings import State

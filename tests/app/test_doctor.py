@@ -22,6 +22,7 @@ import app.doctor_cli
 import app.doctor_facts
 import core.doctor.run
 from app.doctor import DoctorDesk
+from app.engine_setup import EngineDesk
 from app.main import main
 from app.window import MainWindow
 from core.doctor import media
@@ -289,6 +290,53 @@ def test_a_repair_is_handed_on(window: MainWindow, qtbot: Any, given: dict[str, 
     button.click()
     assert done == [Repair("switch", "cu128")]
     dialog.close()
+
+
+@pytest.mark.qt_log_ignore("does not support raise", extend=True)
+def test_a_repair_opens_the_set_up_with_its_build_chosen(
+    window: MainWindow, qtbot: Any, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRAMEDECK_ENGINE", "managed")
+    monkeypatch.setattr("core.engine_env.locks.locked", lambda *_: ("cpu", "cu126", "cu128"))
+    engine = window.findChild(EngineDesk)
+    assert isinstance(engine, EngineDesk)
+    desk(window).follow(engine)
+    dialog = opened(window)
+    qtbot.waitUntil(lambda: not dialog.running)
+    button = dialog.rows()[0].button
+    assert button is not None
+    button.click()
+    assert engine.dialog is not None
+    assert engine.dialog.isVisible()
+    assert engine.dialog.builds.currentData() == "cu128"
+    desk(window)._on_repair(Repair("reinstall"))
+    assert engine.dialog.builds.currentData() == ""
+    engine.dialog.close()
+    dialog.close()
+    qtbot.waitUntil(lambda: not window.controller._tasks)  # type: ignore[union-attr]
+
+
+def test_a_new_engine_is_looked_at_once(
+    window: MainWindow, qtbot: Any, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = window.findChild(EngineDesk)
+    assert isinstance(engine, EngineDesk)
+    engine.changed.emit()
+    assert given["quick"] == []
+    monkeypatch.setattr("core.engine_env.engine_python", lambda *_: "/engine/cpu-1/bin/python")
+    engine.changed.emit()
+    engine.changed.emit()
+    qtbot.waitUntil(lambda: "torch and CUDA: Built for" in shown(window))
+    assert given["quick"] == [True]
+
+
+def test_the_report_of_a_problem_takes_the_findings_along(
+    window: MainWindow, given: dict[str, Any]
+) -> None:
+    text = desk(window).findings_as_text()
+    assert "broken   torch and CUDA" in text
+    assert "<home>/x" in text
+    assert given["quick"] == [True]
 
 
 def test_after_an_installation_only_what_is_amiss_is_told(
