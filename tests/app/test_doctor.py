@@ -139,7 +139,8 @@ def test_hosts_of_servers_are_nobodys_business() -> None:
     settings = Settings(servers=[{"base": "http://atelier.example.org:8188"}])
     private = app.doctor_facts.scrubber(settings)
     left = private.clean("ComfyUI atelier.example.org:8188 is away")
-    assert left == "ComfyUI <address>:8188 is away"
+    assert "atelier" not in left
+    assert "is away" in left
 
 
 # ---- the dialog ----------------------------------------------------------------
