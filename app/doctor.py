@@ -17,6 +17,7 @@ from app.window import MainWindow
 from core.places import Places
 
 if TYPE_CHECKING:
+    from app.engine_setup import EngineDesk
     from core.doctor.findings import Finding, Repair
     from widgets.doctor import DoctorDialog
 
@@ -33,7 +34,7 @@ class DoctorDesk(QObject):
         places: What is looked at.
 
     Attributes:
-        repair: Does a core.doctor.findings.Repair; None shows how in a terminal.
+        repair: Does a core.doctor.findings.Repair; None says how it is done by hand.
         dialog: The one that is open, None while none is.
     """
 
@@ -43,7 +44,7 @@ class DoctorDesk(QObject):
         self.repair: Callable[[Repair], object] | None = None
         self.dialog: DoctorDialog | None = None
         self._stop = Event()
-        self._quiet = Event()
+        self._over = Event()
         controller.closing.connect(self._on_closing)
         window.menus.doctor.triggered.connect(self._on_asked)
 
@@ -84,12 +85,44 @@ class DoctorDesk(QObject):
             elif item is None:
                 self._tell(found)
 
-        self._quiet = Event()
-        self._start(self._quiet, take, quick=True)
+        self._start(self._over, take, quick=True)
+
+    def follow(self, engine: EngineDesk) -> None:
+        """Hand repairs to what sets the engine up, and look once after it was set up."""
+        from core import engine_env
+
+        def repair(wanted: Repair) -> None:
+            builds = engine.open().builds
+            builds.setCurrentIndex(max(0, builds.findData(wanted.tag)))
+
+        if engine_env.managed():
+            self.repair = repair
+        used = engine_env.engine_python(self._places, self._window.settings.interpreter)
+
+        def look() -> None:
+            nonlocal used
+            now = engine_env.engine_python(self._places, self._window.settings.interpreter)
+            if now and now != used:
+                self.look_quietly()
+            used = now
+
+        engine.changed.connect(look)
+
+    def findings_as_text(self) -> str:
+        """Look quickly and return the report. Blocks: not for the window's thread."""
+        from app.doctor_facts import context, scrubber
+        from core.doctor.findings import Finding
+        from core.doctor.report import as_text
+        from core.doctor.run import examine
+
+        settings, stop = self._window.settings, self._over
+        looked = examine(context(self._places, settings, stop.is_set), quick=True)
+        found = [item for item in looked if isinstance(item, Finding)]
+        return as_text(found, scrubber(settings))
 
     def _on_closing(self) -> None:
         self._stop.set()
-        self._quiet.set()
+        self._over.set()
 
     def _tell(self, found: list[Finding]) -> None:
         from core.doctor.findings import State
@@ -156,11 +189,11 @@ class DoctorDesk(QObject):
 
     def report(self) -> str:
         """Return what was found, with nothing private in it."""
-        from app.doctor_facts import person
+        from app.doctor_facts import scrubber
         from core.doctor.report import as_text
 
         findings = self.dialog.findings if self.dialog is not None else ()
-        return as_text(findings, person(self._window.settings))
+        return as_text(findings, scrubber(self._window.settings))
 
     def _on_copy(self) -> None:
         QGuiApplication.clipboard().setText(self.report())

@@ -11,13 +11,12 @@ from io import TextIOWrapper
 from pathlib import Path
 from threading import Event
 
-from app.doctor_facts import context
-from app.doctor_facts import person as person_of
+from app.doctor_facts import context, scrubber
 from core.doctor import report
 from core.doctor.findings import Finding, Looking, State, worst
 from core.doctor.run import examine
 from core.places import Places
-from core.private import Person
+from core.private_words import Scrubber
 from core.settings import load
 
 FINE, BROKEN, INTERRUPTED = 0, 1, 130
@@ -39,8 +38,8 @@ def main(argv: list[str]) -> int:
     for name in ("SIGINT", "SIGTERM"):
         signal.signal(getattr(signal, name), lambda *_: stop.set())
     settings, found = load(places.settings)[0], list[Finding]()
-    person = person_of(settings)
-    tell = _Teller(person, quiet=options.json)
+    private = scrubber(settings)
+    tell = _Teller(private, quiet=options.json)
     looks = context(places, settings, stop.is_set)
     for item in examine(looks, quick=options.quick):
         tell.take(item)
@@ -51,7 +50,7 @@ def main(argv: list[str]) -> int:
         sys.stderr.write("Stopped.\n")
         return INTERRUPTED
     if options.json:
-        document = report.as_json(found, person, quick=options.quick)
+        document = report.as_json(found, private, quick=options.quick)
         _put(report.to_line(document) + "\n")
     else:
         _put(f"\n{report.summary(found)}\n")
@@ -84,8 +83,8 @@ def _put(text: str) -> None:
 class _Teller:
     """Prints findings as they come, and on a terminal what is being looked at."""
 
-    def __init__(self, person: Person, *, quiet: bool) -> None:
-        self._person, self._quiet = person, quiet
+    def __init__(self, private: Scrubber, *, quiet: bool) -> None:
+        self._private, self._quiet = private, quiet
         self._colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         self._width = min(_WIDEST, shutil.get_terminal_size((100, 24)).columns)
         self._live = sys.stderr.isatty()
@@ -97,7 +96,7 @@ class _Teller:
             self._line(f"… {item.title}{share}")
         elif not self._quiet:
             self._line("")
-            text = report.lines(item, self._person, self._width, colours=self._colours)
+            text = report.lines(item, self._private, self._width, colours=self._colours)
             _put(text + "\n")
 
     def end(self) -> None:

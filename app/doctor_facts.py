@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from core import frozen
+from core import engine_env, frozen
 from core.doctor.context import Context, asker, own_versions
-from core.private import Person
+from core.private_words import Scrubber
 from core.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def context(
     from PySide6 import __version__ as pyside
     from PySide6.QtCore import qVersion
 
-    interpreter = engine_python(settings)
+    python = engine_env.engine_python(places, settings.interpreter)
+    interpreter = Path(python) if python else None
     return Context(
         places,
         settings,
@@ -48,15 +49,9 @@ def context(
         {**own_versions(), "pyside6": pyside, "qt": qVersion()},
         platform_plugin,
         _wanted(),
+        frozenset(engine_env.status(places).locked) if engine_env.managed() else None,
         absent_libraries,
     )
-
-
-def engine_python(settings: Settings) -> Path | None:
-    """Return the Python that runs the engine, None while there is none."""
-    if settings.interpreter:
-        return Path(settings.interpreter)
-    return None if frozen.is_frozen() else Path(sys.executable)
 
 
 def _temp() -> Path:
@@ -67,13 +62,13 @@ def _temp() -> Path:
         return Path(os.environ.get("TMPDIR") or os.environ.get("TMP") or "/tmp")  # noqa: S108
 
 
-def person(settings: Settings) -> Person:
-    """Return what must not stand in a report: whose machine this is, and which servers it uses."""
+def scrubber(settings: Settings) -> Scrubber:
+    """Return what takes out of a report whose machine this is, and which servers it uses."""
     from core.engines.comfy.known import load
 
     known, _ = load(settings.servers)
     hosts = (urlsplit(server.base).hostname or "" for server in known if not server.is_local)
-    return Person.here(hosts)
+    return Scrubber.of_this_machine(addresses=[host for host in hosts if host])
 
 
 def _wanted() -> tuple[str, ...]:
@@ -113,8 +108,6 @@ def _lost_plugin() -> str:
 
 def repair_words(repair: Repair) -> str:
     """Return how a repair is done by hand, where nothing can do it."""
-    if frozen.is_frozen():
-        return "Open Help → Set up engine to repair it."
     if repair.action == "switch":
         return (
             "This copy runs from its source and uses its own environment: install torch's "

@@ -11,16 +11,14 @@ from core.doctor.asking import NoAnswerError, Why
 from core.doctor.context import Context
 from core.doctor.findings import Finding, Repair, broken, note, ok, warning
 from core.doctor.versions import REINSTALL, unanswered
+from core.engine_env.card import BUILDS
 from core.units import MEGABYTE, memory
 
-# (CUDA that the driver must speak, build, lowest and highest compute capability of its kernels)
-# Source: the support matrix of PyTorch's releases 2.11 to 2.14; what came after Hopper runs
-# older kernels never, what came before Turing is in 12.6 alone.
-BUILDS: tuple[tuple[tuple[int, int], str, tuple[int, int], tuple[int, int]], ...] = (
-    ((13, 0), "cu130", (7, 5), (99, 0)),
-    ((12, 8), "cu128", (7, 5), (99, 0)),
-    ((12, 6), "cu126", (5, 0), (9, 9)),
-)
+KERNELS = {"cu130": ((7, 5), (99, 0)), "cu128": ((7, 5), (99, 0)), "cu126": ((5, 0), (9, 9))}
+"""Lowest and highest compute capability that each build of torch has kernels for.
+
+Source: the support matrix of PyTorch's releases 2.11 to 2.14.
+"""
 DRIVERS = {"cu130": "580", "cu128": "570", "cu126": "560"}
 """The first series of NVIDIA's drivers for each build."""
 CPU = "cpu"
@@ -40,12 +38,12 @@ def fitting_build(driver: Sequence[int] | None, capabilities: Iterable[Sequence[
     if driver is None:
         return CPU
     cards = [tuple(one) for one in capabilities]
-    fits = [build for build in BUILDS if tuple(driver) >= build[0]]
-    for _, tag, low, high in fits:
+    fits = [(tag, *KERNELS[tag]) for oldest, tag in BUILDS if tuple(driver) >= oldest]
+    for tag, low, high in fits:
         if all(low <= card <= high for card in cards):
             return tag
-    # Cards of many ages in one machine: the newest one that any build knows.
-    for _, tag, low, high in fits:
+    # Cards of many ages in one machine: the newest build that knows any of them.
+    for tag, low, high in fits:
         if any(low <= card <= high for card in cards):
             return tag
     return CPU

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from core.doctor.findings import ORDER, Finding, State, sorted_worst_first, worst
-from core.private import Person, scrubbed
+from core.private_words import Scrubber
 
 SCHEMA_VERSION = 1
 WORDS = {
@@ -22,17 +22,17 @@ _STATE_WIDTH = 9
 _TITLE_WIDTH = 20
 
 
-def lines(finding: Finding, person: Person, width: int = 100, *, colours: bool = False) -> str:
+def lines(finding: Finding, scrubber: Scrubber, width: int = 100, *, colours: bool = False) -> str:
     """Return one finding as lines of text: state, title, what was found, and its fix below."""
     word = WORDS[finding.state].ljust(_STATE_WIDTH)
     if colours:
         word = f"\x1b[{_COLOURS[finding.state]}m{word}\x1b[0m"
     indent = " " * (_STATE_WIDTH + _TITLE_WIDTH + 1)
     room = max(30, width - len(indent))
-    title = scrubbed(finding.title, person)
-    told = _wrapped(scrubbed(finding.text, person), room)
+    title = scrubber.clean(finding.title)
+    told = _wrapped(scrubber.clean(finding.text), room)
     if finding.fix:
-        told += _wrapped(f"→ {scrubbed(finding.fix, person)}", room, "  ")
+        told += _wrapped(f"→ {scrubber.clean(finding.fix)}", room, "  ")
     head = f"{word}{title:<{_TITLE_WIDTH}} "
     if len(title) > _TITLE_WIDTH:
         return "\n".join([head.rstrip(), *(indent + line for line in told)])
@@ -61,30 +61,26 @@ def summary(findings: Sequence[Finding]) -> str:
     return f"{looked}: {' and '.join(said)}."
 
 
-def as_text(findings: Sequence[Finding], person: Person) -> str:
+def as_text(findings: Sequence[Finding], scrubber: Scrubber) -> str:
     """Return the report to give away, the worst first."""
-    parts = [lines(finding, person) for finding in sorted_worst_first(findings)]
+    parts = [lines(finding, scrubber) for finding in sorted_worst_first(findings)]
     return "\n".join(["Framedeck doctor", summary(findings), "", *parts]) + "\n"
 
 
-def as_json(findings: Sequence[Finding], person: Person, *, quick: bool) -> dict[str, Any]:
+def as_json(findings: Sequence[Finding], scrubber: Scrubber, *, quick: bool) -> dict[str, Any]:
     """Return plain values: one document."""
     return {
         "schema_version": SCHEMA_VERSION,
         "worst": worst(findings).value,
         "quick": quick,
-        "findings": [_scrubbed(finding.to_json(), person) for finding in findings],
+        "findings": [_scrubbed(finding.to_json(), scrubber) for finding in findings],
     }
 
 
-def _scrubbed(value: Any, person: Person) -> Any:
-    if isinstance(value, str):
-        return scrubbed(value, person)
-    if isinstance(value, dict):
-        # Keys, and the words that programs compare, are ours.
-        ours = ("id", "state", "repair")
-        return {k: v if k in ours else _scrubbed(v, person) for k, v in value.items()}
-    return value
+def _scrubbed(finding: dict[str, Any], scrubber: Scrubber) -> dict[str, Any]:
+    # The words that programs compare are ours.
+    told = {name: scrubber.clean(finding[name]) for name in ("title", "text", "fix")}
+    return {**finding, **told}
 
 
 def to_line(document: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from core.doctor import cards, drives, kept, media, servers, surroundings, versions
+from core.doctor import cards, drives, environment, kept, media, servers, surroundings, versions
 from core.doctor.asking import NoAnswerError, StoppedError, Why
 from core.doctor.context import Context
 from core.doctor.findings import Finding, Looking, broken, warning
@@ -36,6 +36,7 @@ class Check:
 CHECKS: tuple[Check, ...] = (
     Check("versions", "Framedeck", versions.program),
     Check("engine", "Engine", versions.engine),
+    Check("engine.files", "Engine's files", environment.files, long=True),
     Check("cards", "GPU, driver and torch", cards.check),
     Check("folders", "Folders", drives.check),
     Check("codecs", "Formats", media.codecs),

@@ -22,6 +22,7 @@ import app.doctor_cli
 import app.doctor_facts
 import core.doctor.run
 from app.doctor import DoctorDesk
+from app.engine_setup import EngineDesk
 from app.main import main
 from app.window import MainWindow
 from core.doctor import media
@@ -86,7 +87,7 @@ def test_one_document_of_json(
     assert found["keyring"]["fix"] == "Set one up."
     if bad:
         assert found["torch"]["repair"] == {"action": "switch", "tag": "cu128"}
-        assert found["space.data"]["text"] == "~/x has 1 GB."
+        assert found["space.data"]["text"] == "<home>/x has 1 GB."
     assert said == ""
 
 
@@ -136,10 +137,10 @@ def _hanging(folder: Path) -> Path:
 
 def test_hosts_of_servers_are_nobodys_business() -> None:
     settings = Settings(servers=[{"base": "http://atelier.example.org:8188"}])
-    from core.private import scrubbed
-
-    left = scrubbed("ComfyUI atelier.example.org:8188 is away", app.doctor_facts.person(settings))
-    assert left == "ComfyUI <host>:8188 is away"
+    private = app.doctor_facts.scrubber(settings)
+    left = private.clean("ComfyUI atelier.example.org:8188 is away")
+    assert "atelier" not in left
+    assert "is away" in left
 
 
 # ---- the dialog ----------------------------------------------------------------
@@ -268,7 +269,7 @@ def test_the_report_is_copied_and_saved_with_nothing_private(
     qtbot.waitUntil(lambda: not dialog.running)
     dialog.copy.click()
     text = QGuiApplication.clipboard().text()
-    assert "~/x has 1 GB." in text
+    assert "<home>/x has 1 GB." in text
     assert f"{Path.home()}/" not in text
     assert dialog.copy.text() == "Copied"
     desk(window).save_report(tmp_path / "report.txt")
@@ -290,6 +291,53 @@ def test_a_repair_is_handed_on(window: MainWindow, qtbot: Any, given: dict[str, 
     button.click()
     assert done == [Repair("switch", "cu128")]
     dialog.close()
+
+
+@pytest.mark.qt_log_ignore("does not support raise", extend=True)
+def test_a_repair_opens_the_set_up_with_its_build_chosen(
+    window: MainWindow, qtbot: Any, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRAMEDECK_ENGINE", "managed")
+    monkeypatch.setattr("core.engine_env.locks.locked", lambda *_: ("cpu", "cu126", "cu128"))
+    engine = window.findChild(EngineDesk)
+    assert isinstance(engine, EngineDesk)
+    desk(window).follow(engine)
+    dialog = opened(window)
+    qtbot.waitUntil(lambda: not dialog.running)
+    button = dialog.rows()[0].button
+    assert button is not None
+    button.click()
+    assert engine.dialog is not None
+    assert engine.dialog.isVisible()
+    assert engine.dialog.builds.currentData() == "cu128"
+    desk(window)._on_repair(Repair("reinstall"))
+    assert engine.dialog.builds.currentData() == ""
+    engine.dialog.close()
+    dialog.close()
+    qtbot.waitUntil(lambda: not window.controller._tasks)  # type: ignore[union-attr]
+
+
+def test_a_new_engine_is_looked_at_once(
+    window: MainWindow, qtbot: Any, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = window.findChild(EngineDesk)
+    assert isinstance(engine, EngineDesk)
+    engine.changed.emit()
+    assert given["quick"] == []
+    monkeypatch.setattr("core.engine_env.engine_python", lambda *_: "/engine/cpu-1/bin/python")
+    engine.changed.emit()
+    engine.changed.emit()
+    qtbot.waitUntil(lambda: "torch and CUDA: Built for" in shown(window))
+    assert given["quick"] == [True]
+
+
+def test_the_report_of_a_problem_takes_the_findings_along(
+    window: MainWindow, given: dict[str, Any]
+) -> None:
+    text = desk(window).findings_as_text()
+    assert "broken   torch and CUDA" in text
+    assert "<home>/x" in text
+    assert given["quick"] == [True]
 
 
 def test_after_an_installation_only_what_is_amiss_is_told(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,12 +15,16 @@ from typing import Any
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from core import engine_env
 from core.doctor import (
     asking,
     cards,
     child_engine,
     drives,
+    environment,
     kept,
     media,
     servers,
@@ -31,9 +36,12 @@ from core.doctor.context import answer_of
 from core.doctor.findings import Finding, Looking, Repair, State, sorted_worst_first, worst
 from core.doctor.report import amiss, as_json, as_text
 from core.doctor.run import CHECKS, Check, examine
+from core.engine_env.checking import Checked
+from core.engine_env.steps import Progress
+from core.errors import Category, Problem
 from core.ledger import Ledger
 from core.outputs import encode
-from core.private import Person
+from core.private_words import Scrubber
 from core.settings import Settings
 from tests.core.doctor_scripts import context, real, script, seen, without_packages
 
@@ -132,6 +140,9 @@ def test_killing_the_doctor_leaves_no_process(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
 from core.doctor import media
+from hypothesis import given
+from hypothesis import strategies as st
+
 from tests.core.doctor_scripts import real
 for item in media.clip(real(Path({str(tmp_path)!r}))):
     print(item, flush=True)
@@ -210,6 +221,29 @@ def test_versions_that_were_not_tried_are_named(tmp_path: Path) -> None:
     assert "torch>=99 (it is 2.13.0+cpu)" in engine.text
     assert "absent-thing" in engine.text
     assert "numpy>=1" not in engine.text
+
+
+def test_the_files_of_an_environment_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = context(tmp_path, {})
+    assert found(environment.files(told)) == []  # That of a checkout is not.
+    monkeypatch.setenv("FRAMEDECK_ENGINE", "managed")
+    damaged = Problem(Category.STORAGE, "2 packages are damaged.", "Repair the engine.")
+    for checked, state in (
+        (Checked("cpu-1"), State.OK),
+        (Checked("cpu-1", problem=damaged), State.BROKEN),
+    ):
+        steps = [Progress("check", "torch", 5, 10), checked]
+        monkeypatch.setattr(engine_env, "check", lambda *_, found=steps, **__: iter(found))
+        looking, finding = environment.files(told)
+        assert looking == Looking("Engine's files: torch", 0.5)
+        assert isinstance(finding, Finding)
+        assert finding.state is state
+        assert (finding.repair is None) == (state is State.OK)
+    assert "2 packages are damaged." in finding.text
+    assert environment.told(Checked("cpu-1"), outdated=True).state is State.WARNING
+    assert list(environment.files(context(tmp_path, {}, None))) == []
 
 
 def test_an_old_python_is_told_by_its_version(tmp_path: Path) -> None:
@@ -496,7 +530,7 @@ def test_a_quick_run_leaves_the_clip_out(tmp_path: Path) -> None:
 
     checks = [Check(one.id, one.title, tells(one.id), one.long) for one in CHECKS]
     quick = {one.id for one in found(examine(context(tmp_path, {}), checks, quick=True))}
-    assert {one.id for one in CHECKS} - quick == {"clip"}
+    assert {one.id for one in CHECKS} - quick == {"clip", "engine.files"}
 
 
 def test_reports_begin_with_the_worst(tmp_path: Path) -> None:
@@ -506,15 +540,46 @@ def test_reports_begin_with_the_worst(tmp_path: Path) -> None:
         Finding("c", "C", State.NOTE, "Note."),
     ]
     assert [one.id for one in sorted_worst_first(told)] == ["b", "c", "a"]
-    person = Person("ada", "loom", "/home/ada")
-    text = as_text(told, person)
+    private = Scrubber(homes=["/home/ada"], users=["ada"], hosts=["loom"])
+    text = as_text(told, private)
     assert text.index("Mend it.") < text.index("Note.") < text.index("Fine.")
     assert "ada" not in text
-    document = as_json(told, person, quick=True)
+    document = as_json(told, private, quick=True)
     assert document["schema_version"] == 1
     assert document["worst"] == "broken"
     assert document["findings"][1]["repair"] == {"action": "reinstall", "tag": ""}
     assert json.loads(json.dumps(document)) == document
+
+
+@given(
+    st.from_regex(r"[a-z][a-z0-9]{2,9}", fullmatch=True),
+    st.from_regex(r"[a-z][a-z0-9]{2,9}", fullmatch=True),
+    st.ip_addresses().filter(lambda one: not (one.is_loopback or one.is_unspecified)),
+    st.sampled_from(list(State)),
+)
+def test_nothing_private_stands_in_a_report(
+    user: str, host: str, address: Any, state: State
+) -> None:
+    home = f"/home/{user}"
+    told = Finding(
+        "write.data",
+        f"{host}.lan:8188",
+        state,
+        f"{home}/clips on {host} cannot be written to; http://x:pa55word@{address}/ and {address}.",
+        f"Log in as {user}, token=hf_0123456789abcdef.",
+    )
+    private = Scrubber(homes=[home], users=[user], hosts=[f"{host}.lan"])
+    document = as_json([told], private, quick=False)
+    values = " ".join(str(document["findings"][0][name]) for name in ("title", "text", "fix"))
+    plain = "".join(part for part in as_text([told], private).split("Framedeck doctor", 1))
+    ours = "looked cannot written token things write clips home user address secret"
+    for text in (values, plain):
+        assert "pa55word" not in text
+        assert "hf_0123456789abcdef" not in text
+        assert str(address) not in text
+        for name in (user, host):
+            if name not in ours and name not in ("doctor", "warning", "broken", "note", "host"):
+                assert not re.search(rf"(?<![^\W_]){name}(?![^\W_])", text)
 
 
 def test_progress_of_the_clip_is_told(tmp_path: Path) -> None:
