@@ -596,6 +596,7 @@ def test_two_at_once_wait_for_each_other(
     with alone(layout.alone):
         steps = install(places, shop, cancelled=lambda: True)
     assert isinstance(steps[-1], Cancelled)
+    assert steps[0] == Progress("wait")
 
 
 def test_what_is_told_of_a_build_that_does_not_fit_best(
