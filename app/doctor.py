@@ -88,15 +88,9 @@ class DoctorDesk(QObject):
         self._start(self._over, take, quick=True)
 
     def follow(self, engine: EngineDesk) -> None:
-        """Hand repairs to what sets the engine up, and look once after it was set up."""
+        """Look once after the engine was set up."""
         from core import engine_env
 
-        def repair(wanted: Repair) -> None:
-            builds = engine.open().builds
-            builds.setCurrentIndex(max(0, builds.findData(wanted.tag)))
-
-        if engine_env.managed():
-            self.repair = repair
         used = engine_env.engine_python(self._places, self._window.settings.interpreter)
 
         def look() -> None:

@@ -14,7 +14,10 @@ from core import engine_env
 
 if TYPE_CHECKING:
     from app.controller import Controller
+    from app.doctor import DoctorDesk
+    from app.helping import HelpDesk
     from app.window import MainWindow
+    from core.doctor.findings import Repair
     from core.engine_env.planning import Choice, Plan
     from core.engine_env.state import Status
     from core.engine_env.steps import Progress
@@ -74,6 +77,19 @@ class EngineDesk(QObject):
     def _show_engine(self, words: str, tone: str) -> None:
         title = self._controller.engine.title_at("local")
         self._window.panels.top.set_engine(title, words, tone)
+
+    def join(self, helping: HelpDesk, doctor: DoctorDesk) -> None:
+        """Let the welcome and the doctor open the dialog, where there is something to set up."""
+        if engine_env.managed():
+            helping.set_up_engine = self.open
+            doctor.repair = self.mend
+
+    def mend(self, repair: Repair) -> None:
+        """Open the dialog with what the doctor advises; a person sees what comes and begins it."""
+        dialog = self.open()
+        found = dialog.builds.findData(repair.tag)
+        if found >= 0 and not self.busy:
+            dialog.builds.setCurrentIndex(found)
 
     # -- the dialog -----------------------------------------------------------------
 

@@ -135,7 +135,8 @@ class ExportDesk(QObject):
                 text = f"Saving {target.name}: {share:.0%} {words}"
                 notice.show_text(text, (("Stop", lambda: self.stop(key)),), key=key)
             case Problem():
-                notice.show_problem(told, key=key)
+                opens = ("Set up engine…", self._window.menus.set_up_engine.trigger)
+                notice.show_problem(told, (opens,) if told.field == "engine" else (), key=key)
             case None:
                 notice.show_text(f"Stopped: {target.name} was not saved.", key=key)
             case _:

@@ -119,6 +119,7 @@ class Wiring(QObject):
         WatchdogDesk(controller, window, self._state, self.schedule, self.servers)
         self.help = HelpDesk(controller, window, places, models, self.servers)
         self.doctor = DoctorDesk(controller, window, places)
+        self.engine.join(self.help, self.doctor)
         self.doctor.follow(self.engine)
         self.help.doctor = self.doctor.findings_as_text
 

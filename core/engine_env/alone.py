@@ -54,6 +54,17 @@ def alone(
         os.close(descriptor)
 
 
+def busy(path: Path) -> bool:
+    """Say whether a set-up holds the lock at `path` right now."""
+    if not path.exists():
+        return False
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        return not _taken(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _taken(descriptor: int) -> bool:
     try:
         if sys.platform == "win32":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from core import frozen
 from core.engine_env import checking, download, locks, planning, problems, pythons, running
-from core.engine_env.alone import alone
+from core.engine_env.alone import alone, busy
 from core.engine_env.layout import LOCK_COPY, Layout
 from core.engine_env.locks import Lock, Picked, Wheel
 from core.engine_env.planning import Choice
@@ -99,7 +99,8 @@ class Installation:
 
     def run(self) -> Iterator[Step]:
         """Do it all. Raises ProblemError, StoppedError, OSError."""
-        yield Progress(WAIT)
+        if busy(self.layout.alone):
+            yield Progress(WAIT)
         with alone(self.layout.alone, cancelled=self._cancelled) as hold:
             self._hold = hold
             name = self._there()

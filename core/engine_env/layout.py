@@ -205,6 +205,7 @@ class Layout:
             if folder.name not in kept:
                 self.drop(folder.name)
         self.work_file.unlink(missing_ok=True)
+        self.log.unlink(missing_ok=True)  # It is of use only where something failed.
         shutil.rmtree(self.root / "cache", ignore_errors=True)
 
 

@@ -153,7 +153,7 @@ def find_base(lock: Lock, layout: Layout, choice: Choice) -> pythons.Base | None
             "Name another one, or none.",
         )
     if base is None and (frozen.uv() is None or not lock.pythons):
-        raise problems.no_python(f"Python {wanted}")
+        raise problems.no_python(wanted)
     return base
 
 

@@ -143,7 +143,7 @@ def no_python(versions: str, details: str = "") -> ProblemError:
     return ProblemError(
         Problem(
             Category.WORKER_UNAVAILABLE,
-            f"No Python that the engine can use is here: it needs {versions}.",
+            f"No Python that the engine can use is here: it needs Python {versions}.",
             "Install one, such as the package python3, or connect to the network so that one can "
             "be fetched; then try again.",
             scrubbed(details),

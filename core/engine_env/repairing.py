@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.engine_env import checking, installing, locks, planning, problems, pythons
-from core.engine_env.alone import alone
+from core.engine_env.alone import alone, busy
 from core.engine_env.layout import LOCK_COPY, STAMP, Layout
 from core.engine_env.locks import Picked
 from core.engine_env.planning import Choice
@@ -64,7 +64,8 @@ def _mend(
     cancelled: Callable[[], bool],
 ) -> Iterator[Step]:
     began = time.monotonic()
-    yield Progress(WAIT)
+    if busy(layout.alone):
+        yield Progress(WAIT)
     with alone(layout.alone, cancelled=cancelled) as hold:
         path = layout.environment(name) / LOCK_COPY
         lock = locks.load(path, str(stamp["tag"]))

@@ -204,6 +204,21 @@ class Remote(io.RawIOBase):
             return answer.content
 
 
+def completed(wheel: dict[str, Any]) -> dict[str, Any]:
+    """Return a wheel with its size, which PyTorch's own index does not tell.
+
+    Raises:
+        SystemExit: It has no checksum, and none is made up.
+    """
+    if not wheel.get("hashes", {}).get("sha256"):
+        raise SystemExit(f"{_name(wheel)} has no sha256 in the index")
+    if "size" in wheel:
+        return wheel
+    with requests.head(wheel["url"], allow_redirects=True, timeout=60) as answer:
+        answer.raise_for_status()
+        return {**wheel, "size": int(answer.headers["Content-Length"])}
+
+
 def unpacked(wheel: dict[str, Any], known: dict[str, int]) -> int:
     """Return what a wheel takes once it is unpacked, from the directory at its end."""
     name = _name(wheel)
@@ -234,7 +249,7 @@ def written(packages: list[dict[str, Any]], platform: str, tag: str, at: str) ->
         if len(package["versions"]) < len(PYTHONS) and package["name"] != "torch":
             lines.append(f"marker = {_text(_marker(package['versions']))}")
         lines.append("wheels = [")
-        for wheel in sorted(package["wheels"], key=_name):
+        for wheel in map(completed, sorted(package["wheels"], key=_name)):
             name = _name(wheel)
             sizes[name] = unpacked(wheel, known)
             lines.append(

@@ -115,6 +115,33 @@ def test_sets_the_engine_up(window: MainWindow, shop: Shop, qtbot: Any) -> None:
     qtbot.waitUntil(lambda: dialog.words.text().startswith("Every file"), timeout=30_000)
 
 
+def test_the_doctor_and_the_welcome_open_it(shop: Shop, window: MainWindow, qtbot: Any) -> None:
+    from app.doctor import DoctorDesk
+    from app.helping import HelpDesk
+    from core.doctor.findings import Repair
+
+    desk, doctor = desk_of(window), window.findChild(DoctorDesk)
+    assert window.findChild(HelpDesk).set_up_engine == desk.open
+    assert doctor.repair is not None
+    doctor.repair(Repair("switch", "cpu"))
+    assert desk.dialog is not None
+    assert desk.dialog.isVisible()
+    assert desk.dialog.choice()[0] == "cpu"
+    assert not desk.busy
+    qtbot.waitUntil(lambda: "1 packages" in desk.dialog.fetch.text(), timeout=20_000)
+
+
+def test_a_clip_is_not_exported_without_an_engine(window: MainWindow, qtbot: Any) -> None:
+    from app.exporting import ExportDesk
+
+    assert window.controller is not None
+    window.controller.engine.local.use("")
+    folder = window.settings_path.parent
+    window.findChild(ExportDesk).save(folder / "a.mp4", folder / "a.gif", "gif")
+    qtbot.waitUntil(lambda: "not set up yet" in window.panels.notice.text(), timeout=5000)
+    assert not (folder / "a.gif").exists()
+
+
 def test_what_goes_wrong_stays_in_the_dialog(window: MainWindow, shop: Shop, qtbot: Any) -> None:
     assert window.controller is not None
     window.controller.engine.local.use("")

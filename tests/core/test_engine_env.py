@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from packaging.requirements import Requirement
 
 from core import engine_env
 from core.engine_env import card, checking, installing, locks, planning, repairing, state
@@ -594,6 +596,7 @@ def test_two_at_once_wait_for_each_other(
     with alone(layout.alone):
         steps = install(places, shop, cancelled=lambda: True)
     assert isinstance(steps[-1], Cancelled)
+    assert steps[0] == Progress("wait")
 
 
 def test_what_is_told_of_a_build_that_does_not_fit_best(
@@ -622,6 +625,24 @@ def test_the_locks_that_ship_are_sound() -> None:
         if locks.platform_name() in path.name:
             assert "3.11" in lock.pythons
             assert all(w.unpacked_bytes > 0 for w in lock.wheels("3.11"))
+
+
+def test_the_locks_that_ship_hold_what_pyproject_asks_for() -> None:
+    folder = Path(__file__).parents[2] / "packaging" / "engine"
+    spec = importlib.util.spec_from_file_location("engine_lock", folder / "lock.py")
+    assert spec is not None
+    assert spec.loader is not None
+    maker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(maker)
+    wanted = [Requirement(text) for text in maker.requirements()]
+    assert {"torch", "diffusers", "av", "opencv-python-headless"} <= {one.name for one in wanted}
+    for path in folder.glob("pylock.*.toml"):
+        packages = locks.load(path, "any").parsed.packages
+        for one in wanted:
+            found = [item.version for item in packages if item.name == one.name]
+            assert found, f"{path.name} lacks {one.name}: run packaging/engine/lock.py"
+            good = all(one.specifier.contains(str(version)) for version in found)
+            assert good, f"{path.name}: {one} is {found}: run packaging/engine/lock.py"
 
 
 def test_checking_names_files_outside_as_damaged(places: Places, shop: Shop) -> None:
