@@ -2,7 +2,7 @@
 
     python3 packaging/check_updates.py dist/framedeck
 
-Takes about a minute for a bundle of 400 MB. Works in a folder of its own with a key of its own;
+Takes two to six minutes for a bundle of 350 MB. Works in a folder of its own with a key of its own;
 the bundle is copied, never changed. Needs the package cryptography, and three times its room.
 """
 
