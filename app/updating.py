@@ -74,6 +74,9 @@ class UpdateDesk(QObject):
         """Do what follows once the window has answered for some seconds."""
         self._controller.run_aside(self._settling, "versions", self._on_settled)
         QTimer.singleShot(LOOK_AFTER_MS, self, self.look_if_due)
+        hourly = QTimer(self, interval=HOUR_MS)
+        hourly.timeout.connect(self.look_if_due)
+        hourly.start()
         QTimer.singleShot(ASK_AFTER_MS, self, self.ask)
 
     def _settling(self) -> Iterator[object]:
@@ -118,10 +121,9 @@ class UpdateDesk(QObject):
             self.look_if_due()
 
     def look_if_due(self) -> None:
-        """Look where that was chosen and a day has gone by; ask again in an hour."""
+        """Look where that was chosen and a day has gone by."""
         from core.updates import seen
 
-        QTimer.singleShot(HOUR_MS, self, self.look_if_due)
         chosen = self._window.settings.updates == "daily"
         if chosen and not self._busy and seen.is_due(seen.load(self._folder), time.time()):
             self._look(self._on_daily)
@@ -131,6 +133,8 @@ class UpdateDesk(QObject):
         from core.updates.words import verdict
 
         self._busy = False
+        if found is None:
+            return
         if isinstance(found, Problem):
             _log.info("no update could be looked up: %s %s", found.message, found.details)
             if found.category is Category.BAD_OUTPUT:

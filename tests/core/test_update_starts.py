@@ -18,7 +18,7 @@ from core.updates.active import Active, Failure
 from core.updates.bundle import LIST, missing
 from core.updates.check import look
 from core.updates.install import STEPS, install, tidy
-from core.updates.program import Program
+from core.updates.program import Program, this_program
 from core.updates.starting import choose, standing
 from tests.core.update_world import ROOT, World, make_bundle, served
 
@@ -345,3 +345,19 @@ def test_lists_of_bundles_are_the_same_each_time_and_keep_links_inside(tmp_path:
     )  # fmt: skip
     assert done.returncode == 1
     assert "_internal/out" in done.stderr
+
+
+def test_who_else_updates_the_installed_version_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = make_bundle(tmp_path / "usr", "0.1.0")
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(sys, "_MEIPASS", str(bundle / "_internal"), raising=False)
+    monkeypatch.setattr(sys, "executable", str(bundle / "framedeck"))
+    assert this_program(None).can_install
+    (bundle / "_internal" / "managed.txt").write_text("apt updates Framedeck.\n")
+    found = this_program(None)
+    assert (found.can_install, found.managed) == (False, "apt updates Framedeck.")
+    beside = this_program((7, "0.0.9", str(tmp_path / "opt" / "framedeck")))
+    assert (beside.installed, beside.version, beside.proven_by) == ("0.0.9", "0.1.0", 7)
+    assert beside.can_install
