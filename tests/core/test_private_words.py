@@ -41,7 +41,7 @@ ESCAPES = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(NAMES, NAMES, WRAPS, ESCAPES)
 def test_neither_home_user_nor_host_is_left(
     user: str, host: str, wrap: str, escape: object
@@ -54,7 +54,7 @@ def test_neither_home_user_nor_host_is_left(
             assert host.casefold() not in cleaned.casefold() or host.casefold() in "https://h/"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(SECRETS, WRAPS, ESCAPES)
 def test_no_known_secret_is_left(secret: str, wrap: str, escape: object) -> None:
     shown = escape(secret)  # type: ignore[operator]
@@ -63,7 +63,7 @@ def test_no_known_secret_is_left(secret: str, wrap: str, escape: object) -> None
     assert shown.strip("\"'") not in cleaned
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.sampled_from(["hf_", "sk-", "ghp_", "r8_", "glpat-", "AKIA", "eyJhbGciOi.", "xoxb-"]),
     st.text(string.ascii_letters + string.digits, min_size=16, max_size=40),
@@ -76,13 +76,13 @@ def test_no_token_that_nobody_knew_of_is_left(kind: str, rest: str, wrap: str) -
     assert rest not in str(Scrubber().clean_json({"password": rest, "deep": [{"token": rest}]}))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.ip_addresses().filter(lambda ip: not (ip.is_loopback or ip.is_unspecified)), WRAPS)
 def test_no_address_is_left(place: object, wrap: str) -> None:
     assert str(place) not in Scrubber().clean(wrap.format(place))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.text(string.ascii_letters + "éß", min_size=2, max_size=9), min_size=3, max_size=9),
     st.sampled_from([" ", ", ", "\n", "  "]),
@@ -156,5 +156,5 @@ def test_this_machine_is_known(tmp_path: object, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("text", ["abc1_", ":1", "a.", "x@", "aa-", "'\\\"", "token=", "a b "])
 def test_one_long_line_takes_no_time(text: str) -> None:
     began = time.monotonic()
-    Scrubber(prompts=["a b c d"], secrets=["abcd"]).clean(text * (200_000 // len(text)))
-    assert time.monotonic() - began < 3.0
+    Scrubber(prompts=["a b c d"], secrets=["abcd"]).clean(text * (100_000 // len(text)))
+    assert time.monotonic() - began < 2.0
