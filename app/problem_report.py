@@ -65,16 +65,17 @@ class ReportDesk(QObject):
 
         def make() -> Iterator[object]:
             found = with_gpus(sources)
-            yield assemble(replace(found, doctor=None))
+            yield assemble(replace(found, doctor=None)), found.doctor is not None
             if found.doctor is not None and not self._stop.is_set():
                 # What asks other processes takes seconds: the rest is shown before.
-                yield assemble(found)
+                yield assemble(found), False
 
-        def show(parts: object) -> None:
+        def show(made: object) -> None:
             # Another answer is on its way where prompts were ticked meanwhile.
             here = shiboken6.isValid(self.dialog)
-            if here and self.dialog.prompts.isChecked() == prompts and isinstance(parts, list):
-                self.dialog.show_parts(parts)
+            if here and self.dialog.prompts.isChecked() == prompts and isinstance(made, tuple):
+                parts, more = made
+                self.dialog.show_parts(parts, "the doctor is still looking" if more else "")
 
         self._controller.run_aside(make, "report", show)
 
