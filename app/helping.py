@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject
+from PySide6.QtGui import QGuiApplication
 
 from app.controller import Controller
 from core.places import Places
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from app.welcome import WelcomeDesk
     from app.window import MainWindow
     from core.queue import JobRow
+    from core.settings import Settings
 
 
 class HelpDesk(QObject):
@@ -29,7 +31,6 @@ class HelpDesk(QObject):
         servers: Takes servers that a welcome found.
 
     Attributes:
-        doctor: Returns the doctor's findings as text, in a thread aside; None: there is none.
         set_up_engine: Opens what sets the engine up; None: there is nothing to set up.
     """
 
@@ -44,7 +45,6 @@ class HelpDesk(QObject):
         super().__init__(window)
         self._controller, self._window, self._places = controller, window, places
         self._models, self._servers = models, servers
-        self.doctor: Callable[[], str] | None = None
         self.set_up_engine: Callable[[], object] | None = None
         self._welcome: WelcomeDesk | None = None
         self._marked = False
@@ -80,7 +80,17 @@ class HelpDesk(QObject):
         """Open the dialog that assembles a report."""
         from app.problem_report import ReportDesk
 
-        ReportDesk(self._controller, self._window, self._places, self.doctor)
+        places, settings = self._places, self._window.settings
+        plugin = QGuiApplication.platformName()
+        ReportDesk(
+            self._controller, self._window, places,
+            lambda stopped: doctor_text(places, settings, stopped, plugin),
+        )  # fmt: skip
+
+    def engine_changed(self) -> None:
+        """There is an engine now: the first clip can be made."""
+        if self._welcome is not None:
+            self._welcome.engine_changed()
 
     def close(self) -> None:
         """The window ends in order: take its mark away."""
@@ -88,3 +98,23 @@ class HelpDesk(QObject):
             from core.crashes import running
 
             running.end(self._places.data)
+
+
+def doctor_text(
+    places: Places, settings: Settings, stopped: Callable[[], bool], plugin: str
+) -> str:
+    """Look at the installation, quickly, and return what was found; for a thread aside.
+
+    Args:
+        places: Where things lie.
+        settings: What was chosen.
+        stopped: Whether nobody wants to know any more.
+        plugin: Qt's platform plugin.
+    """
+    from app.doctor_facts import context, person
+    from core.doctor.findings import Finding
+    from core.doctor.report import as_text
+    from core.doctor.run import examine
+
+    looked = examine(context(places, settings, stopped, plugin), quick=True)
+    return as_text([one for one in looked if isinstance(one, Finding)], person(settings))

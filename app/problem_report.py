@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,8 @@ class ReportDesk(QObject):
         controller: Runs what takes time, and has the jobs.
         window: Over which the dialog stands.
         places: Where logs and records lie.
-        doctor: Returns the doctor's findings as text, in a thread aside; None: there is none.
+        doctor: Returns the doctor's findings as text, in a thread aside, and asks meanwhile
+            whether nobody wants them any more; None: there is no doctor.
         ask: Returns where a file is saved, "" for nowhere; given what it is called usually.
     """
 
@@ -41,13 +44,16 @@ class ReportDesk(QObject):
         controller: Controller,
         window: MainWindow,
         places: Places,
-        doctor: Callable[[], str] | None = None,
+        doctor: Callable[[Callable[[], bool]], str] | None = None,
         ask: Callable[[Path], str] | None = None,
     ) -> None:
         self.dialog = ReportDialog(window)
         super().__init__(self.dialog)
         self._controller, self._window, self._places = controller, window, places
         self._doctor, self._ask = doctor, ask or self._choose
+        self._stop = threading.Event()
+        controller.closing.connect(self._stop.set)
+        self.dialog.finished.connect(lambda _: self._stop.set())
         self.dialog.prompts_toggled.connect(lambda _: self._assemble())
         self.dialog.save_requested.connect(self._save)
         self.dialog.show()
@@ -58,13 +64,18 @@ class ReportDesk(QObject):
         sources = self._sources(prompts=prompts)
 
         def make() -> Iterator[object]:
-            yield assemble(with_gpus(sources))
+            found = with_gpus(sources)
+            yield assemble(replace(found, doctor=None)), found.doctor is not None
+            if found.doctor is not None and not self._stop.is_set():
+                # What asks other processes takes seconds: the rest is shown before.
+                yield assemble(found), False
 
-        def show(parts: object) -> None:
+        def show(made: object) -> None:
             # Another answer is on its way where prompts were ticked meanwhile.
             here = shiboken6.isValid(self.dialog)
-            if here and self.dialog.prompts.isChecked() == prompts and isinstance(parts, list):
-                self.dialog.show_parts(parts)
+            if here and self.dialog.prompts.isChecked() == prompts and isinstance(made, tuple):
+                parts, more = made
+                self.dialog.show_parts(parts, "the doctor is still looking" if more else "")
 
         self._controller.run_aside(make, "report", show)
 
@@ -83,8 +94,7 @@ class ReportDesk(QObject):
         }
         counts = {state.value: count for state, count in ledger.counts().items()}
         form = self._window.panels.compose.state()
-        from dataclasses import replace
-
+        doctor, stop = self._doctor, self._stop
         return Sources(
             self._places,
             replace(self._window.settings, compose=form),
@@ -92,7 +102,7 @@ class ReportDesk(QObject):
             rows,
             self._controller.vault.known(),
             {"toolkit": toolkit},
-            self._doctor,
+            None if doctor is None else lambda: doctor(stop.is_set),
             prompts,
         )
 
@@ -137,8 +147,6 @@ class ReportDesk(QObject):
 
 def with_gpus(sources: Sources) -> Sources:
     """Return the sources with what the driver says of the GPUs; for a thread aside."""
-    from dataclasses import replace
-
     from core.gpu.nvml import Nvml
 
     nvml = Nvml()

@@ -12,7 +12,6 @@ from PySide6.QtCore import QObject, QTimer
 
 from app.controller import Controller
 from app.window import MainWindow
-from core import frozen
 from core.engines.local.starter import EXAMPLES
 from core.first_look.found import Found, Looked, Sort
 from core.first_look.look import Look, look
@@ -131,10 +130,14 @@ class WelcomeDesk(QObject):
 
     def _on_set_up(self) -> None:
         set_up = self._set_up()
-        self._use(self.page.ticked() if self.page is not None else [])
-        self.close()
         if set_up is not None:
             set_up()
+
+    def engine_changed(self) -> None:
+        """The engine was set up meanwhile: let the page offer the first clip."""
+        ready, words = engine_state(self._places, self._window.settings.interpreter)
+        if self.page is not None and ready:
+            self.page.show_engine(ready=True, can_set_up=False, words=words)
 
     def _on_chosen(self, ticked: Sequence[Found], first: bool) -> None:
         self.close()
@@ -175,10 +178,7 @@ class WelcomeDesk(QObject):
 
 def engine_state(places: Places, interpreter: str) -> tuple[bool, str]:
     """Return whether the engine can run, and words about it. Reads small files at most."""
-    try:
-        from core.engine_env import active
-    except ImportError:
-        ready = not frozen.is_frozen() or bool(interpreter)
-    else:
-        ready = bool(interpreter) or active(places) is not None
+    from core.engine_env import engine_python
+
+    ready = bool(engine_python(places, interpreter))
     return (True, READY) if ready else (False, NOT_SET_UP)

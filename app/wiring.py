@@ -118,6 +118,8 @@ class Wiring(QObject):
         self.engine = EngineDesk(controller, window, places)
         WatchdogDesk(controller, window, self._state, self.schedule, self.servers)
         self.help = HelpDesk(controller, window, places, models, self.servers)
+        self.help.set_up_engine = self.engine.open
+        self.engine.changed.connect(self.help.engine_changed)
         self.doctor = DoctorDesk(controller, window, places)
         self.engine.join(self.help, self.doctor)
         self.doctor.follow(self.engine)

@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-HOME, USER, HOST = "<home>", "<user>", "<host>"
+HOME, USER, HOST = "~", "<user>", "<host>"
 SECRET, ADDRESS, PROMPT = "<secret>", "<address>", "<prompt>"
-DEVICE = "<id>"
+IDENTITY, MAIL = "<id>", "<mail>"
 
-NO_NAMES = frozenset({"root", "user", "admin", "administrator", "localhost"})
+NO_NAMES = frozenset(
+    {"root", "user", "admin", "administrator", "localhost", "home", "users", "framedeck"}
+)
 """Names that say nothing of anybody, and that are words of logs."""
 _RUN = 3
 """So many words of a prompt in a row are taken to be of it."""
@@ -32,7 +34,8 @@ _SURELY = 4
 """Secrets shorter than this only count as whole words: else no text would be left."""
 _WORD = re.compile(r"[^\W_]+")
 _START, _END = r"(?<![^\W_])", r"(?![^\W_])"
-_URL = re.compile(r"\b([a-zA-Z][a-zA-Z0-9+.-]{1,15})://([^\s\"'<>\\)\]}]*)")
+_URL = re.compile(r"\b([a-zA-Z][a-zA-Z0-9+.-]{1,15})://([^\s\"'<>\\)}]*)")
+_PORT = re.compile(r"(?:[^/?#@]*@)?(?:\[[^\]/?#]*\]|[^:/?#]*)(:\d{1,5})(?=$|[/?#])")
 _LOOPBACK = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?(?=$|[/?#])")
 _PEOPLE = re.compile(
     r"((?:/home/|/Users/|/var/home/|[A-Za-z]:(?:\\\\|\\|/)Users(?:\\\\|\\|/)))"
@@ -41,7 +44,7 @@ _PEOPLE = re.compile(
 # All counts are bounded: a line of a log may be as long as all of it.
 _MAIL = re.compile(r"[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
 _SIGNED = re.compile(r"[^\s/@\"'<>:]{1,64}:[^\s/@\"'<>]{1,64}@(?=[\w\[])")
-_NAMED_PORT = re.compile(r"(?<![\w./-])(?:[A-Za-z0-9-]+\.)+[A-Za-z][A-Za-z0-9-]+:\d{2,5}\b")
+_NAMED_PORT = re.compile(r"(?<![\w./-])((?:[A-Za-z0-9-]+\.)+[A-Za-z][A-Za-z0-9-]+):\d{2,5}\b")
 _LAN = re.compile(r"(?<![\w.-])[A-Za-z0-9-]+\.(?:local|lan|home|internal|intranet|fritz\.box)\b")
 _V4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)")
 _V6 = re.compile(r"(?<![0-9A-Za-z_])[0-9A-Fa-f:.]{2,46}(?:%\w{1,16})?(?![0-9A-Za-z_])")
@@ -52,8 +55,8 @@ _KEY = (
 )
 _SECRET_KEY = re.compile(_KEY, re.IGNORECASE)
 _SHOWN_KEY = re.compile(
-    rf"({_KEY}[\"']?\s{{0,8}}[:=]\s{{0,8}}(?:bearer\s+|basic\s+)?)"
-    r"(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^\s,;&\"']+)",
+    rf"{_KEY}[\"']?\s{{0,8}}[:=]\s{{0,8}}"
+    r"(?:\"((?:[^\"\\]|\\.)*)\"|'((?:[^'\\]|\\.)*)'|((?:(?:bearer|basic)\s+)?[^\s,;&\"']+))",
     re.IGNORECASE,
 )
 _BEARER = re.compile(r"\b(bearer|basic|digest)\s+([A-Za-z0-9._~+/=-]{6,})", re.IGNORECASE)
@@ -62,10 +65,10 @@ _TOKEN = re.compile(
     r"|eyJ)[A-Za-z0-9._~+/=-]{8,}"
 )
 _LONG = re.compile(r"(?<![^\W_])[A-Za-z0-9]{32,}")
-_SHARE = re.compile(r"\\\\(?![?.])[^\\\s\"']+\\[^\\\s\"']+")
+_SHARE = re.compile(r"\\\\(?![?.<])([^\\\s\"']+\\[^\\\s\"']+)")
 _PLAIN = (
-    (_PEOPLE, 2, USER), (_BEARER, 2, SECRET), (_TOKEN, 0, SECRET), (_SHARE, 0, ADDRESS),
-    (_SIGNED, 0, ADDRESS), (_MAIL, 0, ADDRESS), (_MAC, 0, ADDRESS), (_NAMED_PORT, 0, ADDRESS),
+    (_PEOPLE, 2, USER), (_BEARER, 2, SECRET), (_TOKEN, 0, SECRET), (_SHARE, 1, HOST),
+    (_SIGNED, 0, ADDRESS), (_MAIL, 0, MAIL), (_MAC, 0, IDENTITY), (_NAMED_PORT, 1, ADDRESS),
     (_LAN, 0, ADDRESS),
 )  # fmt: skip
 """What goes wherever it stands: the pattern, which part of it, and what stands there then."""
@@ -156,7 +159,7 @@ class Scrubber:
         ]
         if not self._show_prompts:
             for match in _SHOWN_PROMPT.finditer(text):
-                if match[2].strip("\"' "):
+                if match[2].strip("\"' ") and not match[2].startswith(PROMPT):
                     found.append((*match.span(2), PROMPT))
             found += self._prompts_in(text)
         found += _looks_private(text)
@@ -242,24 +245,32 @@ def _looks_private(text: str) -> Iterator[_Span]:
         for match in pattern.finditer(text):
             yield *match.span(group), instead
     for match in _SHOWN_KEY.finditer(text):
-        if match[2].strip("\"'").casefold() not in ("", "none", "null", "true", "false"):
-            yield *match.span(2), SECRET
+        group = next(number for number in (1, 2, 3) if match[number] is not None)
+        if match[group].casefold() not in ("", "none", "null", "true", "false", SECRET):
+            yield *match.span(group), SECRET
     for match in _LONG.finditer(text):
         # Those of one kind are words, or rules of a table.
         if not (match.group().isalpha() or match.group().isdigit()):
             yield *match.span(), SECRET
     for match in _DEVICE.finditer(text):
-        yield match.end(1) if match[1] else match.start(), match.end(), DEVICE
+        yield match.end(1) if match[1] else match.start(), match.end(), IDENTITY
     yield from _addresses(text)
 
 
 def _addresses(text: str) -> Iterator[_Span]:
     for match in _URL.finditer(text):
-        # Of this machine's own servers the address stays; of others nothing but the scheme.
-        here = _LOOPBACK.match(match[2])
-        if match[1].casefold() != "file":
-            kept = here.end() if here else 0
-            yield match.start(2) + kept, match.end(2), "" if here else ADDRESS
+        if match[1].casefold() == "file":
+            continue
+        # Of this machine's own servers the address stays; of others the scheme and the port.
+        here, port = _LOOPBACK.match(match[2]), _PORT.match(match[2])
+        begin, (first, last) = match.start(2), port.span(1) if port else (0, 0)
+        if here:
+            yield begin + here.end(), match.end(), ""
+        elif port:
+            yield begin, begin + first, ADDRESS
+            yield begin + last, match.end(), ""
+        else:
+            yield begin, match.end(), ADDRESS
     for pattern in (_V4, _V6):
         for match in pattern.finditer(text):
             yield match.start(), match.start() + _outside(match.group()), ADDRESS

@@ -29,8 +29,8 @@ _SINCE = (1980, 1, 1, 0, 0, 0)
 """Time of all files in the zip: it tells nothing."""
 WHAT_IT_IS = """\
 A report about Framedeck, put together on the machine it is about. Nothing was sent anywhere.
-Home folders, names of user and machine, addresses, tokens and prompts were taken out and stand
-as <home>, <user>, <host>, <address>, <secret> and <prompt>.
+Home folders, names of user and machine, addresses, tokens and prompts were taken out: ~, <user>,
+<host>, <address>, <mail>, <id>, <secret> and <prompt> stand in their places.
 """
 
 

@@ -43,6 +43,7 @@ class ReportDialog(QDialog):
         self.setWindowTitle("Report a problem")
         self._parts: list[Part] = []
         self._chosen: dict[str, bool] = {}
+        self._more = ""
         about = label(
             "This is put together on this computer, and sent nowhere: save it, and give it to "
             "whom you like. Names of folders, people, machines and servers, tokens and prompts "
@@ -52,6 +53,7 @@ class ReportDialog(QDialog):
         )
         self.list = QListWidget()
         self.list.setAccessibleName("Parts of the report")
+        self.list.setSpacing(2)
         self.list.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.currentRowChanged.connect(self._show)
@@ -105,10 +107,18 @@ class ReportDialog(QDialog):
         """Ask for room to read in."""
         return QSize(860, 560)
 
-    def show_parts(self, parts: Sequence[Part]) -> None:
-        """Show what there is; what was left out before stays so."""
-        at = max(0, self.list.currentRow())
+    def show_parts(self, parts: Sequence[Part], more: str = "") -> None:
+        """Show what there is; what was left out before stays so.
+
+        Args:
+            parts: What there is.
+            more: What is still to come, in words.
+        """
+        self._more = more
+        row = self.list.currentRow()
+        shown = self._parts[row].name if row >= 0 else ""
         self._parts = list(parts)
+        at = next((at for at, part in enumerate(self._parts) if part.name == shown), 0)
         self.list.blockSignals(True)
         self.list.clear()
         for part in self._parts:
@@ -119,7 +129,7 @@ class ReportDialog(QDialog):
             item.setCheckState(Qt.CheckState.Checked if on else Qt.CheckState.Unchecked)
             self.list.addItem(item)
         self.list.blockSignals(False)
-        self.list.setCurrentRow(min(at, len(self._parts) - 1))
+        self.list.setCurrentRow(at)
         self._show(self.list.currentRow())
         self._count()
 
@@ -154,7 +164,8 @@ class ReportDialog(QDialog):
         wanted = self.wanted()
         count = "1 part" if len(wanted) == 1 else f"{len(wanted)} parts"
         size = size_words(sum(part.size_bytes for part in wanted))
-        self.total.setText(f"{count}, {size} before packing" if wanted else "Nothing is chosen")
+        words = f"{count}, {size} before packing" if wanted else "Nothing is chosen"
+        self.total.setText(f"{words}; {self._more}…" if self._more else words)
         self.save.setEnabled(bool(wanted))
 
 

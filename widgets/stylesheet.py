@@ -118,9 +118,10 @@ QComboBox QAbstractItemView { background: $raised; color: $text; border: 1px sol
     selection-background-color: $accent; selection-color: $accent_text; outline: none; }
 QCheckBox { spacing: 7px; padding: 2px; border: 2px solid transparent; border-radius: 5px; }
 QCheckBox:focus { border-color: $focus; }
-QCheckBox::indicator, QTableView::indicator { width: 14px; height: 14px;
+QCheckBox::indicator, QTableView::indicator, QListView::indicator { width: 14px; height: 14px;
     border: 1px solid $muted; border-radius: 3px; background: $field; }
-QCheckBox::indicator:checked, QTableView::indicator:checked { background: $accent;
+QCheckBox::indicator:checked, QTableView::indicator:checked,
+QListView::indicator:checked { background: $accent;
     border-color: $accent; image: url("$tick"); }
 
 QMenuBar { background: $panel; color: $text; }

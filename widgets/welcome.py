@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QKeyEvent, QShowEvent
-from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from core.first_look.found import Found, Looked, Sort
 from widgets.parts import Button, Card, ElidedLabel, label
@@ -32,6 +32,8 @@ class _Section(Card):
         self.boxes: dict[str, tuple[Found, QCheckBox]] = {}
         self.found: list[Found] = []
         self._ended = False
+        self.told: QLabel | None = None
+        """What is said of the thing found last."""
 
     def add(self, found: Found) -> None:
         """Show one more thing."""
@@ -52,7 +54,8 @@ class _Section(Card):
         else:
             row.addWidget(ElidedLabel(found.title))
             if found.text:
-                row.addWidget(label(found.text, "muted", wrap=True))
+                self.told = label(found.text, "muted", wrap=True)
+                row.addWidget(self.told)
         self.column.addLayout(row)
 
     def ended(self, text: str) -> None:
@@ -67,6 +70,7 @@ class _Section(Card):
         while self.column.count() > 2:
             _drop(self.column.takeAt(2))
         self.boxes, self.found, self._ended = {}, [], False
+        self.told = None
         self._told.setText("Looking…")
         self._told.show()
 
@@ -164,8 +168,16 @@ class WelcomePage(QWidget):
         for section in self.sections.values():
             section.ended("Not looked for: the other things took too long.")
 
-    def show_engine(self, *, ready: bool, can_set_up: bool) -> None:
-        """Offer the first clip where the engine can make it, else what sets it up."""
+    def show_engine(self, *, ready: bool, can_set_up: bool, words: str = "") -> None:
+        """Offer the first clip where the engine can make it, else what sets it up.
+
+        Args:
+            ready: Whether it can run.
+            can_set_up: Whether there is something that sets it up.
+            words: What stands there of it from now on; "" leaves what does.
+        """
+        if words and self.sections[Sort.ENGINE].told is not None:
+            self.sections[Sort.ENGINE].told.setText(words)
         self.first.setEnabled(ready)
         self.first.setVisible(ready or not can_set_up)
         self.set_up.setVisible(not ready and can_set_up)

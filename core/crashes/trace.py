@@ -5,13 +5,14 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
-import platform
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "numpy", "av")
+_INSTALLED = re.compile(rf"({'|'.join(PACKAGES)})-([^-]+)\.dist-info")
 
 
 def catch(path: Path) -> TextIO | None:
@@ -37,12 +38,14 @@ def catch(path: Path) -> TextIO | None:
 
 def about() -> dict[str, Any]:
     """Return what this process is: its number, its Python, and the versions it would load."""
-    from importlib import metadata
-
-    versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
+    versions = {"python": sys.version.split()[0]}
+    for folder in sys.path:
+        with suppress(OSError):
+            # By the names alone: importlib.metadata would take 20 ms of every start.
+            for name in os.listdir(folder or "."):  # noqa: PTH208
+                match = _INSTALLED.fullmatch(name)
+                if match is not None:
+                    versions.setdefault(match[1], match[2])
     return {"pid": os.getpid(), "system": sys.platform, "versions": versions}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import platform
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -115,6 +115,7 @@ def test_an_engine_that_is_not_set_up_is_told_and_its_set_up_opened(
     window: MainWindow, help_desk: HelpDesk, tmp_path: Path, qtbot: Any
 ) -> None:
     asked: list[bool] = []
+    help_desk.set_up_engine = None
     page = opened(help_desk, tmp_path, qtbot, engine=lambda: (False, "Not set up yet"))
     qtbot.waitUntil(lambda: not page.first.isEnabled(), timeout=5_000)
     assert page.first.isVisible(), "there is nothing that would set it up"
@@ -125,7 +126,12 @@ def test_an_engine_that_is_not_set_up_is_told_and_its_set_up_opened(
     assert not page.first.isVisible()
     page.set_up.click()
     assert asked == [True]
-    assert window.panels.centre.currentWidget() is window.panels.stage
+    assert window.panels.centre.currentWidget() is page, "the page waits for it"
+    help_desk.engine_changed()
+    assert page.first.isVisible()
+    assert page.first.isEnabled()
+    assert not page.set_up.isVisible()
+    assert page.sections[Sort.ENGINE].told.text() == welcome.READY  # type: ignore[union-attr]
 
 
 def test_a_skip_ends_a_look_that_is_under_way(
@@ -182,11 +188,12 @@ def test_a_report_shows_all_it_holds_and_holds_nothing_private(
         controller,
         window,
         places,
-        doctor=lambda: "All is well, zaphodb.",
+        doctor=lambda _: "All is well, zaphodb.",
         ask=lambda _: str(target),
     )
     dialog = desk.dialog
     qtbot.waitUntil(dialog.save.isEnabled, timeout=10_000)
+    qtbot.waitUntil(lambda: "doctor.txt" in [p.name for p in dialog.wanted()], timeout=10_000)
     names = [part.name for part in dialog.wanted()]
     assert {"versions.json", "doctor.txt", "settings.json", "jobs.json"} <= set(names)
     dialog.list.setCurrentRow(names.index("logs/engine.log"))
@@ -199,7 +206,7 @@ def test_a_report_shows_all_it_holds_and_holds_nothing_private(
         assert any(name.startswith("crashes/") for name in file.namelist())
         whole = "\n".join(file.read(name).decode() for name in file.namelist())
         assert json.loads(file.read("jobs.json"))["counts"]["waiting"] == 1
-    for word in ("zaphodb", "plain-words", "10.1.2.3", "swordfish", "heron", os.uname().nodename):
+    for word in ("zaphodb", "plain-words", "10.1.2.3", "swordfish", "heron", platform.node()):
         assert word not in whole, word
     assert "report.zip" in window.panels.notice.text()
 

@@ -41,7 +41,7 @@ ESCAPES = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(NAMES, NAMES, WRAPS, ESCAPES)
 def test_neither_home_user_nor_host_is_left(
     user: str, host: str, wrap: str, escape: object
@@ -54,7 +54,7 @@ def test_neither_home_user_nor_host_is_left(
             assert host.casefold() not in cleaned.casefold() or host.casefold() in "https://h/"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(SECRETS, WRAPS, ESCAPES)
 def test_no_known_secret_is_left(secret: str, wrap: str, escape: object) -> None:
     shown = escape(secret)  # type: ignore[operator]
@@ -63,7 +63,7 @@ def test_no_known_secret_is_left(secret: str, wrap: str, escape: object) -> None
     assert shown.strip("\"'") not in cleaned
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.sampled_from(["hf_", "sk-", "ghp_", "r8_", "glpat-", "AKIA", "eyJhbGciOi.", "xoxb-"]),
     st.text(string.ascii_letters + string.digits, min_size=16, max_size=40),
@@ -76,13 +76,13 @@ def test_no_token_that_nobody_knew_of_is_left(kind: str, rest: str, wrap: str) -
     assert rest not in str(Scrubber().clean_json({"password": rest, "deep": [{"token": rest}]}))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.ip_addresses().filter(lambda ip: not (ip.is_loopback or ip.is_unspecified)), WRAPS)
 def test_no_address_is_left(place: object, wrap: str) -> None:
     assert str(place) not in Scrubber().clean(wrap.format(place))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.text(string.ascii_letters + "éß", min_size=2, max_size=9), min_size=3, max_size=9),
     st.sampled_from([" ", ", ", "\n", "  "]),
@@ -106,17 +106,17 @@ def test_no_stretch_of_a_prompt_is_left(words: list[str], gap: str, escape: obje
 @pytest.mark.parametrize(
     ("text", "left"),
     [
-        ("http://anna:pw@10.0.0.7:8188/queue?token=1", f"http://{ADDRESS}"),
+        ("http://anna:pw@10.0.0.7:8188/queue?token=1", f"http://{ADDRESS}:8188"),
         ("http://127.0.0.1:8188/object_info", "http://127.0.0.1:8188"),
-        ("render.example.com:8188 is away", f"{ADDRESS} is away"),
+        ("render.example.com:8188 is away", f"{ADDRESS}:8188 is away"),
         ("nas.local is away", f"{ADDRESS} is away"),
-        ("write to anna.b@example.com", f"write to {ADDRESS}"),
+        ("write to anna.b@example.com", "write to <mail>"),
         ("fe80::1ff:fe23:4567:890a", ADDRESS),
         ("at:fe80::1: refused", f"at:{ADDRESS}: refused"),
-        ("aa:bb:cc:dd:ee:ff", ADDRESS),
+        ("aa:bb:cc:dd:ee:ff", "<id>"),
         ("GPU-1d0a9c2e-3b44-4f2c-9d1e-0123456789ab: hot", "<id>: hot"),
         ("serial number: 1654321098765", "serial number: <id>"),
-        ("from \\\\nas7\\films\\a.mp4", f"from {ADDRESS}\\a.mp4"),
+        ("from \\\\nas7\\films\\a.mp4", "from \\\\<host>\\a.mp4"),
         ("prompt='a red ball', steps=4", f"prompt={PROMPT}, steps=4"),
         ("/home/zoe/clips", f"/home/{USER}/clips"),
         ("C:\\\\Users\\\\zoe\\\\clips", f"C:\\\\Users\\\\{USER}\\\\clips"),
@@ -156,5 +156,5 @@ def test_this_machine_is_known(tmp_path: object, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("text", ["abc1_", ":1", "a.", "x@", "aa-", "'\\\"", "token=", "a b "])
 def test_one_long_line_takes_no_time(text: str) -> None:
     began = time.monotonic()
-    Scrubber(prompts=["a b c d"], secrets=["abcd"]).clean(text * (200_000 // len(text)))
-    assert time.monotonic() - began < 3.0
+    Scrubber(prompts=["a b c d"], secrets=["abcd"]).clean(text * (100_000 // len(text)))
+    assert time.monotonic() - began < 2.0
