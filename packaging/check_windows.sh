@@ -107,8 +107,8 @@ inside wine /home/checker/setup.exe /S /DESKTOP || fail "setup ended with $?"
 [ -f "$PROGRAM/framedeck.exe" ] || fail "no program"
 [ -f "$MENU/Framedeck.lnk" ] || fail "nothing in the Start menu"
 [ -f "$DRIVE/users/checker/Desktop/Framedeck.lnk" ] || fail "no icon on the desktop"
-inside wine reg query "$ENTRY" | tee "$FOLDER/entry.txt" | grep -q QuietUninstallString \
-    || fail "no entry to uninstall it by"
+inside wine reg query "$ENTRY" > "$FOLDER/entry.txt" || fail "no entry to uninstall it by"
+grep -q QuietUninstallString "$FOLDER/entry.txt" || fail "the entry cannot uninstall silently"
 grep -q DisplayVersion "$FOLDER/entry.txt"
 
 say "Putting a clip into the queue with the command"
