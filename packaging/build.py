@@ -30,6 +30,7 @@ ROOT = HERE.parent
 STAMP = 1_577_836_800
 """2020-01-01: what all files bear, so that the same source gives the same packages."""
 TOOLS = ("pyinstaller>=6.22,<7", "uv>=0.13")
+PROGRAMS = ("framedeck", "uv")
 WINDOWS = sys.platform == "win32"
 
 
@@ -135,7 +136,7 @@ def freeze(work: Path) -> tuple[Path, Path]:
     for path in bundle.rglob("*"):
         if not path.is_symlink():
             if not path.is_dir() and not WINDOWS:
-                path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+                path.chmod(0o755 if path.name in PROGRAMS else 0o644)
             os.utime(path, (STAMP, STAMP))
     script("file_list").write_list(bundle, version())
     return bundle, site_packages(python)

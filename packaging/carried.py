@@ -27,6 +27,14 @@ their own, unchanged, and can be exchanged for others in the folder PySide6. The
 of the version named in THIRD-PARTY.md, from https://download.qt.io/official_releases/.
 """
 
+_FFMPEG = """\
+PyAV carries FFmpeg with x264 and x265 as shared libraries of their own. So built they are under the
+GNU General Public License, version 2 or later, as this program is under version 3 (see LICENSE).
+The list of them, with their versions, lies here; their source: https://ffmpeg.org/releases/,
+https://code.videolan.org/videolan/x264, https://bitbucket.org/multicoreware/x265_git and, with the
+way they are built, https://github.com/PyAV-Org/pyav-ffmpeg.
+"""
+
 
 def distributions(path: Path) -> list[importlib.metadata.Distribution]:
     """Return what is installed in a site-packages folder, by name."""
@@ -69,7 +77,8 @@ def write_licences(site: Path, into: Path) -> None:
         home = one.metadata.get("Home-page") or _first_address(one)
         lines.append(f"- {name} {one.version} · {licence_of(one)} · {home}")
         for file in one.files or ():
-            if ".dist-info" in str(file) and _TEXT.search(file.name) and file.suffix != ".py":
+            told = _TEXT.search(file.name) or "sboms" in file.parts
+            if ".dist-info" in str(file) and told and file.suffix not in (".py", ".pyc"):
                 source = Path(str(file.locate()))
                 if source.is_file():
                     target = into / name / file.name
@@ -79,6 +88,8 @@ def write_licences(site: Path, into: Path) -> None:
     for name in ("pyside6-essentials", "shiboken6"):
         (into / name).mkdir(exist_ok=True)
         (into / name / "NOTICE.txt").write_text(_QT, "utf-8")
+    (into / "av").mkdir(exist_ok=True)
+    (into / "av" / "NOTICE.txt").write_text(_FFMPEG, "utf-8")
     own = Path(sys.base_prefix) / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
     for text in (own / "LICENSE.txt", Path(sys.base_prefix) / "LICENSE.txt"):
         if text.is_file():

@@ -17,7 +17,7 @@ ROOT = PACKAGING.parent
 SIZES = (16, 22, 24, 32, 48, 64, 128, 256, 512)
 METAINFO = "org.framedeck.Framedeck.metainfo.xml"
 DEPENDS = (
-    "libc6 (>= 2.36)", "python3 (>= 3.11)", "python3-venv", "fontconfig", "libdbus-1-3", "libegl1",
+    "python3 (>= 3.11)", "python3-venv", "fontconfig", "libdbus-1-3", "libegl1",
     "libfontconfig1", "libgl1", "libglib2.0-0", "libx11-6", "libx11-xcb1", "libxcb-cursor0",
     "libxcb-icccm4", "libxcb-image0", "libxcb-keysyms1", "libxcb-randr0", "libxcb-render-util0",
     "libxcb-shape0", "libxcb-xkb1", "libxkbcommon-x11-0", "libxkbcommon0", "fonts-dejavu-core",
@@ -49,7 +49,7 @@ Comment: What is carried of others, with the texts of its licences, lies in
  /usr/lib/framedeck/_internal/licenses; THIRD-PARTY.md there is the list.
 
 Files: *
-Copyright: The Framedeck maintainers
+Copyright: 2026 The Framedeck maintainers
 License: GPL-3.0-or-later
  This program is free software: you can redistribute it and/or modify it under
  the terms of the GNU General Public License as published by the Free Software
@@ -129,7 +129,10 @@ def _control(work: Path, version: str) -> None:
     kilobytes = sum(-(-path.stat().st_size // 1024) for path in files)
     folder = work / "DEBIAN"
     folder.mkdir()
-    text = CONTROL.format(version=version, kilobytes=kilobytes, depends=", ".join(DEPENDS))
+    # The libraries that the bundle took along are of this machine, and want its C library.
+    libc = (os.confstr("CS_GNU_LIBC_VERSION") or "glibc 2.36").split()[1]
+    needs = ", ".join([f"libc6 (>= {libc})", *DEPENDS])
+    text = CONTROL.format(version=version, kilobytes=kilobytes, depends=needs)
     (folder / "control").write_text(text, "utf-8")
     sums = []
     for path in sorted(files):
