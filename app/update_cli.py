@@ -178,10 +178,12 @@ def go_back(folder: Path, program: Program) -> str:
         ProblemError: There is no other version, or one is being installed.
         OSError: It cannot be written.
     """
-    state = standing(folder, program.installed)
-    if not state.version and not state.previous:
-        raise invalid("version", "There is no other version to go back to.", "Nothing was changed.")
     with alone(folder):
+        state = standing(folder, program.installed)
+        if not state.version and not state.previous:
+            raise invalid(
+                "version", "There is no other version to go back to.", "Nothing was changed."
+            )
         active.save(folder, state.switched(state.previous))
     return state.previous or program.installed
 

@@ -141,6 +141,8 @@ class UpdateDesk(QObject):
                 self._notice.show_problem(found, (("Updates…", self.open),), KEY)
             return
         self._found = found
+        if found.manifest.version == self._installed:
+            return  # It is here, and waits for a restart.
         if found.verdict is not Verdict.NEWEST and not found.failed_here:
             text = verdict(found, self.program)
             self._notice.show_text(text, (("What is new", self.open),), key=KEY, under=True)

@@ -62,6 +62,8 @@ def put_back(path: Path, copy: Copy) -> Path:
         _sync(part)
         part.replace(path)
     except (OSError, sqlite3.Error) as error:
+        # Half a copy would be taken for a whole one later, and fills a full disk.
+        aside.unlink(missing_ok=True)
         raise ProblemError(
             Problem(
                 Category.STORAGE,

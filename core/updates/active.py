@@ -89,7 +89,10 @@ def load(folder: Path) -> Active | None:
     """Read the state in `folder`; None when there is none, or none that can be used."""
     try:
         return _parse(json.loads((folder / FILE).read_text("utf-8")))
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+    except (
+        OSError, ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError,
+    ):  # fmt: skip
+        # Nothing that may stand in this file keeps the program from starting.
         return None
 
 
@@ -199,7 +202,7 @@ def _runs(pid: int) -> bool:
         return bool(known) and code.value == 259
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True

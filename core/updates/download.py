@@ -7,11 +7,12 @@ from pathlib import Path
 
 from core.errors import Category, Problem, ProblemError
 from core.units import memory
-from core.updates.fetch import CutOffError, Fetcher
+from core.updates.fetch import CutOffError, Fetcher, StoppedError
 
 TRIES = 4
 """So many connections in a row may bring nothing."""
 FIRST_WAIT_SECONDS = 1.0
+_LOOK_SECONDS = 0.1
 WHAT = "The new version"
 
 
@@ -63,7 +64,14 @@ def download(
                 )
             )
         if now < size:
-            wait(FIRST_WAIT_SECONDS * 2**idle)
+            _pause(FIRST_WAIT_SECONDS * 2**idle, stopped, wait)
+
+
+def _pause(seconds: float, stopped: Callable[[], bool], wait: Callable[[float], None]) -> None:
+    for _ in range(round(seconds / _LOOK_SECONDS)):
+        if stopped():
+            raise StoppedError
+        wait(_LOOK_SECONDS)
 
 
 def _go_on(fetcher: Fetcher, address: str, path: Path, start: int, size: int) -> Iterator[int]:

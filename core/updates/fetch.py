@@ -176,7 +176,7 @@ class Fetcher:
         if status not in (200, 206):
             raise _failed(Category.NETWORK_ERROR, f"The server for updates refuses ({status}).")
         length = answer.headers.get("Content-Length", "")
-        rest = int(length) if length.isdigit() else None
+        rest = int(length) if length.isascii() and length.isdigit() else None
         begin = 0
         if status == 206:
             told = answer.headers.get("Content-Range", "")

@@ -14,11 +14,12 @@ from time import sleep
 from core.errors import Category, Problem, ProblemError
 from core.units import memory
 from core.updates import active
-from core.updates.bundle import DamagedError, check_whole, sha256
+from core.updates.bundle import DamagedError, check_whole, missing, sha256
 from core.updates.check import Found, Verdict
 from core.updates.download import download
 from core.updates.fetch import StoppedError
 from core.updates.manifest import Artefact
+from core.updates.numbers import is_newer
 from core.updates.program import Program
 from core.updates.starting import standing
 from core.updates.unpack import unpack
@@ -27,6 +28,8 @@ WORK = "work"
 NEW, OLD = ".new", ".old"
 SPARE_BYTES = 64 << 20
 """Left on the disk beside what an update takes."""
+HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+"""What systems say of a lock that another process has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +85,32 @@ def install(
     try:
         with alone(folder):
             yield Progress("look")
+            next_one = standing(folder, program.installed).version
+            if is_newer(next_one, version):
+                raise _refuse(
+                    f"Framedeck {next_one} is installed already, which is newer than {version}.",
+                    "Start Framedeck again to use it.",
+                )
+            if next_one == version and not missing(folder / version, version):
+                # Another window or command was quicker; what may run already is not replaced.
+                yield Progress("done")
+                return
             work = folder / WORK
             clear_work(folder, artefact)
             archive = work / f"{artefact.sha256}.part"
             _look_for_room(artefact, archive, free_bytes)
             yield from _fetch(found.address, artefact, archive, program, stopped, wait)
             fresh = folder / (version + NEW)
-            for step, done, total in _bring(archive, artefact, fresh, version):
-                if stopped():
-                    raise StoppedError
-                yield Progress(step, done, total)
+            try:
+                for step, done, total in _bring(archive, artefact, fresh, version):
+                    if stopped():
+                        raise StoppedError
+                    yield Progress(step, done, total)
+            except (OSError, ProblemError, StoppedError):
+                # A disk that became full stays full with it.
+                with suppress(OSError):
+                    _remove(fresh)
+                raise
             yield from _switch(folder, fresh, version, program)
             archive.unlink(missing_ok=True)
             yield Progress("done")
@@ -161,7 +180,7 @@ def _switch(folder: Path, fresh: Path, version: str, program: Program) -> Iterat
     place, aside = folder / version, folder / (version + OLD)
     yield Progress("clear")
     _remove(aside)
-    if place.exists():
+    if os.path.lexists(place):
         place.rename(aside)
     yield Progress("place")
     fresh.rename(place)
@@ -200,6 +219,8 @@ def alone(folder: Path) -> Iterator[None]:
 
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            if error.errno not in HELD:
+                raise  # A network folder without locks: nobody installs, and waiting helps nothing.
             raise _refuse("An update is being installed already.", "Wait until it is done.") from (
                 error
             )
@@ -265,7 +286,8 @@ def tidy(folder: Path, program: Program) -> list[str]:
         for path in sorted(folder.iterdir()):
             if not path.is_dir() or path.name == WORK or path.name in kept:
                 continue
-            if path.name.endswith((NEW, OLD)) or active.is_version(path.name):
+            plain = path.name.removesuffix(NEW).removesuffix(OLD)
+            if active.is_version(plain):
                 gone += _drop(path)
     return gone
 

@@ -43,7 +43,7 @@ def load(folder: Path) -> Seen:
             int(data["sequence"]), str(data["digest"]), str(data["version"]),
             float(data["checked_unix"]), float(data["next_unix"]),
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return Seen()
     return seen
 

@@ -214,7 +214,8 @@ def test_versions_no_newer_than_the_installed_one_are_ignored_and_removed(world:
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{", '{"format": 2}', '{"format": 1, "version": "../../x", "previous": ""}',
-     '{"format": 1, "version": 5, "previous": ""}', "\x00"],
+     '{"format": 1, "version": 5, "previous": ""}', "\x00", "{}", "[" * 100_000,
+     '{"format": 1, "version": "0.2.0", "previous": "", "starts": [[Infinity, 1]]}'],
 )  # fmt: skip
 def test_a_state_that_is_none_starts_the_installed_one(world: World, text: str) -> None:
     make_bundle(world.app / "0.2.0", "0.2.0")
