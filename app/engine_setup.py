@@ -329,5 +329,5 @@ def _told(begin: Callable[[], Iterator[object]]) -> Iterator[object]:
         yield from begin()
     except ProblemError as error:
         yield error.problem
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001 - else the dialog would wait for its end for ever
         yield problem_from(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from core.errors import Category, Problem, ProblemError
 
 PATIENCE_SECONDS = 600.0
 _LOOK_SECONDS = 0.1
+_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+"""What systems say of a lock that another process has."""
 
 
 @contextmanager
@@ -75,6 +78,8 @@ def _taken(descriptor: int) -> bool:
             import fcntl
 
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
+        if error.errno not in _HELD:
+            raise  # A network folder without locks: to wait helps nothing.
         return False
     return True

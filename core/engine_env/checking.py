@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,10 +106,11 @@ def check(
 def runs(layout: Layout, name: str) -> bool:
     """Say whether the Python of an environment starts and is that of the environment."""
     python = layout.interpreter(name)
-    answer = running.asked([python, "-I", "-c", "import sys; print(sys.prefix)"])
-    if not answer:
+    ask = "import sys; print('%d.%d' % sys.version_info[:2], sys.prefix)"
+    minor, _, prefix = (running.asked([python, "-I", "-c", ask]) or "").partition(" ")
+    if not prefix or not layout.has_packages(name, minor):
         return False
-    return Path(answer).resolve() == layout.environment(name).resolve()
+    return Path(prefix).resolve() == layout.environment(name).resolve()
 
 
 def prove(
@@ -126,20 +128,20 @@ def prove(
         StoppedError: It was cancelled.
     """
     yield Progress(PROVE, "imports")
-    said = layout.root / "prove.log"
-    said.unlink(missing_ok=True)
     command = [layout.interpreter(name), "-I", "-c", _PROVE, *imports]
     more = {"HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
-    try:
-        for _ in running.run(
-            command, said, cancelled=cancelled, environment=more, hold=hold, timeout_seconds=600
-        ):
-            yield Progress(PROVE, "imports")
-        facts = json.loads(said.read_text(encoding="utf-8", errors="replace").splitlines()[-1])
-    except (running.FailedError, ValueError, IndexError) as error:
-        raise problems.failed("Starting the engine's packages", str(error)) from error
-    finally:
-        said.unlink(missing_ok=True)
+    # Not beside the environment: somebody may look while another installs.
+    with tempfile.TemporaryDirectory(prefix="framedeck-") as folder:
+        said = Path(folder, "said.log")
+        try:
+            for _ in running.run(
+                command, said, cancelled=cancelled, environment=more, hold=hold,
+                timeout_seconds=600,
+            ):  # fmt: skip
+                yield Progress(PROVE, "imports")
+            facts = json.loads(said.read_text(encoding="utf-8", errors="replace").splitlines()[-1])
+        except (running.FailedError, ValueError, IndexError) as error:
+            raise problems.failed("Starting the engine's packages", str(error)) from error
     return facts if isinstance(facts, dict) else {}
 
 
@@ -220,13 +222,16 @@ def _as_recorded(path: Path, row: _Row) -> bool:
             return False
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").digest()
-    except OSError:
+    except (OSError, ValueError):
         return False
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == row.sha256.rstrip("=")
 
 
 def remains(layout: Layout, name: str, package: str) -> list[Path]:
-    """Return the files of a package and the folder that names it, so that it can be removed."""
+    """Return the files of a package and the folder that names it, so that it can be removed.
+
+    A link that a person put in the way is taken away itself, never what lies behind it.
+    """
     root = layout.environment(name).resolve()
     found: list[Path] = []
     for info in _dist_infos(root):
@@ -235,9 +240,17 @@ def remains(layout: Layout, name: str, package: str) -> list[Path]:
         for row in _record(info) or ():
             path = Path(os.path.normpath(info.parent / row.path))
             if path.is_relative_to(root):
-                found.append(path)
-        found.append(info)
-    return found
+                path = _first_link(root, path)
+                if path.is_symlink() or path.is_file():
+                    found.append(path)
+        found.append(_first_link(root, info))
+    return list(dict.fromkeys(found))
+
+
+def _first_link(root: Path, path: Path) -> Path:
+    """Return the highest link below `root` that `path` goes through, or `path` itself."""
+    above = reversed(path.relative_to(root).parents)
+    return next((root / one for one in above if (root / one).is_symlink()), path)
 
 
 def _dead(layout: Layout, name: str) -> Problem:

@@ -73,7 +73,9 @@ class Fetcher:
                     return
             for last in (False, True):
                 yield from self._whole(part, wheel)
-                digest = yield from _hashed(part, self._cancelled)
+                # All of it is here, so the count does not begin anew while it is looked through.
+                looking = _hashed(part, self._cancelled)
+                digest = yield from _said(looking, wheel.size_bytes)
                 if digest == wheel.sha256:
                     part.replace(final)
                     return
@@ -199,7 +201,8 @@ class Fetcher:
             return problems.proxy(words, wants_sign_in="407" in words)
         if isinstance(error, requests.exceptions.SSLError):
             return problems.certificate(_host(wheel), words)
-        if isinstance(error, requests.exceptions.InvalidProxyURL):
+        # Addresses of files are sound: it is the proxy's, such as socks5:// in ALL_PROXY.
+        if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
             return problems.proxy(words, wants_sign_in=False)
         return _AgainError(words)
 
@@ -248,6 +251,16 @@ def _hashed(path: Path, cancelled: Callable[[], bool]) -> Generator[int, None, s
             if cancelled():
                 raise StoppedError
     return digest.hexdigest()
+
+
+def _said(steps: Generator[int, None, str], count: int) -> Generator[int, None, str]:
+    """Yield `count` for each step; returns what they come to."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return str(end.value)
+        yield count
 
 
 def _write(file: Any, data: bytes) -> None:

@@ -7,8 +7,10 @@ half one is removed by the next try.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,7 @@ from core.engine_env.steps import (
     Step,
     Told,
 )
+from core.errors import ProblemError
 
 if TYPE_CHECKING:
     from core.places import Places
@@ -60,7 +63,14 @@ def install(
     lock = locks.load(picked.path, picked.tag)
     if not picked.fits:
         yield Told(picked.why)
-    job = Installation(Layout.of(places), picked, lock, choice, cancelled)
+    layout = Layout.of(places)
+    if not choice.again and _repair_begun(layout, lock):
+        # It mends what is here; to install would throw that away and fetch all of it again.
+        from core.engine_env.repairing import repair
+
+        yield from repair(places, choice, cancelled)
+        return
+    job = Installation(layout, picked, lock, choice, cancelled)
     job.back_off_seconds = back_off_seconds
     try:
         yield from job.run()
@@ -68,6 +78,22 @@ def install(
         yield Cancelled(job.layout.kept_bytes())
     except OSError as error:
         raise problems.storage(error, job.layout.root) from error
+
+
+def _repair_begun(layout: Layout, lock: Lock) -> bool:
+    """Say whether a repair of what this very lock made was cut off, and can go on."""
+    from core.engine_env.repairing import can_mend
+
+    begun, (name, _) = layout.work(), layout.chosen()
+    stamp = begun.get("stamp")
+    return (
+        begun.get("kind") == "repair"
+        and begun.get("name") == name
+        and isinstance(stamp, dict)
+        and stamp.get("lock") == lock.sha256
+        and layout.stamp(name) is None
+        and can_mend(layout, name, stamp)
+    )
 
 
 class Installation:
@@ -120,9 +146,17 @@ class Installation:
             files = yield from self.files(wheels)
             name = self.layout.new_name(self.lock.tag, self.lock.sha256)
             target = self.layout.environment(name)
-            yield from self._make(base, target)
-            yield from self.unpack(wheels, files, target, base)
-            yield from self.finish(name, base, wheels)
+            try:
+                yield from self._make(base, target)
+                yield from self.unpack(wheels, files, target, base)
+                yield from self.finish(name, base, wheels)
+            except (OSError, ProblemError, StoppedError):
+                # A disk that became full stays full with it; what was fetched is kept.
+                if self.layout.stamp(name) is None:
+                    with suppress(OSError):
+                        self.layout.drop(name)
+                    shutil.rmtree(self.layout.uv_cache, ignore_errors=True)
+                raise
 
     def _wishes(self) -> dict[str, str]:
         """Return what the next try would have to be told again; a proxy may hold a password."""
@@ -147,7 +181,7 @@ class Installation:
                 "This computer has no Python that the engine can use, so one is fetched first."
             )
             for _ in pythons.fetch(
-                self.lock.pythons, self.layout, self._choice.proxy, self._cancelled
+                self.lock.pythons, self.layout, self._choice.proxy, self._cancelled, self._hold
             ):
                 yield Progress(PYTHON, "Python")
             base = pythons.find(self.lock.pythons, self.layout)

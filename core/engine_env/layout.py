@@ -8,7 +8,9 @@ import re
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ STAMP = "framedeck-engine.json"
 """Written last into an environment: it says that all of it is there and was proven."""
 LOCK_COPY = "framedeck-lock.toml"
 _NAME = re.compile(r"[a-z0-9]{2,12}-[0-9a-f]{10}(?:-\d{1,4})?")
+_MINOR = re.compile(r"python(\d\.\d{1,3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Layout:
         """Return a name that no environment has yet."""
         base = f"{tag}-{lock_hash[:10]}"
         number, name = 1, base
-        while (self.root / name).exists():
+        while os.path.lexists(self.root / name):
             number += 1
             name = f"{base}-{number}"
         return name
@@ -90,8 +93,27 @@ class Layout:
         if not _NAME.fullmatch(name):
             return None
         found = _read(self.root / name / STAMP)
-        usable = isinstance(found.get("tag"), str) and isinstance(found.get("packages"), dict)
-        return found if usable else None
+        return found if is_stamp(found) else None
+
+    def usable(self, name: str) -> bool:
+        """Say whether an environment is whole and its Python is still the one it was made with.
+
+        Quick: nothing is run. A newer release of a system may put another Python in its place,
+        which starts and finds none of the packages.
+        """
+        if not name or self.stamp(name) is None or not self.interpreter(name).is_file():
+            return False
+        if os.name == "nt":
+            return _base_is_there(self.root / name)
+        real = _MINOR.fullmatch(os.path.realpath(self.interpreter(name)).rpartition("/")[2])
+        return real is None or self.has_packages(name, real[1])
+
+    def has_packages(self, name: str, minor: str) -> bool:
+        """Say whether a Python such as "3.12" finds the packages of an environment."""
+        if os.name == "nt":
+            made = str((self.stamp(name) or {}).get("python", minor))
+            return made.split(".")[:2] == minor.split(".")
+        return (self.root / name / "lib" / f"python{minor}" / "site-packages").is_dir()
 
     def write_stamp(self, name: str, stamp: Mapping[str, Any]) -> None:
         """Mark an environment as whole. Raises OSError."""
@@ -142,9 +164,7 @@ class Layout:
     def active_name(self) -> str:
         """Return the environment in use, "" while there is none that is whole."""
         name, _ = self.chosen()
-        if name and self.stamp(name) is not None and self.interpreter(name).is_file():
-            return name
-        return ""
+        return name if self.usable(name) else ""
 
     def active_interpreter(self) -> Path | None:
         """Return the Python in use, None while there is none."""
@@ -158,13 +178,14 @@ class Layout:
             ProblemError: There is none of that name, or it is not whole.
             OSError: The folder is not writable.
         """
-        folder = self.environment(name)
-        if self.stamp(name) is None or not interpreter_in(folder).is_file():
+        self.environment(name)
+        if not self.usable(name):
             raise invalid("name", f"{name} is no whole engine environment.", _LIST)
         old, previous = self.chosen()
         if old == name:
             return
-        kept = old if old and self.stamp(old) is not None else previous
+        # One that does not start any more is nothing to go back to.
+        kept = next((one for one in (old, previous) if one != name and self.usable(one)), "")
         write_whole(self.active_file, json.dumps({"active": name, "previous": kept}))
         sync_folder(self.root)
 
@@ -195,6 +216,9 @@ class Layout:
     def drop(self, name: str) -> None:
         """Remove an environment; from the first moment on it is no whole one. Raises OSError."""
         folder = self.environment(name)
+        if folder.is_symlink():
+            folder.unlink()  # Where it leads, a person keeps it.
+            return
         (folder / STAMP).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=os.name == "nt")
 
@@ -214,13 +238,37 @@ def interpreter_in(folder: Path) -> Path:
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
+def is_stamp(found: Mapping[str, Any]) -> bool:
+    """Say whether `found` is what a stamp says."""
+    counts = (found.get("made_at_unix", 0), found.get("bytes", 0))
+    return (
+        isinstance(found.get("tag"), str)
+        and isinstance(found.get("packages"), dict)
+        and all(isinstance(one, int | float) and isfinite(one) for one in counts)
+    )
+
+
+def _base_is_there(folder: Path) -> bool:
+    """Say whether the Python that an environment on Windows hands over to is there."""
+    try:
+        lines = (folder / "pyvenv.cfg").read_text("utf-8").splitlines()
+        home = next((line.partition("=")[2].strip() for line in lines if line[:4] == "home"), "")
+        Path(home, "python.exe").stat()
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True  # Nobody may look at it, which says nothing.
+    return True
+
+
 def sync_folder(folder: Path) -> None:
     """Let the names in a folder survive a loss of power; where the system can."""
     if os.name == "nt":
         return
     number = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(number)
+        with suppress(OSError):  # Some network folders refuse.
+            os.fsync(number)
     finally:
         os.close(number)
 
@@ -231,6 +279,6 @@ _LIST = "See `framedeck engine status` for those that are there."
 def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

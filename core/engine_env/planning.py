@@ -112,7 +112,8 @@ def check(choice: Choice) -> None:
         if not sound or any(sign <= " " for sign in choice.proxy):
             raise invalid(
                 "proxy",
-                f"{problems.scrubbed(choice.proxy)!r:.100} is no address of a proxy.",
+                # What stands before the last @ may be a password, however it is written.
+                f"{choice.proxy.rpartition('@')[2]!r:.100} is no address of a proxy.",
                 "Write it like http://proxy.example.org:3128.",
             )
 

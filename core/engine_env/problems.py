@@ -9,7 +9,7 @@ from pathlib import Path
 from core.errors import Category, Problem, ProblemError
 
 GOES_ON = "What was fetched is kept: the next try goes on from there."
-_SECRET = re.compile(r"//[^/@\s]+@")
+_SECRET = re.compile(r"//\S+@")
 _GB = 1024**3
 
 
@@ -116,7 +116,10 @@ def proxy(details: str, *, wants_sign_in: bool) -> ProblemError:
         hint = "Give the proxy's address as http://name:password@host:port."
     else:
         message = "The proxy cannot be reached or refuses."
-        hint = "Check the proxy's address, here and in HTTP_PROXY and HTTPS_PROXY."
+        hint = (
+            "Check the proxy's address, here and in HTTP_PROXY, HTTPS_PROXY and ALL_PROXY; "
+            "it begins with http:// or https://."
+        )
     return ProblemError(
         Problem(
             Category.NETWORK_ERROR, message, f"{hint} {GOES_ON}", scrubbed(details), field="proxy"

@@ -104,7 +104,11 @@ def _fetched(layout: Layout) -> list[Path]:
 
 
 def fetch(
-    versions: Sequence[str], layout: Layout, proxy: str, cancelled: Callable[[], bool]
+    versions: Sequence[str],
+    layout: Layout,
+    proxy: str,
+    cancelled: Callable[[], bool],
+    hold: int | None = None,
 ) -> Iterator[None]:
     """Let uv fetch a Python into our folder; yields meanwhile.
 
@@ -124,6 +128,8 @@ def fetch(
         program, "python", "install", "--no-config", "--no-bin", "--managed-python", version,
     ]  # fmt: skip
     try:
-        yield from running.run(command, layout.log, cancelled=cancelled, environment=more)
+        yield from running.run(
+            command, layout.log, cancelled=cancelled, environment=more, hold=hold
+        )
     except (running.FailedError, OSError) as error:
         raise problems.no_python(wanted, str(error)) from error

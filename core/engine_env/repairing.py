@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.engine_env import checking, installing, locks, planning, problems, pythons
 from core.engine_env.alone import alone, busy
-from core.engine_env.layout import LOCK_COPY, STAMP, Layout
+from core.engine_env.layout import LOCK_COPY, STAMP, Layout, is_stamp
 from core.engine_env.locks import Picked
 from core.engine_env.planning import Choice
 from core.engine_env.problems import StoppedError
@@ -38,7 +39,7 @@ def repair(
     begun = layout.work()
     if stamp is None and begun.get("kind") == "repair" and begun.get("name") == name:
         stamp = begun.get("stamp")  # A repair was cut off; it goes on.
-    if not name or not isinstance(stamp, dict) or not checking.runs(layout, name):
+    if not isinstance(stamp, dict) or not can_mend(layout, name, stamp):
         yield from installing.install(places, _anew(choice, stamp), cancelled)
         return
     try:
@@ -47,6 +48,17 @@ def repair(
         yield Cancelled(layout.kept_bytes())
     except OSError as error:
         raise problems.storage(error, layout.root) from error
+
+
+def can_mend(layout: Layout, name: str, stamp: dict[str, Any]) -> bool:
+    """Say whether an environment still has its Python and the lock that it was made from."""
+    if not name or not is_stamp(stamp) or not checking.runs(layout, name):
+        return False
+    try:
+        text = (layout.environment(name) / LOCK_COPY).read_bytes()
+    except OSError:
+        return False
+    return hashlib.sha256(text).hexdigest() == stamp.get("lock")
 
 
 def _anew(choice: Choice, stamp: object) -> Choice:
@@ -91,7 +103,7 @@ def _mend(
         (layout.environment(name) / STAMP).unlink(missing_ok=True)
         for wheel in wheels:
             for item in checking.remains(layout, name, wheel.name):
-                if item.is_dir():
+                if item.is_dir() and not item.is_symlink():
                     shutil.rmtree(item)
                 else:
                     item.unlink(missing_ok=True)
@@ -114,30 +126,35 @@ def remove(places: Places, name: str = "") -> list[str]:
     layout = Layout.of(places)
     if not layout.root.is_dir():
         return []
-    with alone(layout.alone, patience_seconds=_SHORT_SECONDS):
-        active, previous = layout.chosen()
-        if name:
-            if not layout.environment(name).is_dir():
-                raise invalid(
-                    "name",
-                    f"There is no engine environment {name}.",
-                    "See `framedeck engine status`.",
-                )
-            gone = [name]
-        else:
-            gone = [*layout.names(), *(half.name for half in layout.halves())]
-        try:
-            for one in gone:
-                layout.drop(one)
-            if active in gone:
-                layout.active_file.unlink(missing_ok=True)
-                if previous and previous not in gone and layout.stamp(previous) is not None:
-                    layout.switch(previous)
-            if not name:
-                layout.work_file.unlink(missing_ok=True)
-                for folder in (layout.root / "cache", layout.pythons):
-                    shutil.rmtree(folder, ignore_errors=True)
-                layout.log.unlink(missing_ok=True)
-        except OSError as error:
-            raise problems.storage(error, layout.root) from error
+    try:
+        with alone(layout.alone, patience_seconds=_SHORT_SECONDS):
+            return _remove(layout, name)
+    except OSError as error:
+        raise problems.storage(error, layout.root) from error
+
+
+def _remove(layout: Layout, name: str) -> list[str]:
+    active, previous = layout.chosen()
+    if name:
+        if not layout.environment(name).is_dir():
+            raise invalid(
+                "name",
+                f"There is no engine environment {name}.",
+                "See `framedeck engine status`.",
+            )
+        gone = [name]
+    else:
+        gone = [*layout.names(), *(half.name for half in layout.halves())]
+    if active in gone:
+        # First of all: what is taken away is never in use.
+        layout.active_file.unlink(missing_ok=True)
+        if previous not in gone and layout.usable(previous):
+            layout.switch(previous)
+    for one in gone:
+        layout.drop(one)
+    if not name:
+        layout.work_file.unlink(missing_ok=True)
+        for folder in (layout.root / "cache", layout.pythons):
+            shutil.rmtree(folder, ignore_errors=True)
+        layout.log.unlink(missing_ok=True)
     return gone

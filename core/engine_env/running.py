@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -18,6 +20,8 @@ _TAIL = 4000
 _OTHERS = ("PIP_", "UV_", "PYTHON", "VIRTUAL_ENV", "CONDA_")
 """Variables that would have another environment, index or folder used than is meant."""
 _KEPT = ("UV_PYTHON_INSTALL_MIRROR",)
+_OWN = {"PYTHONUTF8": "1", "PIP_CONFIG_FILE": os.devnull}
+"""pip reads the system's configuration even where it is told to be isolated, but for this."""
 
 
 def surroundings(more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -27,7 +31,7 @@ def surroundings(more: Mapping[str, str] | None = None) -> dict[str, str]:
         for name, value in clean_environment(os.environ).items()
         if name in _KEPT or not name.upper().startswith(_OTHERS)
     }
-    return {**found, "PYTHONUTF8": "1", **(more or {})}
+    return {**found, **_OWN, **(more or {})}
 
 
 def asked(command: Sequence[object], timeout_seconds: float = 30.0) -> str | None:
@@ -77,8 +81,9 @@ def run(
     with log.open("ab") as output:
         mark = output.tell()
         inherit: dict[str, Any] = {}
-        if os.name != "nt" and hold is not None:
-            inherit["pass_fds"] = (hold,)
+        if os.name != "nt":
+            # A group of its own: what it starts in turn ends with it.
+            inherit = {"pass_fds": () if hold is None else (hold,), "process_group": 0}
         child = subprocess.Popen(
             [str(word) for word in command],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
@@ -100,11 +105,19 @@ def run(
                     yield
         finally:
             if child.poll() is None:
-                child.kill()
-                child.wait()
+                _end(child)
             lifeline.cut()
     if code != 0:
         raise FailedError(_said(log, mark) or f"It ended with code {code}.")
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    if os.name == "nt":
+        child.kill()  # What it started lies in the job that is closed next.
+    else:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
 
 
 class FailedError(Exception):
