@@ -50,7 +50,7 @@ def managed(monkeypatch: pytest.MonkeyPatch) -> None:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     folder = tmp_path_factory.mktemp("shop") / "wheels"
     folder.mkdir()
-    for name, size in {"tinya": 3000, "tinyb": 9_000_000}.items():
+    for name, size in {"tinya": 3000, "tinyb": 5_000_000}.items():
         make_wheel(folder, name, size)
     made = Shop(folder)
     make_lock(folder.parent / "locks", sorted(folder.glob("*.whl")), made.base)
