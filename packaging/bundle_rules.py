@@ -44,6 +44,11 @@ _DROPPED = re.compile(
     | /plugins/platforminputcontexts/(lib)?qtvirtualkeyboard
     | /plugins/platformthemes/libqgtk3
     | (^|/)lib(gtk-3|gdk-3|atk-1|atk-bridge|atspi|cairo-gobject|pangocairo|epoxy|rsvg)[-.\w]*\.so
+    # What only the GTK theme of Qt needs, which is not carried.
+    | ^/lib(Xau|Xcomposite|Xcursor|Xdamage|Xdmcp|Xfixes|Xi|Xinerama|Xrandr|Xrender|blkid|bsd
+         |cairo|datrie|fribidi|gdk_pixbuf-2|gio-2|gmodule-2|gobject-2|graphite2|harfbuzz|jpeg|md
+         |mount|pango-1|pangoft2-1|pixman-1|selinux|thai)[-.\w]*\.so
+    | ^/libmvec\.so                        # a part of the C library, which must be the system's
     | /PySide6/(Qt/)?translations/         # the program speaks English, and so shall its buttons
     | /PySide6/qml/
     | opengl32sw\.dll | d3dcompiler_\d+\.dll
