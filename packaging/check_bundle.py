@@ -115,7 +115,7 @@ def commands(at: Context) -> str:
     """Run the commands that need no engine."""
     home = ("--home", str(at.home))
     version = at.call("--version").strip()
-    if not re.fullmatch(r"framedeck \d+\.\d+\S*", version):
+    if not re.fullmatch(r"Framedeck \d+\.\d+\S*", version):
         raise CheckError(f"--version says {version!r}")
     if "starter" not in at.call("recipes", *home):
         raise CheckError("recipes names no starter recipe")
@@ -141,11 +141,10 @@ def commands(at: Context) -> str:
 def smoke(at: Context) -> str:
     """Open the window until it answers."""
     told = json.loads(at.call("--smoke"))
-    if told["torch_loaded"] or not told["frozen"]:
+    if told["heavy"] or not told["frozen"] or not told["uv"] or not told["icons"]:
         raise CheckError(f"the window says {told}")
-    return (
-        f"first paint {told['first_paint_ms']:.0f} ms, interactive {told['interactive_ms']:.0f} ms"
-    )
+    took = told["seconds"]
+    return f"first paint {took['first_paint']:.2f} s, interactive {took['interactive']:.2f} s"
 
 
 def clip(at: Context) -> str:
