@@ -105,6 +105,8 @@ def no_torch(at: Context) -> str:
         if path.is_symlink() and not path.exists():
             raise CheckError(f"the link {name} leads nowhere")
     table = at.program.read_bytes()
+    if b"app.main" not in table:
+        raise CheckError("the names of the frozen modules cannot be read in the program")
     found = [name.decode() for name in MODULES if name in table]
     if found:
         raise CheckError(f"frozen modules: {', '.join(found)}")
