@@ -211,13 +211,12 @@ def add_notices(build: Build) -> str:
 def list_files(build: Build) -> str:
     """Date and list every file of the bundle: from here on it is not changed any more."""
     _bundle(build)
+    file_list.write_list(build.bundle, build.version)
     for path in [*build.bundle.rglob("*"), build.bundle]:
         if not path.is_symlink():
             runs = path.is_dir() or path.stat().st_mode & 0o100
             path.chmod(0o755 if runs else 0o644)
             os.utime(path, (build.date, build.date))
-    listed = file_list.write_list(build.bundle, build.version)
-    os.utime(listed, (build.date, build.date))
     return f"{len(list(build.bundle.rglob('*')))} files and folders"
 
 

@@ -61,7 +61,7 @@ _DROPPED = re.compile(
     # What only the GTK theme of Qt needs, which is not carried.
     | ^/lib(Xau|Xcomposite|Xcursor|Xdamage|Xdmcp|Xfixes|Xi|Xinerama|Xrandr|Xrender|blkid|bsd
          |cairo|datrie|fribidi|gdk_pixbuf-2|gio-2|gmodule-2|gobject-2|graphite2|harfbuzz|jpeg|md
-         |mount|pango-1|pangoft2-1|pixman-1|selinux|thai)[-.\w]*\.so
+         |mount|pango-1|pangoft2-1|pixman-1|selinux|thai)[-.][-.\w]*so
     | ^/libmvec\.so                        # a part of the C library, which must be the system's
     | /PySide6/(Qt/)?translations/         # the program speaks English, and so shall its buttons
     | /PySide6/qml/
