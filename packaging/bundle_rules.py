@@ -69,6 +69,8 @@ _DROPPED = re.compile(
     | (^|/)pyqtgraph/(examples|opengl|canvas|jupyter|flowchart|console)/
     | (^|/)numpy/(?!.*(LICENSE)).*(/tests/|\.pxd$|\.h$|\.lib$|\.a$|\.pyi$)
     | (^|/)av/.*\.(pxd|pyx|pyi|h)$
+    # Notes of the installer, which hold paths of the build.
+    | \.dist-info/(RECORD|INSTALLER|REQUESTED|direct_url\.json)$
     """,
     re.VERBOSE,
 )
