@@ -39,6 +39,8 @@ from carried import Carried  # noqa: E402
 
 OLDEST_PYTHON = (3, 11)
 WINDOWS = sys.platform == "win32"
+PROGRAMS = ("framedeck", "uv", "framedeck.exe", "framedeck-cli.exe", "uv.exe")
+"""What may be executable; libraries need not be."""
 SUMS = "SHA256SUMS"
 UNDATED = 1_577_836_800
 """2020-01-01, the date of a build whose source has no history."""
@@ -214,7 +216,7 @@ def list_files(build: Build) -> str:
     file_list.write_list(build.bundle, build.version)
     for path in [*build.bundle.rglob("*"), build.bundle]:
         if not path.is_symlink():
-            runs = path.is_dir() or path.stat().st_mode & 0o100
+            runs = path.is_dir() or path.name in PROGRAMS
             path.chmod(0o755 if runs else 0o644)
             os.utime(path, (build.date, build.date))
     return f"{len(list(build.bundle.rglob('*')))} files and folders"

@@ -99,7 +99,8 @@ def _texts(folder: Path, part: Distribution) -> list[str]:
     seen: dict[str, None] = {}
     for name in sorted(part.files or (), key=str):
         text = name.as_posix()
-        if ".dist-info/" not in text or not _TEXT.search(text) or text.endswith(".py"):
+        wanted = _TEXT.search(text) or "sboms" in name.parts
+        if ".dist-info/" not in text or not wanted or text.endswith((".py", ".pyc")):
             continue
         source = Path(str(part.locate_file(name)))
         target = folder / _PART.sub("_", text.partition(".dist-info/")[2].replace("/", "-"))
