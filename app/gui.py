@@ -108,13 +108,13 @@ class Program(QObject):
             self._fill,
             self._begin,
         ]
-        self.window.painted.connect(self._next_step)
         if options.smoke:
             from app.smoke import PATIENCE_MS
 
             self._seconds: dict[str, float] = {}
             self.window.painted.connect(lambda: self._seconds.update(first_paint=monotonic()))
             QTimer.singleShot(PATIENCE_MS, app, lambda: QApplication.exit(1))
+        self.window.painted.connect(self._next_step)
 
     def _next_step(self) -> None:
         """Take the next step of the start, and let the window answer before the one after."""

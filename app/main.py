@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
 
         print(f"Framedeck {version()}")
         return 0
-    if options.screenshot and not _has_screen():
+    if (options.screenshot or options.smoke) and not _has_screen():
         os.environ["QT_QPA_PLATFORM"] = "offscreen"
     elif not _has_screen():
         sys.stderr.write(NO_SCREEN)
@@ -47,9 +47,22 @@ def main(argv: list[str]) -> int:
     from app.lean import skip_feature_scan
 
     skip_feature_scan()  # First: whatever is imported before is searched.
+    if options.smoke and options.home is None:
+        return _smoke_apart(options)
     from app.gui import run
 
     return run(options)
+
+
+def _smoke_apart(options: Namespace) -> int:
+    """Open the window on an empty folder: a look whether it starts runs nobody's queue."""
+    import tempfile
+
+    from app.gui import run
+
+    with tempfile.TemporaryDirectory(prefix="framedeck-smoke-") as home:
+        options.home = Path(home)
+        return run(options)
 
 
 def _command(argv: list[str]) -> int:
@@ -132,7 +145,8 @@ def _options(argv: list[str]) -> Namespace:
     parser.add_argument("--show", choices=PANELS, help="bring this panel up, of an open window too")
     parser.add_argument(
         "--smoke", nargs="?", const="-", metavar="FILE",
-        help="open the window, write versions and times as JSON (to FILE), and end",
+        help="open the window on an empty folder (or on --home), write versions and times as JSON "
+        "(to FILE), and end",
     )  # fmt: skip
     parser.add_argument(
         "files", nargs="*", type=_absolute, metavar="FILE",

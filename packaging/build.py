@@ -1,231 +1,411 @@
-"""Builds everything that is handed out, on the system that it is for.
+"""Builds what people install: one command, into dist/.
 
-    python3 packaging/build.py              the bundle and all packages of it, into dist/
+    python3 packaging/build.py
     python3 packaging/build.py --quick      packed in a tenth of the time, and larger
 
-Standard library only: makes an environment of its own below build/, with exactly the versions in
-build_constraints.txt, takes PyInstaller and uv from PyPI, and writes the packages, their
-checksums (SHA256SUMS) and a bill of materials. The same source gives the same files: see
-`--twice`, which builds a second time elsewhere and compares. Linux: 7 minutes on two cores.
+Standard library only. An environment of its own is made below build/packages from the locked,
+hashed list build-requirements.txt; the window is frozen, made smaller, listed and packed; the
+packages get their SHA256SUMS and a list of parts (SBOM). Cut off at any moment, the next run goes
+on: the environment is kept, and what was half made is made anew.
 """
 
 from __future__ import annotations
 
 import argparse
-import filecmp
 import hashlib
 import importlib.util
-import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-STAMP = 1_577_836_800
-"""2020-01-01: what all files bear, so that the same source gives the same packages."""
-TOOLS = ("pyinstaller>=6.22,<7", "uv>=0.13")
-PROGRAMS = ("framedeck", "uv")
+sys.path.insert(0, str(HERE))
+
+import file_list  # noqa: E402
+import notices  # noqa: E402
+import sbom  # noqa: E402
+import sign_update  # noqa: E402
+import slim  # noqa: E402
+from carried import Carried  # noqa: E402
+
+OLDEST_PYTHON = (3, 11)
 WINDOWS = sys.platform == "win32"
+PROGRAMS = ("framedeck", "uv", "framedeck.exe", "framedeck-cli.exe", "uv.exe")
+"""What may be executable; libraries need not be."""
+SUMS = "SHA256SUMS"
+UNDATED = 1_577_836_800
+"""2020-01-01, the date of a build whose source has no history."""
+STAMP = "framedeck-build.sha256"
 
 
 class BuildError(Exception):
-    """Why there is no build, and what to do."""
+    """A step cannot be done; the message says why, and what helps."""
 
 
-def script(name: str, folder: Path = HERE) -> ModuleType:
-    """Return one of the scripts beside this as a module; packaging/ is no package."""
-    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
+@dataclass(frozen=True)
+class Build:
+    """Where everything of one build stands.
+
+    Attributes:
+        root: The source.
+        work: What is made on the way; `environment` in it outlives a build.
+        output: Where the packages go.
+        version: Such as "0.1.0".
+        system: Such as "linux-x86_64".
+        date: Seconds since 1970; every file of the bundle bears it.
+        keep: Keep PyInstaller's own working files.
+        quick: Pack fast rather than small.
+    """
+
+    root: Path
+    work: Path
+    output: Path
+    version: str
+    system: str
+    date: int
+    keep: bool = False
+    quick: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"framedeck-{self.version}-{self.system}"
+
+    @property
+    def bundle(self) -> Path:
+        return self.work / "bundle" / "framedeck"
+
+    @property
+    def env(self) -> Path:
+        return self.work / "environment"
+
+    @property
+    def python(self) -> Path:
+        return self.env / ("Scripts/python.exe" if WINDOWS else "bin/python")
+
+    @property
+    def prepared(self) -> Path:
+        return self.work / "prepared"
+
+    @property
+    def carried(self) -> Path:
+        return self.work / "carried.json"
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment in which the same source gives the same bytes."""
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PYTHON", "PYINSTALLER_", "FRAMEDECK_"))
+            and name not in ("LD_LIBRARY_PATH", "VIRTUAL_ENV")
+        }
+        return {
+            **kept, "PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": str(self.date), "TZ": "UTC",
+            "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1", "FRAMEDECK_PREPARED": str(self.prepared),
+            "FRAMEDECK_CARRIED": str(self.carried), "FRAMEDECK_VERSION": self.version,
+            "PYINSTALLER_CONFIG_DIR": str(self.work / "pyinstaller"),
+        }  # fmt: skip
+
+
+def say(text: str) -> None:
+    """Show one line of progress at once."""
+    print(text, flush=True)
+
+
+def run(build: Build, command: list[str | Path], *, what: str, quiet: bool = True) -> str:
+    """Run a program of the build; return what it printed.
+
+    Raises:
+        BuildError: It cannot be started, or failed; the message ends with its last words.
+    """
+    try:
+        done = subprocess.run(
+            [str(part) for part in command],
+            cwd=build.root, env=build.environment(), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if quiet else None, stderr=subprocess.STDOUT if quiet else None,
+            text=True, encoding="utf-8", errors="replace", check=False,
+        )  # fmt: skip
+    except OSError as error:
+        raise BuildError(f"{what}: {command[0]} cannot be started ({error})") from error
+    if done.returncode:
+        tail = "\n".join((done.stdout or "").strip().splitlines()[-25:])
+        raise BuildError(f"{what} failed (exit code {done.returncode}).\n{tail}")
+    return done.stdout or ""
+
+
+def make_environment(build: Build) -> str:
+    """Make the environment the bundle is built from, unless it is there already."""
+    wanted = (HERE / "build-requirements.txt").read_bytes()
+    stamp = hashlib.sha256(wanted + f"{sys.version}{sys.prefix}".encode()).hexdigest()
+    kept = build.env / STAMP
+    if kept.is_file() and kept.read_text("ascii") == stamp and build.python.exists():
+        return "is there already"
+    shutil.rmtree(build.env, ignore_errors=True)
+    run(build, [sys.executable, "-m", "venv", build.env], what="Making the build environment")
+    run(
+        build,
+        [
+            build.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+            "--no-deps", "--only-binary", ":all:", "--require-hashes", "--no-compile",
+            "-r", HERE / "build-requirements.txt",
+        ],
+        what="Installing packaging/build-requirements.txt",
+    )  # fmt: skip
+    kept.write_text(stamp, encoding="ascii")
+    return f"{len(list(build.env.rglob('*.dist-info')))} packages, each with its hash"
+
+
+def prepare(build: Build) -> str:
+    """Put together what the bundle carries besides Python modules."""
+    _need(build.python, "environment")
+    shutil.rmtree(build.prepared, ignore_errors=True)
+    build.prepared.mkdir(parents=True)
+    (build.prepared / "version.txt").write_text(build.version + "\n", "utf-8", newline="\n")
+    shutil.copyfile(ROOT / "LICENSE", build.prepared / "LICENSE")
+    name = "uv.exe" if WINDOWS else "uv"
+    shutil.copyfile(build.python.with_name(name), build.prepared / name)
+    (build.prepared / name).chmod(0o755)
+    return f"version {build.version} and {name}"
+
+
+def freeze(build: Build) -> str:
+    """Let PyInstaller make the bundle."""
+    _need(build.prepared / "version.txt", "prepare")
+    new, middle = build.work / "new", build.work / "pyinstaller"
+    for folder in (new, build.bundle.parent, middle):
+        shutil.rmtree(folder, ignore_errors=True)
+    run(
+        build,
+        [
+            build.python, "-m", "PyInstaller", "--noconfirm", "--clean", "--log-level", "WARN",
+            "--distpath", new, "--workpath", middle / "work", HERE / "framedeck.spec",
+        ],
+        what="PyInstaller",
+    )  # fmt: skip
+    new.rename(build.bundle.parent)
+    if not build.keep:
+        shutil.rmtree(middle, ignore_errors=True)
+    return size_words(build.bundle)
+
+
+def make_smaller(build: Build) -> str:
+    """Strip the shared libraries."""
+    _bundle(build)
+    return f"{slim.slim(build.bundle) / 1e6:.0f} MB less, {size_words(build.bundle)}"
+
+
+def add_notices(build: Build) -> str:
+    """Put the licences of all parts into the bundle."""
+    _bundle(build)
+    carried = Carried.read(build.carried, build.env)
+    count = notices.write(build.bundle / "_internal" / "licenses", carried, build.root)
+    return f"{count} parts named"
+
+
+def list_files(build: Build) -> str:
+    """Date and list every file of the bundle: from here on it is not changed any more."""
+    _bundle(build)
+    file_list.write_list(build.bundle, build.version)
+    for path in [*build.bundle.rglob("*"), build.bundle]:
+        if not path.is_symlink():
+            runs = path.is_dir() or path.name in PROGRAMS
+            path.chmod(0o755 if runs else 0o644)
+            os.utime(path, (build.date, build.date))
+    return f"{len(list(build.bundle.rglob('*')))} files and folders"
+
+
+def pack(build: Build) -> str:
+    """Make the archive that updates fetch, and the packages of this system."""
+    if not (build.bundle / file_list.LIST).is_file():
+        raise BuildError(f"{build.bundle} holds no list of its files: run the step list first")
+    build.output.mkdir(parents=True, exist_ok=True)
+    for old in sums_of(build.output):
+        (build.output / old).unlink(missing_ok=True)
+    (build.output / SUMS).unlink(missing_ok=True)
+    preset = 1 if build.quick else 6
+    entry = sign_update.pack(build.bundle, build.output, build.version, build.system, preset)
+    archive = build.output / entry["name"]
+    if WINDOWS:
+        _script("windows/build_windows").installer(
+            build.bundle, build.output / f"{build.name}-setup.exe"
+        )
+        return f"{archive.name} and the installer"
+    linux = _script("linux/build_linux")
+    say("    the portable file")
+    linux.portable(archive, build.output / f"{build.name}.run", build.version)
+    say("    the Debian package")
+    deb = build.output / f"framedeck_{build.version}_amd64.deb"
+    linux.debian(
+        build.bundle, build.work / "deb", deb, build.version, build.date, quick=build.quick
+    )
+    shutil.rmtree(build.work / "deb", ignore_errors=True)
+    return f"{archive.name}, {build.name}.run, {deb.name}"
+
+
+def _script(name: str) -> ModuleType:
+    """Return a script of packaging/ as a module, such as "linux/build_linux"."""
+    path = HERE / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise BuildError(f"{path} is missing: nothing can be packed for this system")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def version() -> str:
-    """Return the version that is built."""
-    return str(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"])
+def list_parts(build: Build) -> str:
+    """Write the list of parts (SBOM) beside the packages."""
+    carried = Carried.read(build.carried, build.env)
+    build.output.mkdir(parents=True, exist_ok=True)
+    path = build.output / f"{build.name}.cdx.json"
+    count = sbom.write(path, carried, version=build.version, date=build.date)
+    return f"{count} parts in {path.name}"
 
 
-def platform() -> str:
-    """Return the system that is built for, as updates and engine locks name it."""
-    return "windows-amd64" if WINDOWS else "linux-x86_64"
+def sum_up(build: Build) -> str:
+    """Write SHA256SUMS over everything in the output folder."""
+    lines = []
+    for path in sorted(build.output.iterdir()):
+        if path.is_file() and path.name != SUMS:
+            with path.open("rb") as file:
+                lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n")
+    if not lines:
+        raise BuildError(f"{build.output} holds nothing yet: run the step packages first")
+    (build.output / SUMS).write_text("".join(lines), "utf-8", newline="\n")
+    return f"{len(lines)} files in {build.output / SUMS}"
 
 
-def requirements() -> list[str]:
-    """Return what the frozen window needs; of PySide6 the essential half."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    named = [
-        f"PySide6-Essentials{line.removeprefix('pyside6')}" if line.startswith("pyside6") else line
-        for line in project["dependencies"]
-    ]
-    return [*named, *TOOLS]
+def sums_of(folder: Path) -> dict[str, str]:
+    """Return the sha256 of each file that SHA256SUMS of `folder` names; names alone, no paths."""
+    try:
+        lines = (folder / SUMS).read_text("utf-8").splitlines()
+    except OSError:
+        return {}
+    pairs = [line.split("  ", 1) for line in lines if "  " in line]
+    return {name: digest for digest, name in pairs if Path(name).name == name}
 
 
-def say(text: str) -> None:
-    """Tell what is done."""
-    print(text, file=sys.stderr, flush=True)
+STEPS: dict[str, tuple[str, Callable[[Build], str]]] = {
+    "environment": ("Build environment", make_environment),
+    "prepare": ("Prepared files", prepare),
+    "bundle": ("Frozen window", freeze),
+    "slim": ("Made smaller", make_smaller),
+    "notices": ("Licences", add_notices),
+    "list": ("List of files", list_files),
+    "packages": ("Packages", pack),
+    "sbom": ("List of parts", list_parts),
+    "sums": ("Checksums", sum_up),
+}
+BUNDLE_STEPS = [name for name in STEPS if name not in ("packages", "sbom", "sums")]
 
 
-def run(command: list[str], **more: object) -> None:
-    """Run a step. Raises BuildError with its last lines when it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **more)  # type: ignore[call-overload]
-    if done.returncode != 0:
-        tail = (done.stdout + done.stderr)[-3000:]
-        raise BuildError(f"{' '.join(map(str, command[:4]))} … failed:\n{tail}")
+def _need(path: Path, step: str) -> None:
+    if not path.exists():
+        raise BuildError(f"{path} is missing: run the step {step} first")
 
 
-def environment(work: Path) -> Path:
-    """Return the Python of the build's environment, made when it is not there or outdated."""
-    folder = work / "environment"
-    python = folder / ("Scripts/python.exe" if WINDOWS else "bin/python")
-    constraints = HERE / "build_constraints.txt"
-    wanted = "\n".join([sys.version, *requirements(), constraints.read_text("utf-8")])
-    stamp = folder / "made-of"
-    if stamp.is_file() and stamp.read_text("utf-8") == wanted:
-        return python
-    say("Making the build's environment")
-    shutil.rmtree(folder, ignore_errors=True)
-    run([sys.executable, "-m", "venv", str(folder)])
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    run([*pip, "-c", str(constraints), *requirements()])
-    stamp.write_text(wanted, "utf-8")
-    return python
+def _bundle(build: Build) -> None:
+    """Make sure that there is a bundle; what is changed now has to be listed anew."""
+    _need(build.bundle, "bundle")
+    (build.bundle / file_list.LIST).unlink(missing_ok=True)
 
 
-def site_packages(python: Path) -> Path:
-    """Return where the packages of an environment lie."""
-    asked = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-    return Path(subprocess.check_output(asked, text=True).strip())
+def size_words(folder: Path) -> str:
+    """Return how large a folder is, such as "320 MB in 1200 files"; links count nothing."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    return f"{sum(path.stat().st_size for path in files) / 1e6:.0f} MB in {len(files)} files"
 
 
-def prepare(python: Path, folder: Path) -> Path:
-    """Lay out what the bundle carries beside the code."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    (folder / "version.txt").write_text(version() + "\n", encoding="utf-8")
-    shutil.copyfile(ROOT / "LICENSE", folder / "LICENSE")
-    script("carried").write_licences(site_packages(python), folder / "licenses")
-    asked = [str(python), "-c", "import uv; print(uv.find_uv_bin())"]
-    uv = Path(subprocess.check_output(asked, text=True).strip())
-    shutil.copy2(uv, folder / uv.name)
-    return folder
+def source_date(root: Path) -> int:
+    """Return the date of the source: SOURCE_DATE_EPOCH, else of the last commit.
 
-
-def freeze(work: Path) -> tuple[Path, Path]:
-    """Return the bundle, with its list of files, and the environment's site-packages."""
-    python = environment(work)
-    prepared = prepare(python, work / "prepared")
-    say("Freezing the window")
-    command = [str(python), "-m", "PyInstaller", "--noconfirm", "--clean"]
-    command += ["--distpath", str(work / "bundle"), "--workpath", str(work / "work")]
-    given = {
-        "FRAMEDECK_PREPARED": str(prepared), "PYTHONHASHSEED": "1", "PYTHONDONTWRITEBYTECODE": "1",
-        "SOURCE_DATE_EPOCH": str(STAMP),
-    }  # fmt: skip
-    run([*command, str(HERE / "framedeck.spec")], cwd=ROOT, env={**os.environ, **given})
-    bundle = work / "bundle" / "framedeck"
-    if not WINDOWS:
-        strip(bundle)
-    for path in bundle.rglob("*"):
-        if not path.is_symlink():
-            if not path.is_dir() and not WINDOWS:
-                path.chmod(0o755 if path.name in PROGRAMS else 0o644)
-            os.utime(path, (STAMP, STAMP))
-    script("file_list").write_list(bundle, version())
-    return bundle, site_packages(python)
-
-
-def strip(bundle: Path) -> None:
-    """Take debugging symbols out, which are a tenth of the bundle.
-
-    Not of libraries that wheels carry beside their packages: those were moved within their files,
-    and strip would damage them.
+    Raises:
+        BuildError: SOURCE_DATE_EPOCH is no number of seconds.
     """
-    if shutil.which("strip") is None:
-        raise BuildError("strip is not there: install the package binutils.")
-    inside = bundle / "_internal"
-    for path in sorted(inside.rglob("*.so*")):
-        parts = path.relative_to(inside).parts
-        ours = len(parts) == 1 or not (parts[0].endswith(".libs") or parts[0] == "PySide6")
-        if ours and path.is_file() and not path.is_symlink():
-            run(["strip", "--strip-unneeded", "--enable-deterministic-archives", str(path)])
+    given = os.environ.get("SOURCE_DATE_EPOCH")
+    if given is not None:
+        if not given.isdecimal():
+            raise BuildError(f"SOURCE_DATE_EPOCH is {given!r}; it wants seconds since 1970")
+        return int(given)
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(root), "log", "-1", "--format=%ct"],
+            capture_output=True, text=True, check=False,
+        ).stdout.strip()  # fmt: skip
+    except OSError:
+        found = ""
+    return int(found) if found.isdecimal() else UNDATED
 
 
-def build(work: Path, dist: Path, *, quick: bool) -> list[Path]:
-    """Build all packages of this system into `dist`; returns them."""
-    bundle, site = freeze(work)
-    dist.mkdir(parents=True, exist_ok=True)
-    name = f"framedeck-{version()}-{platform()}"
-    bill = dist / f"{name}.cdx.json"
-    text = json.dumps(script("carried").sbom(site, version(), bundle), indent=1)
-    bill.write_text(text + "\n", encoding="utf-8", newline="\n")
-    say("Packing the bundle")
-    pack = script("sign_update").pack(bundle, dist, version(), platform(), 1 if quick else 6)
-    archive = dist / pack["name"]
-    made = [bill, archive, archive.with_name(archive.name + ".json")]
-    if WINDOWS:
-        windows = script("build_windows", HERE / "windows")
-        made.append(windows.installer(bundle, dist / f"{name}-setup.exe"))
-    else:
-        linux = script("build_linux", HERE / "linux")
-        say("Making the portable file")
-        made.append(linux.portable(archive, dist / f"{name}.run", version()))
-        say("Making the Debian package")
-        deb = dist / f"framedeck_{version()}_amd64.deb"
-        made.append(linux.debian(bundle, work / "deb", deb, version(), STAMP, quick=quick))
-    sums = "".join(f"{_digest(path)}  {path.name}\n" for path in sorted(made))
-    (dist / "SHA256SUMS").write_text(sums, encoding="utf-8", newline="\n")
-    return made
+def system_name() -> str:
+    """Return what this computer is called in the names of packages, such as linux-x86_64."""
+    machine = platform.machine().lower()
+    return f"windows-{machine}" if WINDOWS else f"{sys.platform}-{machine}"
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def differences(one: Path, other: Path) -> list[str]:
-    """Return which files of two builds are not the same."""
-    names = sorted({path.name for path in (*one.iterdir(), *other.iterdir()) if path.is_file()})
-    same, _, _ = filecmp.cmpfiles(one, other, names, shallow=False)
-    return [name for name in names if name not in same]
+def project_version(root: Path) -> str:
+    """Return the version in pyproject.toml."""
+    return str(tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["version"])
 
 
 def main(arguments: list[str]) -> int:
-    """Build; returns the exit code."""
+    """Run the command; return the exit code: 0 done, 1 failed, 2 bad arguments, 130 stopped."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--dist", type=Path, default=ROOT / "dist", help="where results go")
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "packages")
+    parser.add_argument(
+        "--only", action="append", choices=tuple(STEPS), metavar="STEP",
+        help="do this step alone, with what the others left: " + ", ".join(STEPS),
+    )  # fmt: skip
+    parser.add_argument("--keep", action="store_true", help="keep PyInstaller's working files")
     parser.add_argument("--quick", action="store_true", help="pack fast rather than small")
-    parser.add_argument("--bundle-only", action="store_true", help="freeze, and pack nothing")
-    parser.add_argument("--twice", action="store_true", help="build again and compare")
+    parser.add_argument(
+        "--bundle-only", action="store_true", help="make the bundle, and pack nothing"
+    )
+    parser.add_argument(
+        "--output", "--dist", type=Path, default=ROOT / "dist", help="instead of dist/"
+    )
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "build" / "packages",
+        help="where everything is made on the way, instead of build/packages",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
-    options.work, options.dist = options.work.resolve(), options.dist.resolve()
     began = time.monotonic()
     try:
-        if options.bundle_only:
-            print(freeze(options.work)[0])
-            return 0
-        for path in build(options.work, options.dist, quick=options.quick):
-            print(f"{path.stat().st_size / 1e6:8.1f} MB  {path}")
-        if options.twice:
-            again = options.work / "again"
-            shutil.rmtree(again, ignore_errors=True)
-            build(options.work, again, quick=options.quick)
-            other = differences(options.dist, again)
-            print("Not the same: " + ", ".join(other) if other else "Both builds are the same.")
-            return 1 if other else 0
-    except (BuildError, OSError, subprocess.CalledProcessError) as error:
-        say(f"There is no build: {error}")
+        if sys.version_info[:2] < OLDEST_PYTHON:
+            raise BuildError(f"Python 3.11 or newer is needed; this is {platform.python_version()}")
+        build = Build(
+            root=ROOT, work=options.work.absolute(), output=options.output.absolute(),
+            version=project_version(ROOT), system=system_name(), date=source_date(ROOT),
+            keep=options.keep, quick=options.quick,
+        )  # fmt: skip
+        run_steps(build, options.only or (BUNDLE_STEPS if options.bundle_only else list(STEPS)))
+    except (BuildError, OSError, ValueError, RuntimeError, subprocess.SubprocessError) as error:
+        print(f"Not built: {error}", file=sys.stderr)
         return 1
-    say(f"Built in {time.monotonic() - began:.0f} s.")
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on from here.", file=sys.stderr)
+        return 130
+    say(f"Done in {time.monotonic() - began:.0f} s: {build.output}")
     return 0
+
+
+def run_steps(build: Build, names: list[str]) -> None:
+    """Do the named steps in their order, and say what came of each."""
+    wanted = [name for name in STEPS if name in names]
+    say(f"Framedeck {build.version} for {build.system}, dated {build.date}")
+    for number, name in enumerate(wanted, start=1):
+        title, step = STEPS[name]
+        say(f"[{number}/{len(wanted)}] {title} …")
+        began = time.monotonic()
+        said = step(build)
+        say(f"    {said} ({time.monotonic() - began:.1f} s)")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 NAME = "framedeck"
@@ -33,6 +34,19 @@ _QT = (
 QT_MODULES = tuple(f"PySide6.Qt{name}" for name in _QT)
 EXCLUDES = (*ENGINE_ONLY, *UNUSED, *QT_MODULES)
 
+UNUSED_HOOKS = (
+    "pyi_rth_cryptography_openssl", "pyi_rth_inspect", "pyi_rth_multiprocessing",
+    "pyi_rth_pkgutil", "pyi_rth_pyqtgraph_multiprocess",
+    *(() if sys.platform == "win32" else ("pyi_rth_pyside6",)),
+)  # fmt: skip
+"""What PyInstaller runs before the program, a fifth of the time to the first paint.
+
+That of PySide6 loads Qt, for commands too; its wheels for Linux find their plugins themselves.
+
+Nothing here looks for sources or modules, and no process is made by multiprocessing: one that
+was would be refused for its arguments, and opens no second window.
+"""
+
 _DROPPED = re.compile(
     r"""
       Qt6?(3D|Charts|Concurrent|DataVis|Designer|Help|Labs|Multimedia|OpenGLWidgets|Pdf
@@ -44,12 +58,19 @@ _DROPPED = re.compile(
     | /plugins/platforminputcontexts/(lib)?qtvirtualkeyboard
     | /plugins/platformthemes/libqgtk3
     | (^|/)lib(gtk-3|gdk-3|atk-1|atk-bridge|atspi|cairo-gobject|pangocairo|epoxy|rsvg)[-.\w]*\.so
+    # What only the GTK theme of Qt needs, which is not carried.
+    | ^/lib(Xau|Xcomposite|Xcursor|Xdamage|Xdmcp|Xfixes|Xi|Xinerama|Xrandr|Xrender|blkid|bsd
+         |cairo|datrie|fribidi|gdk_pixbuf-2|gio-2|gmodule-2|gobject-2|graphite2|harfbuzz|jpeg|md
+         |mount|pango-1|pangoft2-1|pixman-1|selinux|thai)[-.][-.\w]*so
+    | ^/libmvec\.so                        # a part of the C library, which must be the system's
     | /PySide6/(Qt/)?translations/         # the program speaks English, and so shall its buttons
     | /PySide6/qml/
     | opengl32sw\.dll | d3dcompiler_\d+\.dll
     | (^|/)pyqtgraph/(examples|opengl|canvas|jupyter|flowchart|console)/
     | (^|/)numpy/(?!.*(LICENSE)).*(/tests/|\.pxd$|\.h$|\.lib$|\.a$|\.pyi$)
     | (^|/)av/.*\.(pxd|pyx|pyi|h)$
+    # Notes of the installer, which hold paths of the build.
+    | \.dist-info/(RECORD|INSTALLER|REQUESTED|direct_url\.json)$
     """,
     re.VERBOSE,
 )

@@ -1,154 +1,151 @@
-"""What a bundle says of the work of others in it: licence texts, a list of them, and an SBOM."""
+"""What a bundle carries of others: told from where each of its files came."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import json
 import re
-import shutil
+import subprocess
 import sys
-import uuid
-from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
-from typing import Any
 
-BUILD_ONLY = (
-    "altgraph", "packaging", "pefile", "pip", "pyinstaller", "pyinstaller-hooks-contrib",
-    "pywin32-ctypes", "setuptools", "typing-extensions", "wheel",
-)  # fmt: skip
-"""Tools of the build, of which nothing is carried but PyInstaller's own small start."""
-_TEXT = re.compile(r"(licen[cs]e|copying|notice|authors)", re.IGNORECASE)
-_QT = """\
-Qt and PySide6 (https://pyside.org) are used under the GNU Lesser General Public License, version 3,
-whose text is the GNU General Public License, version 3 (see LICENSE beside this folder) with the
-permissions of https://www.gnu.org/licenses/lgpl-3.0.html. They are carried as shared libraries of
-their own, unchanged, and can be exchanged for others in the folder PySide6. Their source is that
-of the version named in THIRD-PARTY.md, from https://download.qt.io/official_releases/.
-"""
-
-_FFMPEG = """\
-PyAV carries FFmpeg with x264 and x265 as shared libraries of their own. So built they are under the
-GNU General Public License, version 2 or later, as this program is under version 3 (see LICENSE).
-The list of them, with their versions, lies here; their source: https://ffmpeg.org/releases/,
-https://code.videolan.org/videolan/x264, https://bitbucket.org/multicoreware/x265_git and, with the
-way they are built, https://github.com/PyAV-Org/pyav-ffmpeg.
-"""
+ALWAYS = ("pyinstaller", "uv")
+"""Their files come by other ways: as the start program, and among the prepared files."""
+_LIBRARY = re.compile(r"^lib(?P<name>[\w+]+?)(?:64_)?(?:-[0-9a-f]{8})?\.so\.?(?P<version>[\d.]*)$")
 
 
-def distributions(path: Path) -> list[importlib.metadata.Distribution]:
-    """Return what is installed in a site-packages folder, by name."""
-    found = importlib.metadata.distributions(path=[str(path)])
-    return sorted(found, key=lambda one: normalised(one.metadata["Name"]))
+@dataclass(frozen=True)
+class System:
+    """A package of the system that libraries were taken from.
+
+    Attributes:
+        name: Of the package, such as "libx11-6".
+        version: As the system writes it.
+        files: Names of its libraries in the bundle.
+    """
+
+    name: str
+    version: str
+    files: tuple[str, ...]
 
 
-def normalised(name: str) -> str:
-    """Return the one spelling of a distribution's name."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+@dataclass(frozen=True)
+class Carried:
+    """The parts of one bundle, each sorted by name.
+
+    Attributes:
+        python: Version of the Python in it.
+        distributions: Python packages, of which at least one file is there.
+        systems: Packages of the system.
+        inner: Libraries that came inside of Python packages: package, library, version.
+        unknown: Libraries nobody owns.
+    """
+
+    python: str
+    distributions: list[Distribution]
+    systems: list[System]
+    inner: list[tuple[str, str, str]] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, listed: Path, env: Path) -> Carried:
+        """Read what framedeck.spec wrote to `listed`, built from the environment `env`.
+
+        Raises:
+            ValueError: There is no such list.
+        """
+        if not listed.is_file():
+            raise ValueError(f"{listed} is missing: run the step bundle first")
+        data = json.loads(listed.read_text("utf-8"))
+        owners, known = _owners(env)
+        taken = {name.lower(): known[name] for name in ALWAYS if name in known}
+        outside: dict[Path, str] = {}
+        inner = []
+        sources = [(Path(name).name, source) for name, source in data["files"]]
+        for name, source in [*sources, *(("", source) for source in data["modules"])]:
+            owner = owners.get(Path(source).resolve())
+            if owner is not None:
+                taken[owner.name.lower()] = owner
+                match = _LIBRARY.match(name)
+                if match and (".libs/" in Path(source).as_posix() or "/Qt/lib/" in source):
+                    inner.append((owner.name, match["name"], match["version"]))
+            elif name and ".so" in name and not _of_python(Path(source)):
+                outside[Path(source)] = name
+        systems, unknown = _systems(outside)
+        return cls(
+            python=".".join(map(str, sys.version_info[:3])),
+            distributions=[taken[name] for name in sorted(taken)],
+            systems=systems,
+            inner=sorted(set(inner)),
+            unknown=unknown,
+        )
 
 
-def carried(path: Path) -> list[importlib.metadata.Distribution]:
-    """Return those of which something is in the bundle."""
-    return [d for d in distributions(path) if normalised(d.metadata["Name"]) not in BUILD_ONLY]
+def site_packages(env: Path) -> Path:
+    """Return the folder of packages of an environment of this Python."""
+    if sys.platform == "win32":
+        return env / "Lib" / "site-packages"
+    return env / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
 
 
-def licence_of(one: importlib.metadata.Distribution) -> str:
-    """Return a distribution's licence in a few words, "see its texts" where it names none."""
-    for field in ("License-Expression", "License"):
-        words = (one.metadata.get(field) or "").strip()
-        if words and "\n" not in words and len(words) < 80:
-            return words
-    classes = one.metadata.get_all("Classifier") or []
-    named = [line.rpartition(" :: ")[2] for line in classes if line.startswith("License ::")]
-    return ", ".join(named) or "see its texts"
+def _owners(env: Path) -> tuple[dict[Path, Distribution], dict[str, Distribution]]:
+    """Return which distribution owns each file of the environment, and all by their names."""
+    owners, known = {}, {}
+    for found in distributions(path=[str(site_packages(env))]):
+        known[found.name.lower()] = found
+        for name in found.files or ():
+            owners[Path(str(found.locate_file(name))).resolve()] = found
+    return owners, known
 
 
-def write_licences(site: Path, into: Path) -> None:
-    """Write the licence texts of all that is carried, and a list of it, into a folder."""
-    lines = [
-        "# Carried with Framedeck",
-        "",
-        "Each has its own licence, whose text lies in the folder of its name where it ships one.",
-        "",
-        f"- Python {sys.version.split()[0]} · PSF-2.0 · https://www.python.org",
-    ]
-    for one in carried(site):
-        name = normalised(one.metadata["Name"])
-        home = one.metadata.get("Home-page") or _first_address(one)
-        lines.append(f"- {name} {one.version} · {licence_of(one)} · {home}")
-        for file in one.files or ():
-            told = _TEXT.search(file.name) or "sboms" in file.parts
-            if ".dist-info" in str(file) and told and file.suffix not in (".py", ".pyc"):
-                source = Path(str(file.locate()))
-                if source.is_file():
-                    target = into / name / file.name
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(source, target)
-    into.mkdir(parents=True, exist_ok=True)
-    for name in ("pyside6-essentials", "shiboken6"):
-        (into / name).mkdir(exist_ok=True)
-        (into / name / "NOTICE.txt").write_text(_QT, "utf-8")
-    (into / "av").mkdir(exist_ok=True)
-    (into / "av" / "NOTICE.txt").write_text(_FFMPEG, "utf-8")
-    own = Path(sys.base_prefix) / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    for text in (own / "LICENSE.txt", Path(sys.base_prefix) / "LICENSE.txt"):
-        if text.is_file():
-            (into / "python").mkdir(exist_ok=True)
-            shutil.copyfile(text, into / "python" / "LICENSE.txt")
-            break
-    (into / "THIRD-PARTY.md").write_text("\n".join(lines) + "\n", "utf-8")
+def _of_python(path: Path) -> bool:
+    base = Path(sys.base_prefix).resolve()
+    resolved = path.resolve()
+    if resolved.is_relative_to(base / "lib" / "python3") or resolved.name.startswith("libpython"):
+        return True
+    return "lib-dynload" in resolved.parts
 
 
-def _first_address(one: importlib.metadata.Distribution) -> str:
-    for line in one.metadata.get_all("Project-URL") or []:
-        return str(line.partition(",")[2].strip())
-    return ""
+def _systems(paths: dict[Path, str]) -> tuple[list[System], list[str]]:
+    """Return the system's packages that own files, and the names of those that none owns."""
+    places = {path: _places(path) for path in paths}
+    # One question for all, because each reads the whole list of the system's files.
+    said = _query(
+        ["dpkg-query", "-S", *sorted({name for names in places.values() for name in names})]
+    )
+    owners = {}
+    for line in said.splitlines():
+        package, _, name = line.partition(": ")
+        owners[name] = package.partition(",")[0]
+    packages: dict[str, set[str]] = {}
+    unknown = []
+    for path, name in sorted(paths.items()):
+        owner = next((owners[place] for place in places[path] if place in owners), None)
+        if owner is None:
+            unknown.append(name)
+        else:
+            packages.setdefault(owner, set()).add(name)
+    found = [
+        System(owner.partition(":")[0],
+               _query(["dpkg-query", "-W", "-f", "${Version}", owner]).strip(),
+               tuple(sorted(files)))
+        for owner, files in sorted(packages.items())
+    ]  # fmt: skip
+    return found, unknown
 
 
-def sbom(site: Path, version: str, bundle: Path) -> dict[str, Any]:
-    """Return the bundle's bill of materials as CycloneDX 1.5, the same for the same parts."""
-    parts = [_component("Python", sys.version.split()[0], "PSF-2.0", "pkg:generic/python")]
-    for one in carried(site):
-        name = normalised(one.metadata["Name"])
-        parts.append(_component(name, one.version, licence_of(one), f"pkg:pypi/{name}"))
-    parts += _libraries(bundle)
-    main = _component("framedeck", version, "GPL-3.0-or-later", "pkg:generic/framedeck")
-    main["type"] = "application"
-    named = json.dumps([main, *parts], sort_keys=True)
-    return {
-        "bomFormat": "CycloneDX",
-        "specVersion": "1.5",
-        "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, named)}",
-        "version": 1,
-        "metadata": {"component": main},
-        "components": parts,
-        "dependencies": [
-            {"ref": main["bom-ref"], "dependsOn": [part["bom-ref"] for part in parts]}
-        ],
-    }
-
-
-def _component(name: str, version: str, licence: str, purl: str) -> dict[str, Any]:
-    return {
-        "type": "library", "bom-ref": f"{purl}@{version}", "name": name, "version": version,
-        "licenses": [{"license": {"name": licence}}], "purl": f"{purl}@{version}",
-    }  # fmt: skip
-
-
-def _libraries(bundle: Path) -> list[dict[str, Any]]:
-    """Return shared libraries of the system that the bundle took along."""
+def _places(path: Path) -> list[str]:
+    """Return the names under which the system may list a file: with and without /usr."""
     found = []
-    for path in _shared(bundle / "_internal"):
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        found.append(
-            {
-                "type": "file", "bom-ref": f"file:{path.name}", "name": path.name,
-                "hashes": [{"alg": "SHA-256", "content": digest}],
-            }
-        )  # fmt: skip
+    for name in (str(path.resolve()), str(path)):
+        found += [name, name[4:] if name.startswith("/usr/") else "/usr" + name]
     return found
 
 
-def _shared(folder: Path) -> Iterable[Path]:
-    paths = (path for path in folder.iterdir() if path.is_file() and not path.is_symlink())
-    return sorted(path for path in paths if ".so" in path.name or path.suffix == ".dll")
+def _query(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""  # A system without dpkg: its libraries stand among the unknown.
+    return done.stdout  # It fails when one of many is not found, and tells of the others.
