@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from app.welcome import WelcomeDesk
     from app.window import MainWindow
     from core.queue import JobRow
-    from core.settings import Settings
 
 
 class HelpDesk(QObject):
@@ -78,13 +77,14 @@ class HelpDesk(QObject):
 
     def report(self) -> None:
         """Open the dialog that assembles a report."""
+        from app.doctor_facts import findings_as_text
         from app.problem_report import ReportDesk
 
         places, settings = self._places, self._window.settings
         plugin = QGuiApplication.platformName()
         ReportDesk(
             self._controller, self._window, places,
-            lambda stopped: doctor_text(places, settings, stopped, plugin),
+            lambda stopped: findings_as_text(places, settings, stopped, plugin),
         )  # fmt: skip
 
     def engine_changed(self) -> None:
@@ -98,23 +98,3 @@ class HelpDesk(QObject):
             from core.crashes import running
 
             running.end(self._places.data)
-
-
-def doctor_text(
-    places: Places, settings: Settings, stopped: Callable[[], bool], plugin: str
-) -> str:
-    """Look at the installation, quickly, and return what was found; for a thread aside.
-
-    Args:
-        places: Where things lie.
-        settings: What was chosen.
-        stopped: Whether nobody wants to know any more.
-        plugin: Qt's platform plugin.
-    """
-    from app.doctor_facts import context, person
-    from core.doctor.findings import Finding
-    from core.doctor.report import as_text
-    from core.doctor.run import examine
-
-    looked = examine(context(places, settings, stopped, plugin), quick=True)
-    return as_text([one for one in looked if isinstance(one, Finding)], person(settings))

@@ -123,7 +123,6 @@ class Wiring(QObject):
         self.doctor = DoctorDesk(controller, window, places)
         self.engine.join(self.help, self.doctor)
         self.doctor.follow(self.engine)
-        self.help.doctor = self.doctor.findings_as_text
 
     # -- requests -----------------------------------------------------------
 

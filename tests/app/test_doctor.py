@@ -32,6 +32,7 @@ from core.places import Places
 from core.settings import Settings, save
 from tests.core.doctor_scripts import real
 from widgets.doctor import DoctorDialog
+from widgets.problem_report import ReportDialog
 
 ROOT = Path(__file__).resolve().parents[2]
 FOUND = (
@@ -87,7 +88,7 @@ def test_one_document_of_json(
     assert found["keyring"]["fix"] == "Set one up."
     if bad:
         assert found["torch"]["repair"] == {"action": "switch", "tag": "cu128"}
-        assert found["space.data"]["text"] == "<home>/x has 1 GB."
+        assert found["space.data"]["text"] == "~/x has 1 GB."
     assert said == ""
 
 
@@ -269,7 +270,7 @@ def test_the_report_is_copied_and_saved_with_nothing_private(
     qtbot.waitUntil(lambda: not dialog.running)
     dialog.copy.click()
     text = QGuiApplication.clipboard().text()
-    assert "<home>/x has 1 GB." in text
+    assert "~/x has 1 GB." in text
     assert f"{Path.home()}/" not in text
     assert dialog.copy.text() == "Copied"
     desk(window).save_report(tmp_path / "report.txt")
@@ -332,12 +333,17 @@ def test_a_new_engine_is_looked_at_once(
 
 
 def test_the_report_of_a_problem_takes_the_findings_along(
-    window: MainWindow, given: dict[str, Any]
+    window: MainWindow, qtbot: Any, given: dict[str, Any]
 ) -> None:
-    text = desk(window).findings_as_text()
+    window.menus.report.trigger()
+    dialog = window.findChild(ReportDialog)
+    assert isinstance(dialog, ReportDialog)
+    qtbot.waitUntil(lambda: "doctor.txt" in [part.name for part in dialog.wanted()])
+    text = next(part.text for part in dialog.wanted() if part.name == "doctor.txt")
     assert "broken   torch and CUDA" in text
-    assert "<home>/x" in text
+    assert "~/x" in text
     assert given["quick"] == [True]
+    dialog.close()
 
 
 def test_after_an_installation_only_what_is_amiss_is_told(
