@@ -23,6 +23,7 @@ import app.doctor_facts
 import core.doctor.run
 from app.doctor import DoctorDesk
 from app.engine_setup import EngineDesk
+from app.helping import HelpDesk
 from app.main import main
 from app.window import MainWindow
 from core.doctor import media
@@ -302,7 +303,9 @@ def test_a_repair_opens_the_set_up_with_its_build_chosen(
     monkeypatch.setattr("core.engine_env.locks.locked", lambda *_: ("cpu", "cu126", "cu128"))
     engine = window.findChild(EngineDesk)
     assert isinstance(engine, EngineDesk)
-    desk(window).follow(engine)
+    helping = window.findChild(HelpDesk)
+    assert isinstance(helping, HelpDesk)
+    engine.join(helping, desk(window))
     dialog = opened(window)
     qtbot.waitUntil(lambda: not dialog.running)
     button = dialog.rows()[0].button
