@@ -77,15 +77,17 @@ class HelpDesk(QObject):
 
     def report(self) -> None:
         """Open the dialog that assembles a report."""
-        from app.doctor_facts import findings_as_text
         from app.problem_report import ReportDesk
 
         places, settings = self._places, self._window.settings
         plugin = QGuiApplication.platformName()
-        ReportDesk(
-            self._controller, self._window, places,
-            lambda stopped: findings_as_text(places, settings, stopped, plugin),
-        )  # fmt: skip
+
+        def look(stopped: Callable[[], bool]) -> str:
+            from app.doctor_facts import findings_as_text
+
+            return findings_as_text(places, settings, stopped, plugin)
+
+        ReportDesk(self._controller, self._window, places, look)
 
     def engine_changed(self) -> None:
         """There is an engine now: the first clip can be made."""

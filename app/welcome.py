@@ -66,6 +66,7 @@ class WelcomeDesk(QObject):
         self.look_with: Callable[[Look], Look] = lambda at: at
         controller.closing.connect(lambda: self._stop.set())
         controller.job_began.connect(lambda _: self.close())
+        window.panels.queue.open_requested.connect(lambda _: self.close())
 
     def open(self) -> None:
         """Show the page, and look around."""

@@ -117,6 +117,10 @@ def test_what_is_ticked_is_used_and_the_first_clip_comes_to_the_stage(
     assert window.settings.unload_first == "always"
     controller.cancel([job.id])
     qtbot.waitUntil(lambda: controller.running is None, timeout=20_000)
+    page = opened(help_desk, tmp_path / "user", qtbot)
+    assert window.panels.centre.currentWidget() is page
+    window.panels.queue.open_requested.emit(job.id)
+    assert window.panels.centre.currentWidget() is window.panels.stage, "what is opened is seen"
 
 
 def test_an_engine_that_is_not_set_up_is_told_and_its_set_up_opened(
