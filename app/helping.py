@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject
@@ -62,7 +62,7 @@ class HelpDesk(QObject):
         self._marked = True
         Aftercare(self._controller, self._window, self._places, lost, self.report)
         if first and not any(self._controller.ledger.counts().values()):
-            self.welcome()
+            self._controller.run_aside(_load_welcome, "welcome", lambda _: self.welcome())
 
     def welcome(self) -> None:
         """Show the welcome in the place of the stage."""
@@ -100,3 +100,10 @@ class HelpDesk(QObject):
             from core.crashes import running
 
             running.end(self._places.data)
+
+
+def _load_welcome() -> Iterator[object]:
+    """Load the modules beside the window, which would not answer for as long."""
+    from app import welcome
+
+    yield welcome
