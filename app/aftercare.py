@@ -56,9 +56,9 @@ class Aftercare(QObject):
         if self._lost:
             actions.append(("Retry", self._retry))
         if record is not None:
-            actions.append(("Show report", lambda: open_file(record)))
+            actions.append(("Show details", lambda: open_file(record)))
         actions.append(("Report a problem…", self._report))
-        self._notice.show_text(text, actions, "warning", KEY)
+        self._notice.show_text(text, actions, "warning", KEY, jobs=self._lost)
 
     def _retry(self) -> None:
         ledger = self._controller.ledger

@@ -102,18 +102,6 @@ class DoctorDesk(QObject):
 
         engine.changed.connect(look)
 
-    def findings_as_text(self) -> str:
-        """Look quickly and return the report. Blocks: not for the window's thread."""
-        from app.doctor_facts import context, scrubber
-        from core.doctor.findings import Finding
-        from core.doctor.report import as_text
-        from core.doctor.run import examine
-
-        settings, stop = self._window.settings, self._over
-        looked = examine(context(self._places, settings, stop.is_set), quick=True)
-        found = [item for item in looked if isinstance(item, Finding)]
-        return as_text(found, scrubber(settings))
-
     def _on_closing(self) -> None:
         self._stop.set()
         self._over.set()

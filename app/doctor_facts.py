@@ -54,6 +54,25 @@ def context(
     )
 
 
+def findings_as_text(
+    places: Places, settings: Settings, stopped: Callable[[], bool], platform_plugin: str
+) -> str:
+    """Look quickly and return what was found, with nothing private; for a thread aside.
+
+    Args:
+        places: Where Framedeck keeps things.
+        settings: What was chosen.
+        stopped: Whether nobody wants to know any more.
+        platform_plugin: Qt's.
+    """
+    from core.doctor.findings import Finding
+    from core.doctor.report import as_text
+    from core.doctor.run import examine
+
+    looked = examine(context(places, settings, stopped, platform_plugin), quick=True)
+    return as_text([one for one in looked if isinstance(one, Finding)], scrubber(settings))
+
+
 def _temp() -> Path:
     """Return the folder of temporary files, even where none can be used."""
     try:

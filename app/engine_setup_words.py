@@ -61,8 +61,8 @@ def state_words(status: Status) -> str:
     match status.state:
         case states.OWN:
             return (
-                "Framedeck runs from a checkout here, with its own Python: "
-                f"{status.interpreter}. Nothing has to be set up."
+                "Nothing has to be set up: Framedeck runs from a checkout here, with its own "
+                f"Python, {status.interpreter}."
             )
         case states.READY:
             found = next(one for one in status.environments if one.name == status.active)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from app.welcome import WelcomeDesk
     from app.window import MainWindow
     from core.queue import JobRow
-    from core.settings import Settings
 
 
 class HelpDesk(QObject):
@@ -63,7 +62,7 @@ class HelpDesk(QObject):
         self._marked = True
         Aftercare(self._controller, self._window, self._places, lost, self.report)
         if first and not any(self._controller.ledger.counts().values()):
-            self.welcome()
+            self._controller.run_aside(_load_welcome, "welcome", lambda _: self.welcome())
 
     def welcome(self) -> None:
         """Show the welcome in the place of the stage."""
@@ -82,10 +81,13 @@ class HelpDesk(QObject):
 
         places, settings = self._places, self._window.settings
         plugin = QGuiApplication.platformName()
-        ReportDesk(
-            self._controller, self._window, places,
-            lambda stopped: doctor_text(places, settings, stopped, plugin),
-        )  # fmt: skip
+
+        def look(stopped: Callable[[], bool]) -> str:
+            from app.doctor_facts import findings_as_text
+
+            return findings_as_text(places, settings, stopped, plugin)
+
+        ReportDesk(self._controller, self._window, places, look)
 
     def engine_changed(self) -> None:
         """There is an engine now: the first clip can be made."""
@@ -100,21 +102,8 @@ class HelpDesk(QObject):
             running.end(self._places.data)
 
 
-def doctor_text(
-    places: Places, settings: Settings, stopped: Callable[[], bool], plugin: str
-) -> str:
-    """Look at the installation, quickly, and return what was found; for a thread aside.
+def _load_welcome() -> Iterator[object]:
+    """Load the modules beside the window, which would not answer for as long."""
+    from app import welcome
 
-    Args:
-        places: Where things lie.
-        settings: What was chosen.
-        stopped: Whether nobody wants to know any more.
-        plugin: Qt's platform plugin.
-    """
-    from app.doctor_facts import context, person
-    from core.doctor.findings import Finding
-    from core.doctor.report import as_text
-    from core.doctor.run import examine
-
-    looked = examine(context(places, settings, stopped, plugin), quick=True)
-    return as_text([one for one in looked if isinstance(one, Finding)], person(settings))
+    yield welcome

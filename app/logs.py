@@ -141,6 +141,8 @@ def open_log(path: Path) -> None:
     close_log()
     root = logging.getLogger()
     root.setLevel(logging.INFO)
+    # It tells at length, each time that jobs begin to wait, what the doctor says in one line.
+    logging.getLogger("wakepy").setLevel(logging.WARNING)
     try:
         handler = logging.handlers.RotatingFileHandler(
             path, maxBytes=1_000_000, backupCount=3, encoding="utf-8"

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import shiboken6
 from PySide6 import __version__ as pyside_version
-from PySide6.QtCore import QObject, QStandardPaths, QUrl, qVersion
+from PySide6.QtCore import QObject, QStandardPaths, QTimer, QUrl, qVersion
 from PySide6.QtGui import QDesktopServices, QGuiApplication
 from PySide6.QtWidgets import QFileDialog
 
@@ -20,8 +20,10 @@ from app.window import MainWindow
 from core.errors import problem_from
 from core.places import Places
 from core.queue import Group, JobRow
-from core.report_file import Part, Sources, assemble, write_zip
 from widgets.problem_report import ReportDialog
+
+if TYPE_CHECKING:
+    from core.report_file import Part, Sources
 
 MOST_ROWS = 300
 """So many jobs are looked at, for their failures and for words that are private."""
@@ -57,14 +59,18 @@ class ReportDesk(QObject):
         self.dialog.prompts_toggled.connect(lambda _: self._assemble())
         self.dialog.save_requested.connect(self._save)
         self.dialog.show()
-        self._assemble()
+        # The window answers before many jobs are read.
+        QTimer.singleShot(0, self, self._assemble)
 
     def _assemble(self) -> None:
         prompts = self.dialog.prompts.isChecked()
         sources = self._sources(prompts=prompts)
 
         def make() -> Iterator[object]:
-            found = with_gpus(sources)
+            # Loaded aside: with all that it needs it would keep the window from answering.
+            from core.report_file import assemble
+
+            found = with_gpus(sources())
             yield assemble(replace(found, doctor=None)), found.doctor is not None
             if found.doctor is not None and not self._stop.is_set():
                 # What asks other processes takes seconds: the rest is shown before.
@@ -79,7 +85,8 @@ class ReportDesk(QObject):
 
         self._controller.run_aside(make, "report", show)
 
-    def _sources(self, *, prompts: bool) -> Sources:
+    def _sources(self, *, prompts: bool) -> Callable[[], Sources]:
+        """Return what makes the sources in a thread aside, from what is so now."""
         ledger, rows = self._controller.ledger, list[JobRow]()
         for group in Group:
             rows += ledger.rows(ledger.ids(group)[:MOST_ROWS])
@@ -95,7 +102,7 @@ class ReportDesk(QObject):
         counts = {state.value: count for state, count in ledger.counts().items()}
         form = self._window.panels.compose.state()
         doctor, stop = self._doctor, self._stop
-        return Sources(
+        given = (
             self._places,
             replace(self._window.settings, compose=form),
             counts,
@@ -105,6 +112,13 @@ class ReportDesk(QObject):
             None if doctor is None else lambda: doctor(stop.is_set),
             prompts,
         )
+
+        def made() -> Sources:
+            from core.report_file import Sources
+
+            return Sources(*given)
+
+        return made
 
     def _choose(self, usual: Path) -> str:
         path, _ = QFileDialog.getSaveFileName(
@@ -121,6 +135,8 @@ class ReportDesk(QObject):
         path = Path(chosen if chosen.lower().endswith(".zip") else f"{chosen}.zip")
 
         def write() -> Iterator[object]:
+            from core.report_file import write_zip
+
             try:
                 write_zip(path, list(parts))
                 yield path

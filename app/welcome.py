@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 STARTER = "starter"
 READY = "Ready. The starter model is here, and makes a small clip in some seconds."
 NOT_SET_UP = (
-    "Not set up yet: it fetches what your card needs, once. ComfyUI, the memory readings and the "
-    "queue work without it."
+    "Not set up yet: the set-up fetches what your card needs, once, and asks before. ComfyUI, the "
+    "memory readings and the queue work without it."
 )
 
 
@@ -66,6 +66,7 @@ class WelcomeDesk(QObject):
         self.look_with: Callable[[Look], Look] = lambda at: at
         controller.closing.connect(lambda: self._stop.set())
         controller.job_began.connect(lambda _: self.close())
+        window.panels.queue.open_requested.connect(lambda _: self.close())
 
     def open(self) -> None:
         """Show the page, and look around."""
@@ -79,7 +80,7 @@ class WelcomeDesk(QObject):
             return
         self.page.clear()
         self._centre.setCurrentWidget(self.page)
-        self.page.first.setFocus()
+        self.page.take_focus()
         self._begin()
 
     def close(self) -> None:

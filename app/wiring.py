@@ -123,7 +123,6 @@ class Wiring(QObject):
         self.doctor = DoctorDesk(controller, window, places)
         self.engine.join(self.help, self.doctor)
         self.doctor.follow(self.engine)
-        self.help.doctor = self.doctor.findings_as_text
 
     # -- requests -----------------------------------------------------------
 
@@ -260,7 +259,8 @@ class Wiring(QObject):
             return
         self._panels.status.set_health(f"{len(rows)} lost", "warning")
         ids = [row.job.id for row in rows]
-        self._panels.notice.show_problem(lost_problem(rows), (self._retry(),), jobs=ids)
+        # app.aftercare replaces it, once it knows more.
+        self._panels.notice.show_problem(lost_problem(rows), (self._retry(),), "unclean", jobs=ids)
 
     def _retry(self) -> tuple[str, Callable[[], object]]:
         """Return the offer to run again what the notice is about."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import zipfile
@@ -27,6 +28,7 @@ MOST_SERVER_LOGS = 6
 _PLAIN_SETTINGS_OUT = ("geometry", "layout", "compose", "news", "timeline", "queue", "servers")
 _SINCE = (1980, 1, 1, 0, 0, 0)
 """Time of all files in the zip: it tells nothing."""
+_log = logging.getLogger(__name__)
 WHAT_IT_IS = """\
 A report about Framedeck, put together on the machine it is about. Nothing was sent anywhere.
 Home folders, names of user and machine, addresses, tokens and prompts were taken out: ~, <user>,
@@ -157,8 +159,7 @@ def _raw(sources: Sources) -> Iterator[Part]:
     places = sources.places
     yield Part("versions.json", "Versions, system, memory and GPUs", _dump(_versions(sources)))
     if sources.doctor is not None:
-        with suppress(Exception):  # What is wrong with the doctor must not hide the rest.
-            yield Part("doctor.txt", "What the doctor found", sources.doctor())
+        yield Part("doctor.txt", "What the doctor found", _looked(sources.doctor))
     yield Part(
         "settings.json", "Settings without secrets, servers and layout", _dump(_chosen(sources))
     )
@@ -179,6 +180,14 @@ def _raw(sources: Sources) -> Iterator[Part]:
     for number, path in enumerate(_others(places.logs, known), 1):
         # Servers' names may be in the names of their logs.
         yield Part(f"logs/server-{number}.log", "What a server printed", tail(path), wanted=False)
+
+
+def _looked(doctor: Callable[[], str]) -> str:
+    try:
+        return doctor()
+    except Exception as error:  # noqa: BLE001 - what is wrong with it must not hide the rest
+        _log.error("the doctor failed", exc_info=error)
+        return f"The doctor could not look: {type(error).__name__}: {error}\n"
 
 
 def _others(logs: Path, known: set[str]) -> list[Path]:

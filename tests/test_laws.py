@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,11 @@ HEAVY = ("torch", "diffusers", "transformers", "cv2")
 
 def sources(*rooms: str) -> list[Path]:
     return [path for room in rooms for path in sorted((ROOT / room).rglob("*.py"))]
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def run_python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -145,12 +151,50 @@ def test_files_and_functions_have_one_job() -> None:
         text = path.read_text(encoding="utf-8")
         if text.count("\n") > (700 if "tests" in path.parts else 450):
             long.append(f"{path}: {text.count(chr(10))} lines")
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.FunctionDef) and "tests" not in path.parts:
                 length = (node.end_lineno or 0) - node.lineno + 1
                 if length > 80:
                     long.append(f"{path}:{node.lineno} {node.name}: {length} lines")
     assert long == []
+
+
+def named(tree: ast.Module) -> set[str]:
+    """Return what a module defines or imports outside of functions and classes."""
+    found: set[str] = set()
+    left: list[ast.AST] = list(tree.body)
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {(name.asname or name.name).partition(".")[0] for name in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        else:
+            left += ast.iter_child_nodes(node)
+    return found
+
+
+def test_what_is_imported_late_is_there() -> None:
+    """Imports inside of functions run only when a person asks for what they bring."""
+    rooms = ("app", "widgets", "core", "resources")
+    trees = {path: tree_of(path) for path in sources(*rooms)}
+    names = {path: named(tree) for path, tree in trees.items()}
+    lost = []
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            if module.partition(".")[0] not in rooms or node.level:  # type: ignore[attr-defined]
+                continue
+            place = ROOT.joinpath(*module.split("."))
+            whole = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+            for one in node.names:  # type: ignore[attr-defined]
+                below = place / one.name
+                beside = below.with_suffix(".py") in names or below.is_dir()
+                if not beside and one.name not in names.get(whole, ()):
+                    lost.append(f"{path}:{node.lineno} {module} has no {one.name}")  # type: ignore[attr-defined]
+    assert lost == []
 
 
 def test_torch_is_pinned_in_one_place() -> None:

@@ -29,9 +29,10 @@ from widgets.parts import Button, Card, label, set_tone
 _TYPED_MS = 400
 _STEPS = 1000
 _SIZE = (620, 530)
+_OWN_HEIGHT = 150
 ABOUT = (
     "The engine makes clips on this computer. It is fetched once, because it depends on the "
-    "graphics card. ComfyUI servers, the monitor and the queue work without it."
+    "graphics card. ComfyUI servers, the memory readings and the queue work without it."
 )
 
 
@@ -121,7 +122,8 @@ class EngineSetupDialog(QDialog):
         column = QVBoxLayout(inside)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(10)
-        for shown in (self.state, label(ABOUT, "muted", wrap=True)):
+        self.about = label(ABOUT, "muted", wrap=True)
+        for shown in (self.state, self.about):
             column.addWidget(shown)
         column.addLayout(self.form)
         column.addStretch(1)
@@ -216,7 +218,11 @@ class EngineSetupDialog(QDialog):
         for row in range(self.form.rowCount()):
             self.form.setRowVisible(row, not own)
         self.install.setText(action)
-        self.install.setVisible(not own)
+        for shown in (self.install, self.about):
+            shown.setVisible(not own)
+        if own:
+            self.resize(_SIZE[0], _OWN_HEIGHT)
+            self.shut.setFocus()
         for button in (self.check, self.repair):
             button.setVisible(ready)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtGui import QFontDatabase, QIcon
@@ -19,8 +20,10 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from core.report_file import Part
 from widgets.parts import ElidedLabel, label
+
+if TYPE_CHECKING:
+    from core.report_file import Part
 
 MOST_SHOWN = 100_000
 """So many characters of a part are shown; all of it goes into the report."""

@@ -48,7 +48,7 @@ class _Section(Card):
             box.setAccessibleName(f"{found.title}. {found.choice}")
             row.addWidget(box)
             self.boxes[found.key] = (found, box)
-            words = ElidedLabel(" · ".join(filter(None, (found.choice, found.text))), "muted")
+            words = ElidedLabel(" · ".join(filter(None, (found.text, found.choice))), "muted")
             words.setContentsMargins(25, 0, 0, 0)  # Under the box' text.
             row.addWidget(words)
         else:
@@ -100,13 +100,14 @@ class WelcomePage(QWidget):
             "primary",
             tip=f"Use what is ticked, and make a clip of “{first_prompt}”",
         )  # fmt: skip
-        self.set_up = Button("Set up the engine…", "primary")
+        self.set_up = Button("Set up engine…", "primary")
         self.set_up.hide()
         self.skip.clicked.connect(self.skipped)
         self.use.clicked.connect(lambda: self.chosen.emit(self.ticked(), False))
         self.first.clicked.connect(lambda: self.chosen.emit(self.ticked(), True))
         self.set_up.clicked.connect(self.set_up_requested)
-        self._foot = ElidedLabel(f"The first clip: “{first_prompt}”, some seconds of work", "muted")
+        self._first_words = f"The first clip: “{first_prompt}”, some seconds of work"
+        self._foot = ElidedLabel(self._first_words, "muted")
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -125,6 +126,7 @@ class WelcomePage(QWidget):
         self.scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         foot = QHBoxLayout()
+        foot.setContentsMargins(0, 0, 6, 0)  # In line with the cards.
         foot.addWidget(self.skip)
         foot.addStretch(1)
         for button in (self.use, self.set_up, self.first):
@@ -153,6 +155,7 @@ class WelcomePage(QWidget):
         """Look anew: nothing is found yet."""
         for section in self.sections.values():
             section.clear()
+        self._offer_use()
         self.show_engine(ready=True, can_set_up=False)
 
     def take(self, found: Found | Looked) -> None:
@@ -162,6 +165,14 @@ class WelcomePage(QWidget):
             section.ended(found.text)
         else:
             section.add(found)
+            if found.choice:
+                section.boxes[found.key][1].toggled.connect(self._offer_use)
+                self._offer_use()
+
+    def _offer_use(self) -> None:
+        """Offer to use what is ticked, once there is something that can be."""
+        self.use.setVisible(any(section.boxes for section in self.sections.values()))
+        self.use.setEnabled(bool(self.ticked()))
 
     def over(self) -> None:
         """The look ended, perhaps before all was looked for."""
@@ -178,9 +189,19 @@ class WelcomePage(QWidget):
         """
         if words and self.sections[Sort.ENGINE].told is not None:
             self.sections[Sort.ENGINE].told.setText(words)
+        held = next((one for one in (self.first, self.set_up) if one.hasFocus()), None)
+        offered, other = self.first, self.set_up
+        if can_set_up and not ready:
+            offered, other = other, offered
+        offered.show()
         self.first.setEnabled(ready)
-        self.first.setVisible(ready or not can_set_up)
-        self.set_up.setVisible(not ready and can_set_up)
+        if held is not None:
+            # Before the other one goes: the keyboard would land outside of the page.
+            (offered if offered.isEnabled() else self.skip).setFocus()
+        other.hide()
+        self._foot.setText(
+            self._first_words if ready else "The first clip can be made once there is an engine."
+        )
 
     def ticked(self) -> list[Found]:
         """Return what is to be used, in order."""
@@ -208,9 +229,15 @@ class WelcomePage(QWidget):
             super().keyPressEvent(event)
 
     def showEvent(self, event: QShowEvent) -> None:
-        """Let Escape and Return act at once."""
+        """Let Escape and Return act at once; not when the whole window comes back."""
         super().showEvent(event)
-        self.first.setFocus()
+        if not event.spontaneous():
+            self.take_focus()
+
+    def take_focus(self) -> None:
+        """Give the keyboard to what is offered."""
+        offered = self.first if self.set_up.isHidden() else self.set_up
+        (offered if offered.isEnabled() else self.skip).setFocus()
 
 
 def _drop(item: object) -> None:

@@ -103,7 +103,7 @@ def driver(seen: dict[str, Any]) -> Finding:
     return note(
         "driver",
         _DRIVER,
-        "There is no NVIDIA GPU: what the engine makes is made on the processor.",
+        "There is no NVIDIA GPU: what the engine makes is made on the CPU.",
         "The starter model runs well so; large models want an NVIDIA GPU, here or behind a "
         "ComfyUI server.",
     )
@@ -155,7 +155,7 @@ def match(seen: dict[str, Any], found: dict[str, Any]) -> Finding:
     built = None if found["cuda"] is None else _pair(found["cuda"])
     name = f"torch {found['torch']}"
     if found["processor"]:
-        text = f"{name} does not compute rightly on the processor: {found['processor']}."
+        text = f"{name} does not compute rightly on the CPU: {found['processor']}."
         return broken("torch", _TORCH, text, "Reinstall the engine.", REINSTALL)
     if not has and not found["available"]:
         return _without_a_card(name, built, found)
@@ -190,16 +190,16 @@ def _without_a_card(name: str, built: Pair | None, found: dict[str, Any]) -> Fin
             _TORCH,
             note("", "", "").state,
             f"{name} is built for CUDA {_dotted(built)}, and there is no NVIDIA GPU: it computes "
-            "on the processor.",
-            "The build for the processor takes 3.5 GB less room.",
+            "on the CPU.",
+            "The build for the CPU takes 3.5 GB less room.",
             Repair("switch", CPU),
         )
-    where = "on the Mac's GPU" if found.get("mps") else "on the processor"
+    where = "on the Mac's GPU" if found.get("mps") else "on the CPU"
     return ok("torch", _TORCH, f"{name} computes {where}, as it must here.")
 
 
 def _cpu_build(name: str, tag: str, speaks: Pair | None, has: list[dict[str, Any]]) -> Finding:
-    text = f"{name} is the build for the processor, so {_listed(gpu['name'] for gpu in has)} idles."
+    text = f"{name} is the build for the CPU, so {_listed(gpu['name'] for gpu in has)} idles."
     if tag == CPU:
         return warning(
             "torch",

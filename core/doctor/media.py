@@ -74,7 +74,7 @@ def clip(context: Context) -> Iterator[Finding | Looking]:
         except NoAnswerError as error:
             if error.why is Why.HUNG:
                 text = f"The starter clip was not done within {error.said}."
-                fix = "Look whether another program takes the GPU or the processor."
+                fix = "Look whether another program takes the GPU or the CPU."
                 yield broken("clip", _CLIP, text, fix)
                 return
             yield unanswered("clip", _CLIP, error)

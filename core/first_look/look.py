@@ -120,7 +120,7 @@ def _comfy(at: Look, over: Callable[[], bool]) -> Iterator[Found | Looked]:
     for server in at.running(set(bases)):
         taken.add(server.port)
         theirs.add(server.folder)
-        where = server.folder or server.base
+        where = _short(Path(server.folder), at.home) if server.folder else server.base
         yield Found(
             Sort.COMFY, server.base, f"{server.name} is running", where,
             "Use it: watch it, and send jobs to it", server=server,
@@ -134,7 +134,9 @@ def _comfy(at: Look, over: Callable[[], bool]) -> Iterator[Found | Looked]:
         port = next(port for port in range(USUAL_PORT, 65_536) if port not in taken)
         taken.add(port)
         python = python_of(folder)
-        text = f"{folder}" if python else f"{folder} · no Python of its own was found beside it"
+        text = _short(folder, at.home)
+        if python is None:
+            text = f"No Python of its own was found beside it · {text}"
         server = KnownServer(f"http://127.0.0.1:{port}", folder=str(folder))
         yield Found(
             Sort.COMFY, str(folder), "ComfyUI, not running", text,
@@ -143,6 +145,11 @@ def _comfy(at: Look, over: Callable[[], bool]) -> Iterator[Found | Looked]:
     yield Looked(
         Sort.COMFY, "No ComfyUI was found here. One can be added later, by folder or address."
     )
+
+
+def _short(folder: Path, home: Path) -> str:
+    """Return a folder as people write it; what tells it from others stands at its end."""
+    return f"~{os.sep}{folder.relative_to(home)}" if folder.is_relative_to(home) else str(folder)
 
 
 def _port(base: str) -> int:
@@ -157,7 +164,7 @@ def _models(at: Look, over: Callable[[], bool]) -> Iterator[Found | Looked]:
     if cached:
         count = "1 model" if len(cached) == 1 else f"{len(cached)} models"
         yield Found(
-            Sort.MODELS, str(hub), f"Hugging Face cache with {count}", str(hub),
+            Sort.MODELS, str(hub), f"Hugging Face cache with {count}", _short(hub, at.home),
             "Offer those that can run here",
         )  # fmt: skip
     for folder in model_folders([at.home / root for root in _ROOTS], over):
@@ -166,7 +173,8 @@ def _models(at: Look, over: Callable[[], bool]) -> Iterator[Found | Looked]:
         words = _runs(folder)
         if words is not None:
             yield Found(
-                Sort.MODELS, str(folder), folder.name, f"{words} · {folder}", "Offer it",
+                Sort.MODELS, str(folder), folder.name, f"{words} · {_short(folder, at.home)}",
+                "Offer it",
                 folder=folder,
             )  # fmt: skip
     yield Looked(

@@ -40,6 +40,7 @@ def begin(self):
 def found(self, ended):
     plain_found(self, ended)
     print("notice:", self._notice.text(), flush=True)
+    print("notices:", len(self._notice._notices), flush=True)
     print("links:", [b.text() for b in self._notice._buttons], flush=True)
 def look_back(places):
     yield from plain_aside(places)
@@ -99,7 +100,8 @@ def test_a_window_that_crashed_and_one_that_was_killed_are_told_by_the_next(
     said = read_until(second, "notice:", "links:", "looked back")
     assert "did not close properly: it crashed (segmentation fault)" in said
     assert "“one” did not finish and can be retried" in said
-    assert "['Retry', 'Show report', 'Report a problem…']" in said
+    assert "notices: 1" in said, "it is told once"
+    assert "['Retry', 'Show details', 'Report a problem…']" in said
     (record,) = records.listed(places.crashes)
     assert record.kind == "window"
     data = json.loads(record.path.read_text("utf-8"))

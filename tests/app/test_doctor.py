@@ -23,6 +23,7 @@ import app.doctor_facts
 import core.doctor.run
 from app.doctor import DoctorDesk
 from app.engine_setup import EngineDesk
+from app.helping import HelpDesk
 from app.main import main
 from app.window import MainWindow
 from core.doctor import media
@@ -32,6 +33,7 @@ from core.places import Places
 from core.settings import Settings, save
 from tests.core.doctor_scripts import real
 from widgets.doctor import DoctorDialog
+from widgets.problem_report import ReportDialog
 
 ROOT = Path(__file__).resolve().parents[2]
 FOUND = (
@@ -87,7 +89,7 @@ def test_one_document_of_json(
     assert found["keyring"]["fix"] == "Set one up."
     if bad:
         assert found["torch"]["repair"] == {"action": "switch", "tag": "cu128"}
-        assert found["space.data"]["text"] == "<home>/x has 1 GB."
+        assert found["space.data"]["text"] == "~/x has 1 GB."
     assert said == ""
 
 
@@ -269,7 +271,7 @@ def test_the_report_is_copied_and_saved_with_nothing_private(
     qtbot.waitUntil(lambda: not dialog.running)
     dialog.copy.click()
     text = QGuiApplication.clipboard().text()
-    assert "<home>/x has 1 GB." in text
+    assert "~/x has 1 GB." in text
     assert f"{Path.home()}/" not in text
     assert dialog.copy.text() == "Copied"
     desk(window).save_report(tmp_path / "report.txt")
@@ -301,7 +303,9 @@ def test_a_repair_opens_the_set_up_with_its_build_chosen(
     monkeypatch.setattr("core.engine_env.locks.locked", lambda *_: ("cpu", "cu126", "cu128"))
     engine = window.findChild(EngineDesk)
     assert isinstance(engine, EngineDesk)
-    desk(window).follow(engine)
+    helping = window.findChild(HelpDesk)
+    assert isinstance(helping, HelpDesk)
+    engine.join(helping, desk(window))
     dialog = opened(window)
     qtbot.waitUntil(lambda: not dialog.running)
     button = dialog.rows()[0].button
@@ -332,12 +336,17 @@ def test_a_new_engine_is_looked_at_once(
 
 
 def test_the_report_of_a_problem_takes_the_findings_along(
-    window: MainWindow, given: dict[str, Any]
+    window: MainWindow, qtbot: Any, given: dict[str, Any]
 ) -> None:
-    text = desk(window).findings_as_text()
+    window.menus.report.trigger()
+    dialog = window.findChild(ReportDialog)
+    assert isinstance(dialog, ReportDialog)
+    qtbot.waitUntil(lambda: "doctor.txt" in [part.name for part in dialog.wanted()])
+    text = next(part.text for part in dialog.wanted() if part.name == "doctor.txt")
     assert "broken   torch and CUDA" in text
-    assert "<home>/x" in text
+    assert "~/x" in text
     assert given["quick"] == [True]
+    dialog.close()
 
 
 def test_after_an_installation_only_what_is_amiss_is_told(

@@ -80,6 +80,9 @@ def test_the_welcome_is_skipped_at_once_and_comes_back_by_the_menu(
     assert centre.currentWidget() is page
     assert page.first.hasFocus() or not window.isActiveWindow()
     assert "No NVIDIA GPU" in page.sections[Sort.GPU]._told.text()
+    assert page.use.isVisible()
+    page.clear()
+    assert not page.use.isVisible(), "nothing is there that could be used"
     qtbot.keyClick(page, Qt.Key.Key_Escape)
     assert centre.currentWidget() is window.panels.stage
     assert window.settings.servers == [], "nothing is used that nobody chose"
@@ -97,7 +100,12 @@ def test_what_is_ticked_is_used_and_the_first_clip_comes_to_the_stage(
     page = opened(help_desk, tmp_path / "user", qtbot)
     (ollama,) = page.sections[Sort.LLM].boxes.values()
     assert not ollama[1].isChecked()
+    (comfy,) = page.sections[Sort.COMFY].boxes.values()
+    comfy[1].setChecked(False)
+    assert not page.use.isEnabled(), "nothing is ticked"
+    comfy[1].setChecked(True)
     ollama[1].setChecked(True)
+    assert page.use.isEnabled()
     with qtbot.waitSignal(controller.job_began, timeout=10_000) as begun:
         page.first.click()
     (job,) = begun.args
@@ -109,6 +117,10 @@ def test_what_is_ticked_is_used_and_the_first_clip_comes_to_the_stage(
     assert window.settings.unload_first == "always"
     controller.cancel([job.id])
     qtbot.waitUntil(lambda: controller.running is None, timeout=20_000)
+    page = opened(help_desk, tmp_path / "user", qtbot)
+    assert window.panels.centre.currentWidget() is page
+    window.panels.queue.open_requested.emit(job.id)
+    assert window.panels.centre.currentWidget() is window.panels.stage, "what is opened is seen"
 
 
 def test_an_engine_that_is_not_set_up_is_told_and_its_set_up_opened(
@@ -124,6 +136,8 @@ def test_an_engine_that_is_not_set_up_is_told_and_its_set_up_opened(
     page = opened(help_desk, tmp_path, qtbot, engine=lambda: (False, "Not set up yet"))
     qtbot.waitUntil(page.set_up.isVisible, timeout=5_000)
     assert not page.first.isVisible()
+    assert window.focusWidget() is page.set_up, "Return acts on what is offered"
+    assert "once there is an engine" in page._foot.text()
     page.set_up.click()
     assert asked == [True]
     assert window.panels.centre.currentWidget() is page, "the page waits for it"
@@ -131,6 +145,7 @@ def test_an_engine_that_is_not_set_up_is_told_and_its_set_up_opened(
     assert page.first.isVisible()
     assert page.first.isEnabled()
     assert not page.set_up.isVisible()
+    assert window.focusWidget() is page.first
     assert page.sections[Sort.ENGINE].told.text() == welcome.READY  # type: ignore[union-attr]
 
 
@@ -208,7 +223,7 @@ def test_a_report_shows_all_it_holds_and_holds_nothing_private(
         assert json.loads(file.read("jobs.json"))["counts"]["waiting"] == 1
     for word in ("zaphodb", "plain-words", "10.1.2.3", "swordfish", "heron", platform.node()):
         assert word not in whole, word
-    assert "report.zip" in window.panels.notice.text()
+    qtbot.waitUntil(lambda: "report.zip" in window.panels.notice.text(), timeout=5_000)
 
 
 def test_prompts_are_in_a_report_only_when_ticked(

@@ -79,7 +79,7 @@ def test_no_build_is_newer_than_the_driver(driver: Any, capabilities: Any) -> No
             {},
             {"torch": "2.13.0+cpu", "cuda": None, "available": False, "arches": [], "devices": []},
             State.WARNING,
-            ("build for the processor", "RTX 3090 idles", "cu130"),
+            ("build for the CPU", "RTX 3090 idles", "cu130"),
             Repair("switch", "cu130"),
         ),
         (
@@ -100,7 +100,7 @@ def test_no_build_is_newer_than_the_driver(driver: Any, capabilities: Any) -> No
             {"gpus": [], "cards": 0, "cuda": None, "cuda_driver": None},
             {"torch": "2.13.0+cpu", "cuda": None, "available": False, "devices": []},
             State.OK,
-            ("on the processor",),
+            ("on the CPU",),
             None,
         ),
         (
@@ -114,7 +114,7 @@ def test_no_build_is_newer_than_the_driver(driver: Any, capabilities: Any) -> No
             {},
             {"processor": "it multiplies wrongly"},
             State.BROKEN,
-            ("processor",),
+            ("on the CPU",),
             Repair("reinstall"),
         ),
     ],

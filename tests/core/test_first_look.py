@@ -102,6 +102,7 @@ def test_all_is_found_and_nothing_is_changed(full: Look) -> None:
     assert runs.server.base == "http://127.0.0.1:8188"
     assert lies.server.folder == str(full.home / "ComfyUI"), "the one that runs is told once"
     assert lies.server.base == "http://127.0.0.1:8189", "on a port that is free"
+    assert f"~{os.sep}ComfyUI" in lies.text, "its end tells it from others"
     assert "1 model" in cache.title
     assert not llm.ticked
     assert [one.sort for one in found if isinstance(one, Looked)] == list(Sort)

@@ -105,7 +105,9 @@ def test_a_doctor_that_fails_hides_nothing_else(tmp_path: Path) -> None:
         raise RuntimeError("the doctor is ill")
 
     parts = assemble(Sources(Places.find(tmp_path).make(), Settings(), {}, doctor=fails))
-    assert [part.name for part in parts] == ["versions.json", "settings.json", "jobs.json"]
+    names = ["versions.json", "doctor.txt", "settings.json", "jobs.json"]
+    assert [part.name for part in parts] == names
+    assert parts[1].text == "The doctor could not look: RuntimeError: the doctor is ill\n"
 
 
 def test_a_report_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
