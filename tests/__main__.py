@@ -25,6 +25,10 @@ BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
         (
             "tests/comfy",
             "tests/app/test_bootstrap.py",
+            "tests/app/test_engine_setup.py",
+            "tests/core/test_engine_env.py",
+            "tests/core/test_update_starts.py",
+            "tests/packaging",
             "tests/test_e2e_kills.py",
         ),
     ),
@@ -110,18 +114,26 @@ def table(rows: Sequence[tuple[str, int, float]], good: str, bad: str) -> None:
 
 
 def run_tests(arguments: Sequence[str]) -> int:
-    """Run all checks, then pytest, all of them even when one fails; returns the exit code."""
-    rows = [(name, *stage(name, command)) for name, command in CHECKS]
-    table(rows, "ok", "FAILED")
+    """Run all checks, then pytest, all of them even when one fails; returns the exit code.
+
+    Without arguments the checks run while the tests beside have begun already.
+    """
     if not any(argument.startswith("-m") for argument in arguments):
         print("Left out: benchmarks (python3 -m tests bench) and what needs a GPU (… -m gpu).")
     # The last -m counts, so one given by hand wins.
     command = ["-m", "pytest", "-m", "not bench and not gpu"]
     if arguments:
-        codes = [stage("pytest", [*command, *arguments])[0]]
+        codes = [*checks(), stage("pytest", [*command, *arguments])[0]]
     else:
         codes = pytest_in_shares(command)
-    return next((code for code in [*codes, *(code for _, code, _ in rows)] if code), 0)
+    return next((code for code in codes if code), 0)
+
+
+def checks() -> list[int]:
+    """Run all checks, one after the other; returns their exit codes."""
+    rows = [(name, *stage(name, command)) for name, command in CHECKS]
+    table(rows, "ok", "FAILED")
+    return [code for _, code, _ in rows]
 
 
 def pytest_in_shares(command: Sequence[str]) -> list[int]:
@@ -134,8 +146,10 @@ def pytest_in_shares(command: Sequence[str]) -> list[int]:
             stack.callback(process.wait)
             stack.callback(process.kill)
             others.append((paths, process, told))
+        # They keep but one core busy, so what runs beside does not wait for them.
+        codes = checks()
         left = [f"--ignore={path}" for _, paths in BESIDE for path in paths]
-        codes = [stage("pytest", [*command, *left])[0]]
+        codes.append(stage("pytest", [*command, *left])[0])
         for paths, process, told in others:
             print(f"\n== pytest {' '.join(paths)}, which ran beside it", flush=True)
             codes.append(process.wait())
