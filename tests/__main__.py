@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -94,12 +94,22 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "QT_QPA_PLATFORM": "offscreen"}
 
 
-def stage(name: str, arguments: Sequence[str]) -> tuple[int, float]:
+def among_others() -> dict[str, str]:
+    """Return the environment of a share: one thread for each computation.
+
+    Two of one computation wait for each other, at full load, where others want the cores too.
+    """
+    return {**environment(), "OMP_NUM_THREADS": "1"}
+
+
+def stage(
+    name: str, arguments: Sequence[str], environ: Mapping[str, str] | None = None
+) -> tuple[int, float]:
     """Run one stage in this Python; returns (exit code, seconds)."""
     print(f"\n== {name}", flush=True)
     started = time.perf_counter()
     code = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=environment(), check=False
+        [sys.executable, *arguments], cwd=ROOT, env=environ or environment(), check=False
     ).returncode
     return code, time.perf_counter() - started
 
@@ -149,7 +159,7 @@ def pytest_in_shares(command: Sequence[str]) -> list[int]:
         # They keep but one core busy, so what runs beside does not wait for them.
         codes = checks()
         left = [f"--ignore={path}" for _, paths in BESIDE for path in paths]
-        codes.append(stage("pytest", [*command, *left])[0])
+        codes.append(stage("pytest", [*command, *left], among_others())[0])
         for paths, process, told in others:
             print(f"\n== pytest {' '.join(paths)}, which ran beside it", flush=True)
             codes.append(process.wait())
@@ -169,12 +179,10 @@ def _named_elsewhere(paths: Sequence[str]) -> list[str]:
 def _pytest_beside(
     arguments: Sequence[str], level: int, told: IO[bytes]
 ) -> subprocess.Popen[bytes]:
-    # Two threads of one computation wait for each other where others want the cores too.
-    alone = {"OMP_NUM_THREADS": "1"} if level else {}
     process = subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
-        env={**environment(), **alone},
+        env=among_others(),
         stdout=told,
         stderr=subprocess.STDOUT,
     )

@@ -105,7 +105,7 @@ def comfy(folder: Path, server: client_bench.Process) -> Bench:
             load_seconds=0.3 if given["frames"] > 8 else 0,
             decode_seconds=0.3 if given["frames"] > 8 else 0,
             frames=given["frames"],
-            size=given["width"],
+            size=min(given["width"], 256),
             **({"raise": told[str(kind)]} if at else {}),
         )
 
