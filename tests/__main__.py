@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -25,6 +25,10 @@ BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
         (
             "tests/comfy",
             "tests/app/test_bootstrap.py",
+            "tests/app/test_engine_setup.py",
+            "tests/core/test_engine_env.py",
+            "tests/core/test_update_starts.py",
+            "tests/packaging",
             "tests/test_e2e_kills.py",
         ),
     ),
@@ -90,12 +94,22 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "QT_QPA_PLATFORM": "offscreen"}
 
 
-def stage(name: str, arguments: Sequence[str]) -> tuple[int, float]:
+def among_others() -> dict[str, str]:
+    """Return the environment of a share: one thread for each computation.
+
+    Two of one computation wait for each other, at full load, where others want the cores too.
+    """
+    return {**environment(), "OMP_NUM_THREADS": "1"}
+
+
+def stage(
+    name: str, arguments: Sequence[str], environ: Mapping[str, str] | None = None
+) -> tuple[int, float]:
     """Run one stage in this Python; returns (exit code, seconds)."""
     print(f"\n== {name}", flush=True)
     started = time.perf_counter()
     code = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=environment(), check=False
+        [sys.executable, *arguments], cwd=ROOT, env=environ or environment(), check=False
     ).returncode
     return code, time.perf_counter() - started
 
@@ -110,18 +124,26 @@ def table(rows: Sequence[tuple[str, int, float]], good: str, bad: str) -> None:
 
 
 def run_tests(arguments: Sequence[str]) -> int:
-    """Run all checks, then pytest, all of them even when one fails; returns the exit code."""
-    rows = [(name, *stage(name, command)) for name, command in CHECKS]
-    table(rows, "ok", "FAILED")
+    """Run all checks, then pytest, all of them even when one fails; returns the exit code.
+
+    Without arguments the checks run while the tests beside have begun already.
+    """
     if not any(argument.startswith("-m") for argument in arguments):
         print("Left out: benchmarks (python3 -m tests bench) and what needs a GPU (… -m gpu).")
     # The last -m counts, so one given by hand wins.
     command = ["-m", "pytest", "-m", "not bench and not gpu"]
     if arguments:
-        codes = [stage("pytest", [*command, *arguments])[0]]
+        codes = [*checks(), stage("pytest", [*command, *arguments])[0]]
     else:
         codes = pytest_in_shares(command)
-    return next((code for code in [*codes, *(code for _, code, _ in rows)] if code), 0)
+    return next((code for code in codes if code), 0)
+
+
+def checks() -> list[int]:
+    """Run all checks, one after the other; returns their exit codes."""
+    rows = [(name, *stage(name, command)) for name, command in CHECKS]
+    table(rows, "ok", "FAILED")
+    return [code for _, code, _ in rows]
 
 
 def pytest_in_shares(command: Sequence[str]) -> list[int]:
@@ -134,8 +156,10 @@ def pytest_in_shares(command: Sequence[str]) -> list[int]:
             stack.callback(process.wait)
             stack.callback(process.kill)
             others.append((paths, process, told))
+        # They keep but one core busy, so what runs beside does not wait for them.
+        codes = checks()
         left = [f"--ignore={path}" for _, paths in BESIDE for path in paths]
-        codes = [stage("pytest", [*command, *left])[0]]
+        codes.append(stage("pytest", [*command, *left], among_others())[0])
         for paths, process, told in others:
             print(f"\n== pytest {' '.join(paths)}, which ran beside it", flush=True)
             codes.append(process.wait())
@@ -155,12 +179,10 @@ def _named_elsewhere(paths: Sequence[str]) -> list[str]:
 def _pytest_beside(
     arguments: Sequence[str], level: int, told: IO[bytes]
 ) -> subprocess.Popen[bytes]:
-    # Two threads of one computation wait for each other where others want the cores too.
-    alone = {"OMP_NUM_THREADS": "1"} if level else {}
     process = subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
-        env={**environment(), **alone},
+        env=among_others(),
         stdout=told,
         stderr=subprocess.STDOUT,
     )

@@ -348,6 +348,7 @@ class Small:
 
     async def test(self, request: web.Request) -> web.Response:
         self.faults |= await request.json()
+        self.held_bytes = self.faults.pop("holds_bytes", self.held_bytes)
         self.more.set()
         said = {"posts": self.posts, "frees": self.frees, "interrupts": self.interrupts}
         return web.json_response({**said, "sockets": list(self.sockets), "now": time.time()})

@@ -24,7 +24,7 @@ Frames = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 WHOLE: dict[str, object] = {
-    "frames": 16,
+    "frames": 8,
     "steps": starter.STEPS,
     "guidance_scale": starter.GUIDANCE,
 }

@@ -56,21 +56,29 @@ class Bench:
         engine: The engine.
         job: Makes a good job; keyword arguments are its parameters.
         fault: Makes a job in which a fault happens in a phase.
-        end: Ends what the engine does not own.
+        owned: The engine owns the process that does the work.
     """
 
     engine: Engine
     job: Callable[..., Job]
     fault: Callable[[str, str], Job]
-    end: Callable[[], object] | None = None
+    owned: bool = True
 
 
-def local(folder: Path) -> Bench:
+Makes = Callable[[Path, client_bench.Process], Bench]
+
+
+def local(folder: Path, _: client_bench.Process) -> Bench:
     engine = LocalEngine(
         log=folder / "logs" / "engine.log",
         grace_seconds=GRACE_SECONDS,
         extra_families=[Path(faults.__file__)],
     )
+    return with_jobs(engine, folder)
+
+
+def with_jobs(engine: Engine, folder: Path) -> Bench:
+    """Return a bench for an engine of our own, with clips in `folder`."""
     pattern = families.load("test_pattern").recipes(folder)[0]
     broken = faults.recipes(folder)[0]
     small = {"width": 64, "height": 64, "frames": 8, "steps": 3, "step_seconds": 0, "seed": 7}
@@ -84,9 +92,7 @@ def local(folder: Path) -> Bench:
     return Bench(engine, job, fault)
 
 
-def comfy(folder: Path) -> Bench:
-    server = client_bench.Process(folder)
-
+def comfy(folder: Path, server: client_bench.Process) -> Bench:
     def graph(job: Job, server: Server) -> Graph:
         if job.family != "test":
             raise invalid("recipe", "This workflow is not known.", "Choose another one.")
@@ -99,7 +105,7 @@ def comfy(folder: Path) -> Bench:
             load_seconds=0.3 if given["frames"] > 8 else 0,
             decode_seconds=0.3 if given["frames"] > 8 else 0,
             frames=given["frames"],
-            size=given["width"],
+            size=min(given["width"], 256),
             **({"raise": told[str(kind)]} if at else {}),
         )
 
@@ -119,12 +125,12 @@ def comfy(folder: Path) -> Bench:
             patience=Patience(grace=GRACE_SECONDS),
         ),
     )
-    return Bench(engine, job, lambda kind, at: job(fault=kind, at=at), server.kill)
+    return Bench(engine, job, lambda kind, at: job(fault=kind, at=at), owned=False)
 
 
-def behind_one_door(folder: Path) -> Bench:
+def behind_one_door(folder: Path, server: client_bench.Process) -> Bench:
     """A server's engine behind the door that the window uses."""
-    inner = comfy(folder)
+    inner = comfy(folder, server)
     assert isinstance(inner.engine, ComfyEngine)
     engine = inner.engine
     server = KnownServer(engine.server.base)
@@ -132,33 +138,90 @@ def behind_one_door(folder: Path) -> Bench:
     return replace(inner, engine=Engines(mine, lambda _: engine, [server]))
 
 
-WORKERS = {"local": local}
-BENCHES = {**WORKERS, "comfy": comfy, "one door": behind_one_door}
+WORKERS: dict[str, Makes] = {"local": local}
+BENCHES: dict[str, Makes] = {**WORKERS, "comfy": comfy, "one door": behind_one_door}
 
 
-def opened(make: Callable[[Path], Bench], folder: Path) -> Iterator[Bench]:
-    made = make(folder)
-    try:
-        yield made
-        pid = made.engine.pid
-        began = time.monotonic()
-        made.engine.close()
-        assert time.monotonic() - began < 3
-        # What an engine does not own goes on.
-        assert pid is None or psutil.pid_exists(pid) == (made.end is not None)
-    finally:
-        if made.end is not None:
-            made.end()
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[client_bench.Process]:
+    made = client_bench.Process(tmp_path_factory.mktemp("server"))
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def server(running: client_bench.Process) -> client_bench.Process:
+    """A server that holds a model and has nothing to do."""
+    running.fault(holds_bytes=8_000_000_000)
+    deadline = time.monotonic() + 2
+    while running.get("/queue") != {"queue_running": [], "queue_pending": []}:
+        assert time.monotonic() < deadline, "an earlier job goes on"
+        time.sleep(0.01)
+    return running
+
+
+@pytest.fixture(scope="module")
+def kept(
+    running: client_bench.Process, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Bench]]:
+    """Engines of our own whose workers are up, by name."""
+    folder = tmp_path_factory.mktemp("kept")
+    made = {name: make(folder / name, running) for name, make in WORKERS.items()}
+    for one in made.values():
+        works(one)
+    yield made
+    for one in made.values():
+        closed(one)
+
+
+def closed(made: Bench) -> None:
+    pid = made.engine.pid
+    began = time.monotonic()
+    made.engine.close()
+    assert time.monotonic() - began < 3
+    # What an engine does not own goes on.
+    assert pid is None or psutil.pid_exists(pid) == (not made.owned)
+
+
+def lasting(made: Bench, folder: Path) -> Iterator[Bench]:
+    """Lend a bench to a test that may not cost the worker."""
+    pid = made.engine.pid
+    yield with_jobs(made.engine, folder)
+    assert made.engine.pid == pid
+    assert pid is not None
+    assert psutil.pid_exists(pid)
 
 
 @pytest.fixture(params=BENCHES)
-def bench(request, tmp_path: Path) -> Iterator[Bench]:
-    yield from opened(BENCHES[request.param], tmp_path)
+def bench(request, tmp_path: Path, server: client_bench.Process) -> Iterator[Bench]:
+    made = BENCHES[request.param](tmp_path, server)
+    yield made
+    closed(made)
+
+
+@pytest.fixture(params=BENCHES)
+def warm(
+    request, tmp_path: Path, server: client_bench.Process, kept: dict[str, Bench]
+) -> Iterator[Bench]:
+    """As `bench`, but a worker is up already and has to stay."""
+    if request.param in kept:
+        yield from lasting(kept[request.param], tmp_path)
+        return
+    made = BENCHES[request.param](tmp_path, server)
+    yield made
+    closed(made)
 
 
 @pytest.fixture(params=WORKERS)
-def worker(request, tmp_path: Path) -> Iterator[Bench]:
-    yield from opened(WORKERS[request.param], tmp_path)
+def worker(request, tmp_path: Path, server: client_bench.Process) -> Iterator[Bench]:
+    made = WORKERS[request.param](tmp_path, server)
+    yield made
+    closed(made)
+
+
+@pytest.fixture(params=WORKERS)
+def warm_worker(request, tmp_path: Path, kept: dict[str, Bench]) -> Iterator[Bench]:
+    yield from lasting(kept[request.param], tmp_path)
 
 
 def drain(events: Iterator[Event], until: float = 60) -> list[Event]:
@@ -230,34 +293,34 @@ def test_a_warm_engine_stays(bench: Bench) -> None:
     assert not second.cold
 
 
-def test_cancel_in_mid_run_ends_in_stopped(bench: Bench) -> None:
-    job = bench.job(steps=50, step_seconds=0.1)
-    events = bench.engine.run(job)
+def test_cancel_in_mid_run_ends_in_stopped(warm: Bench) -> None:
+    job = warm.job(steps=50, step_seconds=0.1)
+    events = warm.engine.run(job)
     run_until(events, lambda event: isinstance(event, Sampled))
-    bench.engine.cancel(job.id)
+    warm.engine.cancel(job.id)
     began = time.monotonic()
     seen = drain(events)
     assert isinstance(seen[-1], Stopped)
     assert time.monotonic() - began < 0.1 + 0.3, "within one step"
     assert leftovers(job) == []
-    pid = bench.engine.pid
-    works(bench)
-    assert bench.engine.pid == pid, "a polite stop needs no new worker"
+    pid = warm.engine.pid
+    works(warm)
+    assert warm.engine.pid == pid, "a polite stop needs no new worker"
 
 
 @pytest.mark.parametrize("phase", [Phase.LOAD, Phase.DECODE, Phase.ENCODE])
-def test_cancel_in_each_phase(bench: Bench, phase: Phase) -> None:
-    job = bench.job(width=512, height=512, frames=32)
-    events = bench.engine.run(job)
+def test_cancel_in_each_phase(warm: Bench, phase: Phase) -> None:
+    job = warm.job(width=512, height=512, frames=32)
+    events = warm.engine.run(job)
     run_until(events, begins(phase))
-    bench.engine.cancel(job.id)
+    warm.engine.cancel(job.id)
     # The worker may have passed its last look: then the clip stands, else nothing does.
     ending = drain(events)[-1]
     assert isinstance(ending, Stopped | Finished)
     assert bool(leftovers(job)) == isinstance(ending, Finished)
     if phase is not Phase.ENCODE:
         assert isinstance(ending, Stopped)
-    works(bench)
+    works(warm)
 
 
 def test_a_cancel_before_the_worker_is_up_counts(bench: Bench) -> None:
@@ -269,41 +332,41 @@ def test_a_cancel_before_the_worker_is_up_counts(bench: Bench) -> None:
     timer.join()
 
 
-def test_a_late_cancel_hits_nothing(bench: Bench) -> None:
-    job = bench.job()
-    events = bench.engine.run(job)
+def test_a_late_cancel_hits_nothing(warm: Bench) -> None:
+    job = warm.job()
+    events = warm.engine.run(job)
     ending = run_until(events, lambda event: isinstance(event, Ending))[-1]
-    bench.engine.cancel(job.id)
+    warm.engine.cancel(job.id)
     assert isinstance(ending, Finished)
     assert list(events) == []
-    bench.engine.cancel(job.id)
-    works(bench)
+    warm.engine.cancel(job.id)
+    works(warm)
 
 
-def test_a_cancel_of_another_job_hits_nothing(bench: Bench) -> None:
-    job = bench.job()
-    events = bench.engine.run(job)
+def test_a_cancel_of_another_job_hits_nothing(warm: Bench) -> None:
+    job = warm.job()
+    events = warm.engine.run(job)
     run_until(events, begins(Phase.LOAD))
-    bench.engine.cancel(bench.job().id)
-    bench.engine.cancel("")
+    warm.engine.cancel(warm.job().id)
+    warm.engine.cancel("")
     assert isinstance(drain(events)[-1], Finished)
 
 
-def test_an_unknown_family_fails_with_a_hint(bench: Bench) -> None:
-    good = bench.job()
+def test_an_unknown_family_fails_with_a_hint(warm: Bench) -> None:
+    good = warm.job()
     bad = Job.from_json({**good.to_json(), "family": "no-such-family"})
-    ending = drain(bench.engine.run(bad))[-1]
+    ending = drain(warm.engine.run(bad))[-1]
     assert isinstance(ending, Failed)
     assert ending.problem.category is Category.INVALID_PARAMS
     assert ending.problem.hint
-    works(bench)
+    works(warm)
 
 
-def test_an_unwritable_folder_fails_early(bench: Bench, tmp_path: Path) -> None:
+def test_an_unwritable_folder_fails_early(warm: Bench, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    good = bench.job()
+    good = warm.job()
     bad = Job.from_json({**good.to_json(), "output": str(tmp_path / "file" / "clip.mp4")})
-    seen = drain(bench.engine.run(bad))
+    seen = drain(warm.engine.run(bad))
     assert isinstance(seen[-1], Failed)
     assert seen[-1].problem.category is Category.STORAGE
     assert not any(isinstance(event, Sampled) for event in seen)
@@ -320,18 +383,18 @@ def test_an_unwritable_folder_fails_early(bench: Bench, tmp_path: Path) -> None:
         ("shape", Category.BAD_OUTPUT),
     ],
 )
-def test_an_exception_ends_in_failed(worker: Bench, kind: str, category: str, at: str) -> None:
-    job = worker.fault(kind, at)
-    ending = drain(worker.engine.run(job))[-1]
+def test_an_exception_ends_in_failed(warm_worker: Bench, kind: str, category: str, at: str) -> None:
+    job = warm_worker.fault(kind, at)
+    ending = drain(warm_worker.engine.run(job))[-1]
     assert isinstance(ending, Failed)
     assert ending.problem.category is category
     assert ending.problem.message
     assert ending.problem.hint
     assert "Traceback" in ending.problem.details
     assert leftovers(job) == []
-    pid = worker.engine.pid
-    works(worker)
-    assert worker.engine.pid == pid, "a failed job does not cost the worker"
+    pid = warm_worker.engine.pid
+    works(warm_worker)
+    assert warm_worker.engine.pid == pid, "a failed job does not cost the worker"
 
 
 @pytest.mark.parametrize("at", ["load", "sample", "decode"])
@@ -470,15 +533,15 @@ def test_release_stops_a_running_job(bench: Bench) -> None:
     ("kind", "category"),
     [("exception", Category.UNKNOWN), ("memory", Category.INSUFFICIENT_VRAM)],
 )
-def test_a_failure_inside_ends_in_failed(bench: Bench, kind: str, category: str) -> None:
-    job = bench.fault(kind, "sample")
-    ending = drain(bench.engine.run(job))[-1]
+def test_a_failure_inside_ends_in_failed(warm: Bench, kind: str, category: str) -> None:
+    job = warm.fault(kind, "sample")
+    ending = drain(warm.engine.run(job))[-1]
     assert isinstance(ending, Failed)
     assert ending.problem.category is category
     assert ending.problem.hint
     assert "Traceback" in ending.problem.details
     assert leftovers(job) == []
-    works(bench)
+    works(warm)
 
 
 def test_close_ends_a_running_job_soon(bench: Bench) -> None:
@@ -506,11 +569,11 @@ def test_walking_away_leaves_nothing_running(bench: Bench) -> None:
     assert time.monotonic() - began < 15, "the job was not waited for"
 
 
-def test_one_job_at_a_time(bench: Bench) -> None:
-    events = bench.engine.run(bench.job())
+def test_one_job_at_a_time(warm: Bench) -> None:
+    events = warm.engine.run(warm.job())
     next(events)
     with pytest.raises(RuntimeError):
-        next(bench.engine.run(bench.job()))
+        next(warm.engine.run(warm.job()))
     assert isinstance(drain(events)[-1], Finished)
 
 
