@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import shiboken6
 from PySide6.QtCore import QCryptographicHash, QElapsedTimer, QLockFile, QObject, QThread, Signal
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class SingleInstance(QObject):
         if not isinstance(self._server, QLocalServer):
             return
         while (socket := self._server.nextPendingConnection()) is not None:
+            socket.setReadBufferSize(_MOST_BYTES)  # No more is kept of who never ends.
             socket.write(b"ok\n")
             socket.flush()
             socket.disconnected.connect(partial(self._on_said, socket))
@@ -95,6 +97,8 @@ class SingleInstance(QObject):
 
     def _on_said(self, socket: QLocalSocket) -> None:
         """Take the line of a start that said all it had to say."""
+        if not shiboken6.isValid(socket):
+            return  # It goes with the server, as the window does.
         said = bytes(socket.read(_MOST_BYTES).data())
         socket.deleteLater()
         if said.endswith(b"\n"):

@@ -30,7 +30,7 @@ Architecture: amd64
 Maintainer: Framedeck maintainers <maintainers@framedeck.invalid>
 Installed-Size: {kilobytes}
 Depends: {depends}
-Recommends: ca-certificates, xdg-utils
+Recommends: ca-certificates, gnome-keyring | libkf5wallet-bin | keepassxc, xdg-utils
 Section: video
 Priority: optional
 Description: generate videos on this machine and watch its GPU memory
@@ -108,9 +108,9 @@ def debian(
     (work / "usr/bin/framedeck").symlink_to("../lib/framedeck/framedeck")
     _control(work, version)
     for path in (work, *work.rglob("*")):
-        if path.is_dir():
-            path.chmod(0o755)
         if not path.is_symlink():
+            # Not as the umask of who builds would have it.
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
             os.utime(path, (stamp, stamp))
     # One thread: with more the same bytes would depend on how many there are.
     level = "-z1" if quick else "-z6"
