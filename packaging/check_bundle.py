@@ -290,7 +290,7 @@ def wait_for(look: Callable[[], T], seconds: float, what: str) -> T:
 def main(arguments: list[str]) -> int:
     """Run the command; return the exit code: 0 all good, 1 not, 2 bad arguments."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    built = HERE.parent / "build" / "packaging" / "bundle" / "framedeck"
+    built = HERE.parent / "build" / "packages" / "bundle" / "framedeck"
     parser.add_argument("bundle", nargs="?", type=Path, default=built)
     parser.add_argument("--engine", type=Path, help="a Python with torch and diffusers")
     options = parser.parse_args(arguments)
