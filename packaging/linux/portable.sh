@@ -60,6 +60,10 @@ if [ "$check" = yes ] || [ "$(cat "$target/.framedeck-portable" 2>/dev/null)" !=
             exit 1
         fi
     fi
+    if ! command -v xz >/dev/null; then
+        echo "The program xz is missing; install the package xz-utils (or xz), then run this again." >&2
+        exit 1
+    fi
     fresh="$target.new.$$"
     trap 'rm -rf "$fresh"' EXIT
     trap 'exit 130' INT TERM HUP

@@ -273,6 +273,24 @@ def test_a_damaged_portable_file_changes_nothing(portable: Path, tmp_path: Path)
         assert list(home.iterdir()) == []
 
 
+def test_without_xz_it_says_so(portable: Path, tmp_path: Path) -> None:
+    """A small Debian has no xz; that is no full disk."""
+    home, few = tmp_path / "home", tmp_path / "few"
+    home.mkdir()
+    few.mkdir()
+    for name in ("sh", "cat", "tail", "sha256sum", "cut", "pwd", "ls", "mkdir", "tar", "rm"):
+        found = shutil.which(name)
+        if found is not None:
+            (few / name).symlink_to(found)
+    done = subprocess.run(
+        [few / "sh", portable, "--no-start"], env={"PATH": str(few), "HOME": str(home)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "xz-utils" in done.stderr
+    assert list(home.iterdir()) == []
+
+
 def test_a_folder_of_others_is_left_alone(portable: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     (home / "mine").mkdir(parents=True)
