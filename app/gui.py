@@ -217,6 +217,7 @@ class Program(QObject):
         lost = controller.start()
         wiring.tell_lost(lost)
         QTimer.singleShot(CARE_AFTER_MS, wiring, lambda: wiring.help.after_start(lost, self._first))
+        QTimer.singleShot(CARE_AFTER_MS, self, self._wear_icon)
         if self._reset:
             window.panels.notice.show_problem(_reset_problem(self._reset, self._places.settings))
         # Queued: an error may come from any thread, or from the midst of Qt's own code.
@@ -274,6 +275,12 @@ class Program(QObject):
         if not good:
             _say(f"The picture {path} could not be written.\n")
         QApplication.exit(0 if good else 1)
+
+    def _wear_icon(self) -> None:
+        """Give the window the program's icon, for systems that ask the window and not the entry."""
+        from app.tray import picture
+
+        self.window.setWindowIcon(picture(None))
 
     def _smoke(self) -> None:
         from app.smoke import tell

@@ -33,7 +33,7 @@ LINES = st.one_of(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(LINES)
 def test_whatever_comes_is_left_out_or_absolute(line: bytes) -> None:
     files, show = wishes.read(line)
