@@ -14,7 +14,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from app import bootstrap
+from app import bootstrap, versions
+from core import frozen
 
 NAME = "framedeck.desktop"
 MARK = "X-Framedeck-Checkout"
@@ -34,10 +35,10 @@ def escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
 
 
-def entry(root: Path, python: str) -> str:
-    """Return the desktop entry that starts the checkout at `root` with the Python `python`."""
+def entry(root: Path, program: str, arguments: str = " -m app") -> str:
+    """Return the desktop entry that starts what lies at `root`: `program` with `arguments`."""
     # GLib looks for the program before it undoes "%%", so such a path must not come first.
-    program = f"env {quoted(python)}" if "%" in python else quoted(python)
+    called = f"env {quoted(program)}" if "%" in program else quoted(program)
     icon = root / "resources" / "icons" / "framedeck.svg"
     return "\n".join(
         [
@@ -46,7 +47,7 @@ def entry(root: Path, python: str) -> str:
             "Name=Framedeck",
             "GenericName=AI Video Generator",
             "Comment=Generate videos on this machine and watch its GPU memory",
-            f"Exec={program} -m app",
+            f"Exec={called}{arguments}",
             f"Path={escaped(str(root))}",
             f"Icon={escaped(str(icon))}",
             "Terminal=false",
@@ -146,7 +147,12 @@ def _remove(paths: Sequence[Path]) -> int:
 
 
 def _write_all(paths: Sequence[Path]) -> int:
-    text = entry(bootstrap.ROOT, starter_python())
+    if frozen.is_frozen():
+        # Not a version that was put beside the installed one: that may be gone tomorrow.
+        by = versions.handed_by()
+        text = entry(frozen.worker_source(), by[2] if by else sys.executable, " %F")
+    else:
+        text = entry(bootstrap.ROOT, starter_python())
     for path in paths:
         write(path, text)
         wrong = complaint(path)

@@ -59,6 +59,22 @@ def test_entries_are_written_and_removed(tmp_path: Path) -> None:
     assert "no entry" in run_entry_command(tmp_path, "--remove").stdout
 
 
+@LINUX
+def test_the_packaged_program_starts_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "a program" / "framedeck"
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(sys, "_MEIPASS", str(program.parent / "_internal"), raising=False)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    assert launchers.main([]) == 0
+    lines = (tmp_path / "share" / "applications" / launchers.NAME).read_text().splitlines()
+    assert f'Exec="{program}" %F' in lines
+    assert f"Icon={program.parent}/_internal/source/resources/icons/framedeck.svg" in lines
+
+
 def test_the_desktop_may_be_named_otherwise_or_absent(tmp_path: Path) -> None:
     menu = tmp_path / ".local/share/applications/framedeck.desktop"
     assert launchers.targets(tmp_path, {}) == [menu]
