@@ -25,14 +25,22 @@ BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
         (
             "tests/comfy",
             "tests/app/test_bootstrap.py",
-            "tests/app/test_engine_setup.py",
-            "tests/core/test_engine_env.py",
-            "tests/core/test_update_starts.py",
-            "tests/packaging",
             "tests/test_e2e_kills.py",
         ),
     ),
-    (0, ("tests/core", "tests/widgets")),
+    (
+        0,
+        (
+            "tests/core",
+            "tests/widgets",
+            "tests/packaging",
+            "tests/app/test_bench_engine.py",
+            "tests/app/test_engine_setup.py",
+            "tests/app/test_exporting.py",
+            "tests/app/test_model_families.py",
+            "tests/test_readme.py",
+        ),
+    ),
     (
         5,
         (
@@ -68,16 +76,11 @@ BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
             "tests/core/test_speed_fallback.py",
             "tests/core/test_starts.py",
             "tests/core/test_tiny.py",
-            "tests/app/test_bench_engine.py",
-            "tests/app/test_exporting.py",
-            "tests/core/test_same.py",
-            "tests/app/test_model_families.py",
-            "tests/test_readme.py",
         ),
     ),
 )
 """Tests that run beside the rest, with the nice level of each share: what mostly waits for
-servers and processes, what asks for no window of the program, and what only computes and is held
+servers and processes, what asks for few windows of the program, and what only computes and is held
 to no time. What two shares name is run by the one that names it more exactly."""
 
 CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (

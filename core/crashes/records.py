@@ -21,7 +21,7 @@ MOST = 20
 MOST_BYTES = 4_000_000
 """So much is kept; beyond either, the oldest records go."""
 MOST_TRACE = 200_000
-_NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}\.json")
+_NAME = re.compile(r"\d{8}-\d{6}-\d{3}-[0-9a-f]{6}\.json")
 _log = logging.getLogger(__name__)
 
 
@@ -58,7 +58,9 @@ def save(folder: Path, kind: str, title: str, facts: Mapping[str, Any], trace: s
         trace: Stacks of all threads, "" for none.
     """
     now = time.time()
-    name = time.strftime("%Y%m%d-%H%M%S", time.localtime(now)) + f"-{os.urandom(3).hex()}.json"
+    # With thousandths: two of one second stay in order.
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now)) + f"-{int(now % 1 * 1000):03d}"
+    name = f"{stamp}-{os.urandom(3).hex()}.json"
     path = folder / name
     if len(trace) > MOST_TRACE:
         trace = trace[:MOST_TRACE] + "\n… and more\n"

@@ -108,7 +108,7 @@ def test_records_stay_few_and_small(tmp_path: Path) -> None:
     for number in range(records.MOST + 6):
         path = records.save(tmp_path, "worker", f"number {number}", {"at_unix": number}, "x\n" * 9)
         assert path is not None
-        path = path.rename(path.with_name(f"20260101-0000{number:02d}-abcdef.json"))
+        path = path.rename(path.with_name(f"20260101-0000{number:02d}-000-abcdef.json"))
         path.with_suffix(".txt").write_text("t")
     records.prune(tmp_path)
     kept = records.listed(tmp_path)
