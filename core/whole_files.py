@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 _WAITS = (0.01, 0.03, 0.1, 0.3)
@@ -29,6 +30,22 @@ def write_whole(path: Path, text: str) -> None:
         _put(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the names in `folder` survive a loss of power, where the system can.
+
+    Raises:
+        OSError: The folder cannot be opened.
+    """
+    if os.name == "nt":
+        return
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # Some network folders refuse.
+            os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def _put(part: Path, path: Path, platform: str = sys.platform) -> None:

@@ -8,14 +8,13 @@ import re
 import shutil
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import invalid
-from core.whole_files import write_whole
+from core.whole_files import sync_folder, write_whole
 
 if TYPE_CHECKING:
     from core.places import Places
@@ -259,18 +258,6 @@ def _base_is_there(folder: Path) -> bool:
     except (OSError, ValueError):
         return True  # Nobody may look at it, which says nothing.
     return True
-
-
-def sync_folder(folder: Path) -> None:
-    """Let the names in a folder survive a loss of power; where the system can."""
-    if os.name == "nt":
-        return
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # Some network folders refuse.
-            os.fsync(number)
-    finally:
-        os.close(number)
 
 
 _LIST = "See `framedeck engine status` for those that are there."

@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from core.updates.numbers import key
-from core.whole_files import write_whole
+from core.whole_files import sync_folder, write_whole
 
 FILE = "active.json"
 FORMAT = 1
@@ -112,18 +111,6 @@ def save(folder: Path, state: Active) -> None:
     }
     write_whole(folder / FILE, json.dumps(data, indent=1))
     sync_folder(folder)
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring the names in `folder` to the disk, where the system can do that."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # Some network folders refuse.
-            os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def mark_good(folder: Path, version: str) -> bool:

@@ -23,6 +23,7 @@ from core.updates.numbers import is_newer
 from core.updates.program import Program
 from core.updates.starting import standing
 from core.updates.unpack import unpack
+from core.whole_files import sync_folder
 
 WORK = "work"
 NEW, OLD = ".new", ".old"
@@ -173,7 +174,7 @@ def _bring(
                     os.fsync(file.fileno())
                 done += path.stat().st_size
                 yield "write", done, total
-        active.sync_folder(Path(root))
+        sync_folder(Path(root))
 
 
 def _switch(folder: Path, fresh: Path, version: str, program: Program) -> Iterator[Progress]:
@@ -184,7 +185,7 @@ def _switch(folder: Path, fresh: Path, version: str, program: Program) -> Iterat
         place.rename(aside)
     yield Progress("place")
     fresh.rename(place)
-    active.sync_folder(folder)
+    sync_folder(folder)
     yield Progress("switch")
     active.save(folder, standing(folder, program.installed).switched(version))
     _remove(aside)
