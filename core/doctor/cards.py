@@ -11,14 +11,9 @@ from core.doctor.asking import NoAnswerError, Why
 from core.doctor.context import Context
 from core.doctor.findings import Finding, Repair, broken, note, ok, warning
 from core.doctor.versions import REINSTALL, unanswered
-from core.engine_env.card import BUILDS
+from core.engine_env.card import builds_for, named, unused
 from core.units import MEGABYTE, memory
 
-KERNELS = {"cu130": ((7, 5), (99, 0)), "cu128": ((7, 5), (99, 0)), "cu126": ((5, 0), (9, 9))}
-"""Lowest and highest compute capability that each build of torch has kernels for.
-
-Source: the support matrix of PyTorch's releases 2.11 to 2.14.
-"""
 DRIVERS = {"cu130": "580", "cu128": "570", "cu126": "560"}
 """The first series of NVIDIA's drivers for each build."""
 CPU = "cpu"
@@ -35,18 +30,7 @@ def fitting_build(driver: Sequence[int] | None, capabilities: Iterable[Sequence[
         driver: The CUDA version that the driver speaks, such as (12, 8); None without a driver.
         capabilities: Of each card, such as (8, 6); none where they are not known.
     """
-    if driver is None:
-        return CPU
-    cards = [tuple(one) for one in capabilities]
-    fits = [(tag, *KERNELS[tag]) for oldest, tag in BUILDS if tuple(driver) >= oldest]
-    for tag, low, high in fits:
-        if all(low <= card <= high for card in cards):
-            return tag
-    # Cards of many ages in one machine: the newest build that knows any of them.
-    for tag, low, high in fits:
-        if any(low <= card <= high for card in cards):
-            return tag
-    return CPU
+    return builds_for(driver, capabilities)[0]
 
 
 def check(context: Context) -> Iterator[Finding]:
@@ -163,7 +147,7 @@ def match(seen: dict[str, Any], found: dict[str, Any]) -> Finding:
         return _cpu_build(name, tag, speaks, has)
     if built is not None and not found["available"]:
         return _not_available(name, built, tag, speaks, found)
-    return _devices(name, tag, found)
+    return _devices(name, tag, built, found)
 
 
 def offered(finding: Finding, builds: Collection[str] | None) -> Finding:
@@ -207,7 +191,9 @@ def _cpu_build(name: str, tag: str, speaks: Pair | None, has: list[dict[str, Any
             f"{text} The driver speaks CUDA {_dotted(speaks)}, which no build of torch takes.",
             f"Update NVIDIA's driver to {DRIVERS['cu126']} or later, then switch the engine.",
         )
-    return warning("torch", _TORCH, text, f"Take the build {tag}.", Repair("switch", tag))
+    left = unused(((gpu["capability"], gpu["name"]) for gpu in has if gpu["capability"]), tag)
+    fix = f"Take the build {tag}. {left}".rstrip()
+    return warning("torch", _TORCH, text, fix, Repair("switch", tag))
 
 
 def _not_available(
@@ -226,23 +212,38 @@ def _not_available(
     return broken("torch", _TORCH, text, f"{_RESTART} Else reinstall the engine.", REINSTALL)
 
 
-def _devices(name: str, tag: str, found: dict[str, Any]) -> Finding:
+def _devices(name: str, tag: str, built: Pair | None, found: dict[str, Any]) -> Finding:
     arches = found["arches"]
-    for device in found["devices"]:
-        if device["capability"] and arches and not _has_kernels(device["capability"], arches):
-            text = (
-                f"{name} has no kernels for {device['name']} (compute capability "
-                f"{_dotted(device['capability'])}); it has {', '.join(arches)}."
-            )
-            # What fits by the driver's word may be the very build that is there.
-            return broken("torch", _TORCH, text, f"Take the build {tag}.", Repair("switch", tag))
+    lacking = [
+        one
+        for one in found["devices"]
+        if one["capability"] and arches and not _has_kernels(one["capability"], arches)
+    ]
+    served = [one for one in found["devices"] if one not in lacking]
+    # No other build is better: this one serves the newest card, and none serves them all.
+    best = built is not None and tag == f"cu{built[0]}{built[1]}" and bool(served)
+    if lacking and not best:
+        device = lacking[0]
+        text = (
+            f"{name} has no kernels for {device['name']} (compute capability "
+            f"{_dotted(device['capability'])}); it has {', '.join(arches)}."
+        )
+        # What fits by the driver's word may be the very build that is there.
+        return broken("torch", _TORCH, text, f"Take the build {tag}.", Repair("switch", tag))
+    for device in served:
         if device["error"]:
             text = f"{name} fails on {device['name']}: {device['error']}."
             return broken(
                 "torch", _TORCH, text, f"{_RESTART} Else reinstall the engine.", REINSTALL
             )
-    names = _listed(device["name"] for device in found["devices"])
-    return ok("torch", _TORCH, f"{name} multiplied on {names} as it must.")
+    text = f"{name} multiplied on {_listed(one['name'] for one in served)} as it must."
+    if lacking:
+        left = named(one["name"] for one in lacking)
+        text += f" It has no kernels for {left}, so what is made is not made there."
+        return note(
+            "torch", _TORCH, text, "No build of torch that this driver runs serves all these cards."
+        )
+    return ok("torch", _TORCH, text)
 
 
 def counted(seen: dict[str, Any], found: dict[str, Any]) -> Iterator[Finding]:

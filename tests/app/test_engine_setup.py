@@ -15,6 +15,7 @@ from app.engine_setup import EngineDesk
 from app.window import MainWindow
 from core import engine_env
 from core.engine_env import state
+from core.engine_env.card import Card, why
 from core.engine_env.layout import Layout
 from core.engine_env.steps import Progress
 from core.events import Finished
@@ -24,6 +25,7 @@ from core.scheduling.reasons import reasons
 from core.scheduling.scheduler import Scheduler
 from core.scheduling.snapshot import Lane, Snapshot, Waiting
 from tests.core.engine_shop import Manners, Shop, make_lock, make_wheel
+from widgets.engine_setup import EngineSetupDialog
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -254,3 +256,18 @@ def test_words_of_pace() -> None:
     assert engine_setup_words.pace_words(step, 90 * 2**20, 3.0) == " · 30 MB/s · about 30 s left"
     assert engine_setup_words.pace_words(step, 0, 3.0) == ""
     assert engine_setup_words.pace_words(step, 2**20, 0.2) == ""
+
+
+def test_the_longest_reason_for_a_build_is_shown_whole(qtbot: Any) -> None:
+    names = ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "NVIDIA GeForce GTX 1080 Ti")
+    more = (((7, 0), "Tesla V100-SXM2-32GB-LS"), ((6, 1), names[1]))
+    found = Card((13, 0), (12, 0), names[0], more)
+    dialog = EngineSetupDialog()
+    qtbot.addWidget(dialog)
+    dialog.show()
+    why_so = f"{engine_setup_words.build_words('cu130')}. {why(found, 'cu130')}"
+    assert names[1] in why_so
+    dialog.show_plan(why_so, "2.1 GB", "6.4 GB", "100 GB", enough=True, fits=True)
+    qtbot.waitUntil(lambda: dialog.why.height() >= dialog.why.heightForWidth(dialog.why.width()))
+    assert dialog.why.visibleRegion().boundingRect().height() == dialog.why.height()
+    assert dialog.height() <= 720

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from core.doctor import asking, cards
 from core.doctor.asking import NoAnswerError, Why, ask, engine_command
 from core.doctor.findings import Finding, Repair, State
-from core.engine_env.card import BUILDS
+from core.engine_env.card import BUILDS, KERNELS
 from tests.core.doctor_scripts import context, script, seen, torch
 
 
@@ -53,7 +53,7 @@ def test_the_build_that_fits(driver: Any, capabilities: Any, tag: str) -> None:
 def test_no_build_is_newer_than_the_driver(driver: Any, capabilities: Any) -> None:
     tag = cards.fitting_build(driver, capabilities)
     needs = {tag: needed for needed, tag in BUILDS}
-    assert set(needs) == set(cards.KERNELS) == set(cards.DRIVERS)
+    assert set(needs) == set(KERNELS) == set(cards.DRIVERS)
     assert tag == "cpu" or driver >= needs[tag]
 
 
@@ -229,3 +229,50 @@ def test_cards_that_torch_does_not_see() -> None:
     two = seen(gpus=[seen()["gpus"][0]] * 2)
     assert [one.id for one in cards.counted(two, torch())] == ["gpu.count"]
     assert list(cards.counted(seen(), torch())) == []
+
+
+def _gpus(*capabilities: tuple[int, int]) -> list[dict[str, Any]]:
+    names = {(6, 1): "GTX 1080", (8, 9): "RTX 4090", (12, 0): "RTX 5090"}
+    usual = seen()["gpus"][0]
+    return [{**usual, "name": names[one], "capability": list(one)} for one in capabilities]
+
+
+def _devices(*gpus: dict[str, Any]) -> list[dict[str, Any]]:
+    # torch multiplies on each, and on one without kernels that fails.
+    old = "CUDA error: no kernel image is available"
+    return [
+        {**gpu, "total_bytes": 1, "error": old if gpu["capability"] == [6, 1] else None}
+        for gpu in gpus
+    ]
+
+
+def test_a_card_that_no_build_serves_beside_the_newest_is_told() -> None:
+    gpus = _gpus((12, 0), (6, 1))
+    told = cards.match(seen(gpus=gpus), torch(devices=_devices(*gpus)))
+    assert (told.state, told.repair) == (State.NOTE, None)
+    assert "multiplied on RTX 5090 as it must" in told.text
+    assert "no kernels for GTX 1080" in told.text
+    assert "No build of torch" in told.fix
+    # The same machine before it has a build for cards: which one it takes, and what that leaves.
+    told = cards.match(
+        seen(gpus=gpus),
+        torch(torch="2.13.0+cpu", cuda=None, available=False, arches=[], devices=[]),
+    )
+    assert told.repair == Repair("switch", "cu130")
+    assert told.fix.endswith("GTX 1080 will not be used: cu130 has no kernels for its generation.")
+
+
+def test_a_build_that_serves_all_cards_is_taken_when_there_is_one() -> None:
+    gpus = _gpus((8, 9), (6, 1))
+    told = cards.match(seen(gpus=gpus), torch(devices=_devices(*gpus)))
+    assert (told.state, told.repair) == (State.BROKEN, Repair("switch", "cu126"))
+    assert "no kernels for GTX 1080" in told.text
+
+
+def test_a_card_that_fails_beside_one_without_kernels_is_told() -> None:
+    gpus = _gpus((12, 0), (6, 1))
+    devices = _devices(*gpus)
+    devices[0]["error"] = "an illegal memory access was encountered"
+    told = cards.match(seen(gpus=gpus), torch(devices=devices))
+    assert told.state is State.BROKEN
+    assert "fails on RTX 5090" in told.text
