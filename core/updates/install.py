@@ -18,6 +18,7 @@ from core.updates.bundle import DamagedError, check_whole, missing, sha256
 from core.updates.check import Found, Verdict
 from core.updates.download import download
 from core.updates.fetch import StoppedError
+from core.updates.in_use import in_use
 from core.updates.manifest import Artefact
 from core.updates.numbers import is_newer
 from core.updates.program import Program
@@ -272,8 +273,9 @@ def _no_room(error: OSError, folder: Path) -> ProblemError:
 def tidy(folder: Path, program: Program) -> list[str]:
     """Remove versions that nobody goes back to and what was left half done; return their names.
 
-    What stands is the version that is started next, the one before it and the one that runs.
-    While somebody installs nothing is done.
+    What stands is the version that is started next, the one before it and each that a process
+    runs from: a long command goes on from an older one, and on Linux a folder in use can be
+    removed. While somebody installs nothing is done.
 
     Raises:
         OSError: The folder cannot be read.
@@ -284,13 +286,17 @@ def tidy(folder: Path, program: Program) -> list[str]:
     with suppress(ProblemError), alone(folder):
         state = standing(folder, program.installed)
         kept = {state.version, state.previous, program.version}
-        for path in sorted(folder.iterdir()):
-            if not path.is_dir() or path.name == WORK or path.name in kept:
-                continue
-            plain = path.name.removesuffix(NEW).removesuffix(OLD)
-            if active.is_version(plain):
-                gone += _drop(path)
+        doomed = [path for path in sorted(folder.iterdir()) if _is_spare(path, kept)]
+        busy = in_use(doomed)
+        for path in doomed:
+            gone += _drop(path) if path not in busy else []
     return gone
+
+
+def _is_spare(path: Path, kept: set[str]) -> bool:
+    """Say whether a path is a version, whole or half, that nobody goes back to."""
+    plain = path.name.removesuffix(NEW).removesuffix(OLD)
+    return path.is_dir() and path.name not in kept and active.is_version(plain)
 
 
 def _drop(path: Path) -> list[str]:
