@@ -303,8 +303,9 @@ def _ended_well(url: str, prompt: str) -> bool:
 
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
-        with suppress(requests.RequestException, ValueError):
-            found = requests.get(f"{url}/history/{prompt}", timeout=2).json()
+        with suppress(requests.RequestException, ValueError), requests.Session() as session:
+            session.trust_env = False  # It is on this machine.
+            found = session.get(f"{url}/history/{prompt}", timeout=2).json()
             if prompt in found:
                 return bool(found[prompt]["status"]["completed"])
         time.sleep(0.05)

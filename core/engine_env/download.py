@@ -15,6 +15,7 @@ from core.engine_env import problems
 from core.engine_env.locks import Wheel
 from core.engine_env.problems import StoppedError
 from core.errors import ProblemError
+from core.proxies import check_proxy
 
 if TYPE_CHECKING:
     import requests
@@ -165,13 +166,19 @@ class Fetcher:
         headers = {"Accept-Encoding": "identity"}
         if have:
             headers["Range"] = f"bytes={have}-"
-        return self._session.get(
-            wheel.url,
-            headers=headers,
-            stream=True,
-            timeout=(_CONNECT_SECONDS, _READ_SECONDS),
-            proxies=dict(self._proxies),
-        )
+        if not self._proxies:
+            check_proxy(wheel.url)
+        try:
+            return self._session.get(
+                wheel.url,
+                headers=headers,
+                stream=True,
+                timeout=(_CONNECT_SECONDS, _READ_SECONDS),
+                proxies=dict(self._proxies),
+            )
+        except (TypeError, UnicodeError) as error:
+            # A redirect led to where another proxy of the environment is asked, which is none.
+            raise problems.proxy(type(error).__name__, wants_sign_in=False) from error
 
     def _start(self, response: requests.Response, wheel: Wheel, have: int) -> int:
         """Return from which byte on the answer goes."""

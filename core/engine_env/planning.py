@@ -15,6 +15,7 @@ from core.engine_env.card import Card, read_card
 from core.engine_env.layout import Layout
 from core.engine_env.locks import Lock, Picked, Wheel
 from core.errors import invalid
+from core.proxies import fault
 
 if TYPE_CHECKING:
     from core.places import Places
@@ -102,14 +103,8 @@ def check(choice: Choice) -> None:
             "wheels", f"{choice.wheels} is no folder.", "Name the folder that holds the wheels."
         )
     if choice.proxy:
-        from urllib.parse import urlsplit
-
-        try:
-            parts = urlsplit(choice.proxy)
-            sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            sound = False
-        if not sound or any(sign <= " " for sign in choice.proxy):
+        begun = choice.proxy.lower().startswith(("http://", "https://"))
+        if not begun or any(sign <= " " for sign in choice.proxy) or fault(choice.proxy):
             raise invalid(
                 "proxy",
                 # What stands before the last @ may be a password, however it is written.

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import errno
-import re
 from pathlib import Path
 
 from core.errors import Category, Problem, ProblemError
+from core.proxies import scrubbed
 
 GOES_ON = "What was fetched is kept: the next try goes on from there."
-_SECRET = re.compile(r"//\S+@")
 _GB = 1024**3
 
 
 class StoppedError(Exception):
     """It was stopped as asked."""
-
-
-def scrubbed(text: str) -> str:
-    """Return `text` without a name and a password that stand in an address."""
-    return _SECRET.sub("//…@", text)
 
 
 def gigabytes(count: float) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from core.errors import Category, Problem, ProblemError, invalid
+from core.proxies import check_proxy, scrubbed
 
 if TYPE_CHECKING:
     import requests
@@ -114,7 +115,8 @@ class Fetcher:
             connection ends too soon.
 
         Raises:
-            ProblemError: The server refuses, or sends elsewhere without end or where it may not.
+            ProblemError: The server refuses, or sends elsewhere without end or where it may not;
+                or the environment names a proxy that is none.
             CutOffError: There is no connection.
             StoppedError: It is no longer wanted.
         """
@@ -128,10 +130,12 @@ class Fetcher:
                 answer = self._follow(session, check_address(address), start, what)
             except requests.exceptions.SSLError as error:
                 raise _failed(
-                    Category.NETWORK_ERROR, "The server for updates is not who it says.", str(error)
+                    Category.NETWORK_ERROR,
+                    "The server for updates is not who it says.",
+                    scrubbed(str(error)),
                 ) from error
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-                raise CutOffError(str(error)) from error
+                raise CutOffError(scrubbed(str(error))) from error
             with answer:
                 yield self._begin(answer, start, what)
 
@@ -149,6 +153,8 @@ class Fetcher:
                 raise StoppedError
             # Nothing between this machine and itself.
             session.trust_env = not _is_here(urlsplit(address).hostname or "")
+            if session.trust_env:
+                check_proxy(address)
             session.cookies.clear()
             answer = session.get(
                 address, headers=headers, stream=True, allow_redirects=False,

@@ -33,6 +33,7 @@ from core.engine_env.planning import Choice
 from core.engine_env.steps import Done, Progress, Step
 from core.errors import ProblemError
 from core.places import Places
+from core.proxies import scrubbed
 from tests.core.engine_shop import Shop, make_lock, make_wheel
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links and signals of POSIX")
@@ -311,8 +312,8 @@ def test_a_password_of_a_proxy_is_never_told(proxy: str) -> None:
     told = str(caught.value.problem.to_json())
     assert "geheim" not in told
     assert "me:ge" not in told
-    assert "geheim" not in problems.scrubbed("cannot parse 'http://me:geheim@h' and //a:g/geheim@h")
-    assert "heim" not in problems.scrubbed("http://me:ge@heim@host:80/x refused")
+    assert "geheim" not in scrubbed("cannot parse 'http://me:geheim@h' and //a:g/geheim@h")
+    assert "heim" not in scrubbed("http://me:ge@heim@host:80/x refused")
 
 
 def test_a_proxy_that_cannot_be_used_is_told_at_once(
