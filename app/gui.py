@@ -59,6 +59,11 @@ def run(options: Namespace) -> int:
     _end_on_signals(app)
     single = SingleInstance(places.data)
     if not options.screenshot and not single.acquire():
+        if options.smoke:
+            from app.smoke import HELD, held_by
+
+            _say(held_by(places.data, single.holder()))
+            return HELD
         from app.wishes import line
 
         if single.ask_first(line(options)):

@@ -41,6 +41,10 @@ class SingleInstance(QObject):
         """Take the lock, or keep it; False when another window holds it."""
         return self._lock.isLocked() or bool(self._lock.tryLock(0))
 
+    def holder(self) -> int | None:
+        """Return the process that holds the lock; None where that cannot be told."""
+        return int(self._lock.getLockInfo()[0]) or None  # type: ignore[index]
+
     def ask_first(
         self, wish: bytes = b"raise\n", connect_ms: int = 10_000, answer_ms: int = 3_000
     ) -> bool:

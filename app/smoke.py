@@ -11,6 +11,11 @@ from typing import Any
 OUT = "-"
 """Names standard output instead of a file."""
 PATIENCE_MS = 120_000
+HELD = 2
+"""Exit code where a window holds the folder already: the arguments name one that is taken.
+
+An update that is to prove itself counts the start as one that says nothing of it.
+"""
 HEAVY = ("torch", "diffusers", "transformers", "cv2")
 
 
@@ -60,6 +65,17 @@ def age() -> float:
     import psutil
 
     return max(0.0, time.time() - psutil.Process().create_time())
+
+
+def held_by(data: Path, pid: int | None) -> str:
+    """Return what is said where a window is open already on the folder `data`."""
+    who = f"process {pid}" if pid else "another process"
+    return (
+        f"Framedeck is open already on {data} ({who}), so no second window can be opened there: "
+        "nothing was looked at or written.\n"
+        "Close that window, or name another folder with --home; without --home an empty one "
+        "is used.\n"
+    )
 
 
 def tell(target: str, seconds: Mapping[str, float]) -> int:

@@ -253,3 +253,46 @@ def test_a_home_that_cannot_be_made_is_a_plain_problem(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert str(tmp_path / "file" / "home") in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def smoke(home: Path, target: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "app", "--smoke", target, "--home", home],
+        cwd=ROOT,
+        env={**os.environ, "FRAMEDECK_NO_SETUP": "1", "QT_QPA_PLATFORM": "offscreen"},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ["-", "facts.json"])
+def test_a_look_at_a_folder_that_a_window_holds_is_refused(
+    start: Callable[..., subprocess.Popen[str]], places: Places, tmp_path: Path, target: str
+) -> None:
+    named = target if target == "-" else str(tmp_path / target)
+    first = start(plain=True)
+    until = time.monotonic() + 30
+    # Also while the window is starting, and answers nobody yet.
+    while not (places.data / "framedeck.lock").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    done = smoke(places.data, named)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert str(places.data) in done.stderr
+    assert f"process {first.pid}" in done.stderr
+    assert "Close that window, or name another folder with --home" in done.stderr
+    assert not (tmp_path / target).exists()
+    end(first)
+    assert "another start asked" not in places.log.read_text()
+    # The same once the folder is free.
+    done = smoke(places.data, named)
+    assert done.returncode == 0, done.stderr
+    text = done.stdout if target == "-" else (tmp_path / target).read_text()
+    assert '"seconds"' in text
+
+
+def test_a_holder_that_cannot_be_told_is_another_process(tmp_path: Path) -> None:
+    from app.single import SingleInstance
+    from app.smoke import held_by
+
+    assert SingleInstance(tmp_path).holder() is None
+    assert "another process" in held_by(tmp_path, None)
