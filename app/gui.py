@@ -187,6 +187,7 @@ class Program(QObject):
         """Connect the window, read memory, and run what waits."""
         from PySide6.QtCore import Qt
 
+        from app import warming
         from app.lean import keep_large_blocks_apart
         from app.models import OwnModels
         from app.wiring import Wiring
@@ -223,6 +224,7 @@ class Program(QObject):
         wiring.tell_lost(lost)
         QTimer.singleShot(CARE_AFTER_MS, wiring, lambda: wiring.help.after_start(lost, self._first))
         QTimer.singleShot(CARE_AFTER_MS, self, self._wear_icon)
+        QTimer.singleShot(warming.AFTER_MS, self, self._warm)
         if self._reset:
             window.panels.notice.show_problem(_reset_problem(self._reset, self._places.settings))
         # Queued: an error may come from any thread, or from the midst of Qt's own code.
@@ -292,6 +294,13 @@ class Program(QObject):
 
         self._seconds["interactive"] = monotonic()
         QApplication.exit(tell(self._options.smoke, self._seconds))
+
+    def _warm(self) -> None:
+        """Load aside what the first job needs."""
+        from app.warming import load
+
+        if self._controller is not None:
+            self._controller.run_aside(load, "warming", lambda _: None)
 
     def _fulfil(self, files: list[Path], show: str) -> None:
         from app.wishes import fulfil

@@ -363,7 +363,8 @@ class ScheduleDesk(QObject):
         return "; ".join(filter(None, found))
 
     def _show_servers(self) -> None:
-        if self._servers is not None:
+        # What a server's row says takes a while to load, and most know no server.
+        if self._servers is not None and self._servers.servers:
             self._servers.show_rows()
 
     # -- what happens ---------------------------------------------------------------
