@@ -364,9 +364,9 @@ def options_of(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> int:
     """Run the command; return the exit code: 0 done, 1 failed, 2 bad arguments, 130 stopped."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A folder's name need not be in the letters of a console of Windows.
-            stream.reconfigure(errors="backslashreplace")
+        if WINDOWS and isinstance(stream, io.TextIOWrapper):
+            # Into a pipe Windows writes a few letters only, and a folder's name may hold others.
+            stream.reconfigure(encoding="utf-8")
     options = options_of(arguments)
     began = time.monotonic()
     try:

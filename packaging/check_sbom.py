@@ -54,9 +54,10 @@ def _by_itself(bill: dict[str, Any]) -> list[str]:
     parts = bill.get("components", [])
     top = bill.get("metadata", {}).get("component", {})
     names = [part.get("bom-ref") for part in (top, *parts)]
-    found = [
-        f"the reference {name} stands twice" for name in {n for n in names if names.count(n) > 1}
-    ]
+    twice = sorted({str(name) for name in names if names.count(name) > 1})
+    found = [f"the reference {name} stands twice" for name in twice]
+    if bill.get("specVersion") != "1.6":
+        found.append(f"specVersion is {bill.get('specVersion')!r}, not '1.6'")
     for entry in bill.get("dependencies", []):
         for name in (entry.get("ref"), *entry.get("dependsOn", [])):
             if name not in names:

@@ -64,7 +64,8 @@ def components(carried: Carried) -> list[dict[str, Any]]:
         name = part.name.lower().replace("_", "-")
         made = _part(part.name, part.version, _address(f"pypi/{name}", part.version), licence(part))
         if home(part).startswith("https://"):
-            made["externalReferences"] = [{"type": "website", "url": home(part)}]
+            url = quote(home(part), safe="%/:?#@!$&'()*+,;=")
+            made["externalReferences"] = [{"type": "website", "url": url}]
         found.append(made)
     for owner, name, version in carried.inner:
         made = _part(name, version, _address(f"generic/{name}", version or "unknown"), "")
