@@ -102,6 +102,8 @@ class Layout:
         """
         if not name or self.stamp(name) is None or not self.interpreter(name).is_file():
             return False
+        if not (self.root / name / "pyvenv.cfg").is_file():
+            return False  # Without it, it is the Python it was made with, and has none of this.
         if os.name == "nt":
             return _base_is_there(self.root / name)
         real = _MINOR.fullmatch(os.path.realpath(self.interpreter(name)).rpartition("/")[2])
