@@ -224,10 +224,15 @@ class Layout:
         shutil.rmtree(folder, ignore_errors=os.name == "nt")
 
     def tidy(self) -> None:
-        """Remove all but the environment in use and the one before, and what was fetched."""
+        """Remove all but the environment in use and the one before, and what was fetched.
+
+        One that a job still runs with stays until the next time.
+        """
+        from core.engine_env import users
+
         kept = set(self.chosen())
         for folder in [self.root / name for name in self.names()] + self.halves():
-            if folder.name not in kept:
+            if folder.name not in kept and not users.of(self, [folder.name]):
                 self.drop(folder.name)
         self.work_file.unlink(missing_ok=True)
         self.log.unlink(missing_ok=True)  # It is of use only where something failed.

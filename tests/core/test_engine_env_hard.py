@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from core.engine_env import (
     repairing,
     running,
     state,
+    users,
 )
 from core.engine_env.checking import Checked
 from core.engine_env.layout import LOCK_COPY, STAMP, Layout
@@ -304,6 +306,53 @@ def test_an_environment_without_its_configuration_is_told_and_repaired(places: P
     assert found.problem is not None
     assert isinstance(list(engine_env.repair(places, THIS))[-1], Done)
     assert engine_env.active(places) is not None
+
+
+@pytest.fixture
+def job(places: Places) -> Iterator[subprocess.Popen[bytes]]:
+    """Run something with the environment in use, as a worker does."""
+    python = engine_env.active(places)
+    assert python is not None
+    with subprocess.Popen([python, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        yield child
+        child.kill()
+
+
+def test_nothing_is_taken_away_beneath_a_job(
+    places: Places, shop: Shop, job: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(users, "PATIENCE_SECONDS", 0.3)
+    layout = Layout.of(places)
+    name = layout.active_name()
+    (site_of(layout) / "tinya" / "__init__.py").unlink()
+    for act in (lambda: engine_env.remove(places), lambda: list(engine_env.repair(places, THIS))):
+        with pytest.raises(ProblemError) as caught:
+            act()
+        assert str(job.pid) in caught.value.problem.message
+        assert layout.active_name() == name
+    # Switched twice meanwhile, it is neither in use nor the one before, and stays all the same.
+    again = replace(THIS, again=True)
+    for _ in range(2):
+        list(installing.install(places, again, bool, shop.folder.parent / "locks", 0.01))
+    assert name not in layout.chosen()
+    assert layout.stamp(name) is not None
+    job.kill()
+    job.wait()
+    layout.tidy()
+    assert layout.stamp(name) is None
+    assert engine_env.remove(places)
+
+
+def test_a_repair_takes_the_whole_one_where_only_the_choice_was_lost(
+    places: Places, shop: Shop
+) -> None:
+    layout = Layout.of(places)
+    name = layout.active_name()
+    layout.active_file.unlink()
+    shop.asked.clear()
+    assert isinstance(list(engine_env.repair(places, THIS))[-1], Done)
+    assert layout.chosen() == (name, "")
+    assert not shop.asked
 
 
 def test_what_a_program_started_ends_with_it(tmp_path: Path) -> None:
