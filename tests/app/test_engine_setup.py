@@ -50,11 +50,14 @@ def desk_of(window: MainWindow) -> EngineDesk:
 # -- the window -------------------------------------------------------------------------
 
 
-def test_jobs_of_this_computer_wait_for_an_engine(window: MainWindow, qtbot: Any) -> None:
+@pytest.mark.parametrize("interpreter", ["", "/removed/by/a/command/bin/python"])
+def test_jobs_of_this_computer_wait_for_an_engine(
+    window: MainWindow, qtbot: Any, interpreter: str
+) -> None:
     controller = window.controller
     assert controller is not None
     local = controller.engine.local
-    local.use("")
+    local.use(interpreter)
     (job,) = controller.add("test-pattern", {"prompt": "rain", "frames": 8, "steps": 4})
     ended: list[Any] = []
     controller.job_ended.connect(lambda _, ending: ended.append(ending))
