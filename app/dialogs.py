@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import shiboken6
@@ -20,7 +19,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from core import resources
+from core import frozen, resources
 from core.stream.endless import streams
 
 if TYPE_CHECKING:
@@ -159,11 +158,9 @@ def _and(words: Sequence[str]) -> str:
 
 
 def version() -> str:
-    """Return Framedeck's version: the installed one's, else that of the checkout."""
-    try:
-        return metadata.version("framedeck")
-    except metadata.PackageNotFoundError:
-        return "0.1.0 (checkout)"
+    """Return Framedeck's version, with a word where this is a checkout."""
+    checkout = not frozen.is_frozen() and (frozen.bundle() / "pyproject.toml").is_file()
+    return frozen.version() + (" (checkout)" if checkout else "")
 
 
 def show_about(parent: QWidget) -> None:

@@ -87,6 +87,10 @@ class EngineDesk(QObject):
     def mend(self, repair: Repair) -> None:
         """Open the dialog with what the doctor advises; a person sees what comes and begins it."""
         dialog = self.open()
+        if repair.action == "repair" and not self.busy:
+            dialog.advise_repair(
+                "Doctor found files that are missing or damaged. Repair installs only these again."
+            )
         found = dialog.builds.findData(repair.tag)
         if found >= 0 and not self.busy:
             dialog.builds.setCurrentIndex(found)
@@ -107,6 +111,8 @@ class EngineDesk(QObject):
             dialog.stop_wanted.connect(self.stop)
             dialog.set_busy(False)
         if not self.busy:
+            if not self.dialog.isVisible():
+                self.dialog.show_words("")  # How it ended may not hold any more.
             self._show_state(first=True)
         if self.dialog.isVisible():
             self.dialog.raise_()
@@ -180,7 +186,7 @@ class EngineDesk(QObject):
         self._controller.run_aside(look, "engine plan", show)
 
     def _show_plan(self, found: Any) -> None:
-        from app.engine_setup_words import amount, build_words
+        from app.engine_setup_words import amount, build_words, fetch_words, folder_words
         from core.errors import Problem
 
         assert self.dialog is not None
@@ -189,18 +195,17 @@ class EngineDesk(QObject):
             self.dialog.show_problem(found)
             return
         plan: Plan = found
-        here = plan.download_bytes - plan.fetch_bytes
-        kept = f" of {amount(plan.download_bytes)}; the rest is here" if here else ""
-        python = "" if plan.python else ", with a Python"
         need = f", {amount(plan.need_bytes)} are needed" + ("" if plan.enough else ": too little")
         self.dialog.show_plan(
             f"{build_words(plan.tag)}. {plan.why}",
-            f"{amount(plan.fetch_bytes)}{kept} ({plan.packages} packages{python})",
+            fetch_words(plan),
             f"{amount(plan.disk_bytes)} in {plan.folder}",
             f"{amount(plan.free_bytes)}{need}",
             enough=plan.enough,
             fits=plan.fits,
         )
+        folder = self._choice().wheels
+        self.dialog.show_folder(folder_words(plan, folder) if folder is not None else "")
 
     # -- what is done -----------------------------------------------------------------
 
@@ -217,7 +222,7 @@ class EngineDesk(QObject):
         tags = {one.name: one.tag for one in status.environments}
         if status.active and choice.tag in ("", tags.get(status.active)) and not status.outdated:
             choice = replace(choice, again=True)
-        self._run(lambda stop: engine_env.install(self._places, choice, stop.is_set))
+        self._run("Setting up the engine…", _of(engine_env.install, self._places, choice))
 
     def repair(self) -> None:
         """Install again what is damaged. Jobs of this computer wait meanwhile."""
@@ -228,13 +233,16 @@ class EngineDesk(QObject):
             return
         self._controller.engine.local.use("")
         choice = self._choice()
-        self._run(lambda stop: engine_env.repair(self._places, choice, stop.is_set))
+        self._run("Repairing the engine…", _of(engine_env.repair, self._places, choice))
 
     def check(self) -> None:
         """Compare every file with what was installed, and try the engine."""
         if self.dialog is None or self.busy:
             return
-        self._run(lambda stop: engine_env.check(self._places, deep=True, cancelled=stop.is_set))
+        self._run(
+            "Checking the engine's files…",
+            lambda stop: engine_env.check(self._places, deep=True, cancelled=stop.is_set),
+        )
 
     def stop(self) -> None:
         """Stop what goes on; what was fetched is kept."""
@@ -244,10 +252,11 @@ class EngineDesk(QObject):
                 self.dialog.stop.setEnabled(False)
                 self.dialog.show_words("Stopping…")
 
-    def _run(self, begin: Callable[[threading.Event], Iterator[object]]) -> None:
+    def _run(self, words: str, begin: Callable[[threading.Event], Iterator[object]]) -> None:
         assert self.dialog is not None
         stop = self._stop = threading.Event()
         self._phase = ""
+        self.dialog.state.setText(words)
         self.dialog.set_busy(True)
         self.dialog.show_progress("", None)
 
@@ -272,6 +281,7 @@ class EngineDesk(QObject):
             case Problem():
                 self._over()
                 dialog.show_problem(step)
+                dialog.focus_on(step.field or "")
                 if not dialog.isVisible():
                     again = (("Set up engine…", self.open),)
                     self._window.panels.notice.show_problem(step, again, key=_KEY)
@@ -319,6 +329,14 @@ class EngineDesk(QObject):
         self._show_state()
         self.changed.emit()
         self._controller.go_on()
+
+
+def _of(
+    what: Callable[[Places, Choice, Callable[[], bool]], Iterator[object]],
+    places: Places,
+    choice: Choice,
+) -> Callable[[threading.Event], Iterator[object]]:
+    return lambda stop: what(places, choice, stop.is_set)
 
 
 def _told(begin: Callable[[], Iterator[object]]) -> Iterator[object]:

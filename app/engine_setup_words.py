@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from core.engine_env import state as states
 from core.engine_env.problems import gigabytes as amount
 from core.engine_env.state import Status
 from core.engine_env.steps import CHECK, FETCH, INSTALL, VERIFY, Progress
+
+if TYPE_CHECKING:
+    from core.engine_env.planning import Plan
 
 BUILDS = {
     "cpu": "CPU",
@@ -32,7 +38,7 @@ def phase_words(step: Progress) -> str:
         case "install":
             return f"Installing: {of or step.name}"
         case "prove":
-            return "Trying the engine for the first time"
+            return "Trying whether the engine starts"
         case "check":
             return f"Checking files: {of}"
         case "python":
@@ -48,6 +54,24 @@ def pace_words(step: Progress, came_bytes: int, seconds: float) -> str:
     left = max(0, step.total_bytes - step.done_bytes) / pace
     minutes = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
     return f" · {amount(pace)}/s · about {minutes} left"
+
+
+def fetch_words(plan: Plan) -> str:
+    """Say what a plan fetches, and what of it is here already."""
+    all_of_it = amount(plan.download_bytes)
+    here = plan.download_bytes - plan.fetch_bytes
+    if plan.fetch_bytes == 0:
+        words = f"Nothing: all {all_of_it} are here"
+    else:
+        words = amount(plan.fetch_bytes) + (f" of {all_of_it}; the rest is here" if here else "")
+    return f"{words} ({plan.packages} packages{'' if plan.python else ', with a Python'})"
+
+
+def folder_words(plan: Plan, folder: Path) -> str:
+    """Warn of a folder of wheels that holds nothing that is needed; "" where it does."""
+    if plan.found_bytes or not plan.packages:
+        return ""
+    return f"{folder} holds none of the files for this build: all that is missing is fetched."
 
 
 def share(step: Progress) -> float | None:

@@ -14,9 +14,17 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == [RUN_MODULE]:
         return run_module(arguments[1:])
     from app import versions
+
+    return versions.run(arguments, _run)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run this version, after it was settled that none else is to run."""
+    from app import bytecode_folder
     from app.main import main as run
 
-    return versions.run(arguments, run)
+    bytecode_folder.offer(arguments)
+    return run(arguments)
 
 
 def have_streams() -> None:

@@ -50,7 +50,8 @@ def run(options: Namespace) -> int:
     try:
         places.make()
     except OSError as error:
-        _say(f"Framedeck's folder {places.data} cannot be used: {error}\n")
+        why = f"Framedeck's folder {places.data} cannot be used: {error.strerror or error}."
+        _say(f"{why}\nStart with --home and a folder that you may write to.\n")
         return 1
     app = QApplication(sys.argv[:1])
     app.setApplicationName("framedeck")

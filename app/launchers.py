@@ -19,6 +19,11 @@ from core import frozen
 
 NAME = "framedeck.desktop"
 MARK = "X-Framedeck-Checkout"
+_ELSEWHERE = {
+    False: "On Windows double-click packaging/windows/Framedeck.pyw.",
+    True: "On Windows the installer writes into the Start menu.",
+}
+"""By whether this is the packaged program."""
 
 
 def quoted(argument: str) -> str:
@@ -117,16 +122,13 @@ def starter_python() -> str:
 def main(argv: Sequence[str]) -> int:
     """Write or remove the desktop entries; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python3 -m app desktop-entry",
+        prog=f"{frozen.start_words()} desktop-entry",
         description="Put Framedeck into the menu and on the desktop, to start by a double click.",
     )
     parser.add_argument("--remove", action="store_true", help="take the entries away again")
     options = parser.parse_args(argv)
     if not sys.platform.startswith("linux"):
-        print(
-            "Desktop entries are for Linux. "
-            "On Windows double-click packaging/windows/Framedeck.pyw."
-        )
+        print(f"Desktop entries are for Linux. {_ELSEWHERE[frozen.is_frozen()]}")
         return 2
     paths = targets(Path.home(), os.environ)
     try:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.frozen import is_frozen
+from core.frozen import is_frozen, start_words
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -27,6 +27,8 @@ COMMANDS = (
     "update",
 )
 PANELS = ("compose", "queue", "servers", "memory")
+LONGEST_PX = 8192
+"""Of a window's side; larger ones only take memory, gigabytes of it."""
 
 
 def main(argv: list[str]) -> int:
@@ -42,7 +44,7 @@ def main(argv: list[str]) -> int:
     if (options.screenshot or options.smoke) and not _has_screen():
         os.environ["QT_QPA_PLATFORM"] = "offscreen"
     elif not _has_screen():
-        sys.stderr.write(NO_SCREEN)
+        sys.stderr.write(NO_SCREEN.format(start=start_words()))
         return 2
     from app.lean import skip_feature_scan
 
@@ -158,8 +160,27 @@ def _options(argv: list[str]) -> Namespace:
             width, height = (int(part) for part in options.size.lower().split("x"))
         except ValueError:
             parser.error("--size wants WIDTHxHEIGHT, such as 1600x1000")
+        if not (0 < width <= LONGEST_PX and 0 < height <= LONGEST_PX):
+            parser.error(f"--size wants sides from 1 to {LONGEST_PX} pixels, such as 1600x1000")
         options.size = (width, height)
+    wrong = next((word for word in argv if _misspelled(word, options.files)), "")
+    if wrong:
+        parser.error(f"'{wrong}' is neither a command nor a file.{_meant(wrong)}")
     return options
+
+
+def _misspelled(word: str, files: list[Path]) -> bool:
+    """Say whether a word among the files was meant as a command: a bare name of no file."""
+    path = Path(word)
+    bare = path.name == word and not path.suffix and path.absolute() in files
+    return bare and not path.exists()
+
+
+def _meant(word: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, COMMANDS, 1)
+    return f" Did you mean {near[0]}?" if near else " `framedeck --help` lists the commands."
 
 
 def _absolute(name: str) -> Path:
@@ -175,9 +196,12 @@ def _absolute(name: str) -> Path:
 NO_SCREEN = """\
 There is no screen to open a window on (DISPLAY and WAYLAND_DISPLAY are empty or do not answer).
 Go on in one of these ways:
-  python3 -m app generate --prompt "a red ball" --out clip.mp4    makes a clip without a window
-  xvfb-run -a python3 -m app                                      opens it on a virtual screen
-  python3 -m app --screenshot window.png                          draws the window to a picture
+  {start} generate --prompt "a red ball" --out clip.mp4
+      makes a clip without a window
+  xvfb-run -a {start}
+      opens it on a virtual screen
+  {start} --screenshot window.png
+      draws the window to a picture
 """
 
 

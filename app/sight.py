@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +76,8 @@ class Sight(QObject):
         return lanes
 
     def _missing(self, place: str) -> str:
-        ready = place != LOCAL or self._controller.engine.local.interpreter
+        # It may have been removed by a command meanwhile: jobs wait then, and none of them fails.
+        ready = place != LOCAL or shutil.which(self._controller.engine.local.interpreter)
         return "" if ready else NOT_SET_UP
 
     def health(self, place: str) -> Health | None:

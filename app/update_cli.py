@@ -160,7 +160,7 @@ def _status(_: argparse.Namespace, places: Places, program: Program) -> dict[str
 
 
 _OFTEN: Mapping[str, str] = {
-    "ask": "It was never asked whether to look for updates, so nobody does.",
+    "ask": "Framedeck does not look for updates by itself: nobody was asked yet whether it may.",
     "off": "Nobody looks for updates unless asked to.",
     "daily": "The window looks for updates once a day.",
 }

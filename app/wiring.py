@@ -356,7 +356,9 @@ class Wiring(QObject):
         if 0 <= reading.at_seconds - self._told_at < SHOWN_SECONDS:
             return
         self._told_at = reading.at_seconds
-        self._panels.top.set_free_text("Free VRAM" if reading.devices else "Free memory")
+        free = "Free VRAM" if reading.devices else "Free memory"
+        self._panels.top.set_free_text(free)
+        self._window.menus.free.setText(f"&{free}")
         self._panels.status.set_memory(panel_text(reading))
         self._panels.status.set_device(device_text(reading))
 

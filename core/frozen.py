@@ -23,6 +23,11 @@ def is_frozen() -> bool:
     return bool(getattr(sys, "frozen", False))
 
 
+def start_words() -> str:
+    """Return what a person writes in a terminal to start this copy."""
+    return "framedeck" if is_frozen() else "python3 -m app"
+
+
 def bundle() -> Path:
     """Return the folder of the frozen program; of a checkout, its root."""
     if is_frozen():

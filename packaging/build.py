@@ -3,10 +3,11 @@
     python3 packaging/build.py
     python3 packaging/build.py --quick      packed in a tenth of the time, and larger
 
-Standard library only. An environment of its own is made below build/packages from the locked,
-hashed list build-requirements.txt; the window is frozen, made smaller, listed and packed; the
-packages get their SHA256SUMS and a list of parts (SBOM). Cut off at any moment, the next run goes
-on: the environment is kept, and what was half made is made anew.
+Linux and Windows alike; the installer for Windows wants NSIS 3.08 or newer. Standard library
+only. An environment of its own is made below build/packages from the locked, hashed list
+build-requirements.txt; the window is frozen, made smaller, listed and packed; the packages get
+their SHA256SUMS and a list of parts (SBOM). Cut off at any moment, the next run goes on: the
+environment is kept, and what was half made is made anew.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib.util
+import io
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,24 +32,19 @@ ROOT = HERE.parent
 sys.path.insert(0, str(HERE))
 
 import file_list  # noqa: E402
+import folders  # noqa: E402
 import notices  # noqa: E402
 import sbom  # noqa: E402
 import sign_update  # noqa: E402
 import slim  # noqa: E402
-from carried import Carried  # noqa: E402
+from carried import ASK, Carried, Environment  # noqa: E402
+from facts import OLDEST_PYTHON, BuildError, check_depth, project_version, source_date, system_name  # noqa: E402  # noqa: E402
 
-OLDEST_PYTHON = (3, 11)
 WINDOWS = sys.platform == "win32"
 PROGRAMS = ("framedeck", "uv", "framedeck.exe", "framedeck-cli.exe", "uv.exe")
 """What may be executable; libraries need not be."""
 SUMS = "SHA256SUMS"
-UNDATED = 1_577_836_800
-"""2020-01-01, the date of a build whose source has no history."""
 STAMP = "framedeck-build.sha256"
-
-
-class BuildError(Exception):
-    """A step cannot be done; the message says why, and what helps."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +60,7 @@ class Build:
         date: Seconds since 1970; every file of the bundle bears it.
         keep: Keep PyInstaller's own working files.
         quick: Pack fast rather than small.
+        given: A Python whose packages are taken instead of the hashed ones; for checks alone.
     """
 
     root: Path
@@ -74,6 +71,7 @@ class Build:
     date: int
     keep: bool = False
     quick: bool = False
+    given: Path | None = None
 
     @property
     def name(self) -> str:
@@ -89,6 +87,8 @@ class Build:
 
     @property
     def python(self) -> Path:
+        if self.given is not None:
+            return self.given
         return self.env / ("Scripts/python.exe" if WINDOWS else "bin/python")
 
     @property
@@ -143,12 +143,15 @@ def run(build: Build, command: list[str | Path], *, what: str, quiet: bool = Tru
 
 def make_environment(build: Build) -> str:
     """Make the environment the bundle is built from, unless it is there already."""
+    if build.given is not None:
+        _need(build.given, "environment, without --python,")
+        return f"left out: the packages of {build.given} are taken, so this is not for release"
     wanted = (HERE / "build-requirements.txt").read_bytes()
     stamp = hashlib.sha256(wanted + f"{sys.version}{sys.prefix}".encode()).hexdigest()
     kept = build.env / STAMP
     if kept.is_file() and kept.read_text("ascii") == stamp and build.python.exists():
         return "is there already"
-    shutil.rmtree(build.env, ignore_errors=True)
+    folders.remove(build.env)
     run(build, [sys.executable, "-m", "venv", build.env], what="Making the build environment")
     run(
         build,
@@ -166,12 +169,15 @@ def make_environment(build: Build) -> str:
 def prepare(build: Build) -> str:
     """Put together what the bundle carries besides Python modules."""
     _need(build.python, "environment")
-    shutil.rmtree(build.prepared, ignore_errors=True)
+    folders.remove(build.prepared)
     build.prepared.mkdir(parents=True)
     (build.prepared / "version.txt").write_text(build.version + "\n", "utf-8", newline="\n")
     shutil.copyfile(ROOT / "LICENSE", build.prepared / "LICENSE")
     name = "uv.exe" if WINDOWS else "uv"
-    shutil.copyfile(build.python.with_name(name), build.prepared / name)
+    # Beside the Python of an environment, elsewhere for others: the package knows.
+    asked = [build.python, "-c", "import uv; print(uv.find_uv_bin())"]
+    found = run(build, [*asked], what=f"Looking for the uv of {build.python}").split("\n")
+    shutil.copyfile(next(line for line in reversed(found) if line.strip()), build.prepared / name)
     (build.prepared / name).chmod(0o755)
     return f"version {build.version} and {name}"
 
@@ -181,7 +187,9 @@ def freeze(build: Build) -> str:
     _need(build.prepared / "version.txt", "prepare")
     new, middle = build.work / "new", build.work / "pyinstaller"
     for folder in (new, build.bundle.parent, middle):
-        shutil.rmtree(folder, ignore_errors=True)
+        folders.remove(folder)
+    if WINDOWS:
+        _script("windows/version_info").write()
     run(
         build,
         [
@@ -190,22 +198,30 @@ def freeze(build: Build) -> str:
         ],
         what="PyInstaller",
     )  # fmt: skip
-    new.rename(build.bundle.parent)
+    folders.move(new, build.bundle.parent)
     if not build.keep:
         shutil.rmtree(middle, ignore_errors=True)
-    return size_words(build.bundle)
+    return folders.size_words(build.bundle)
 
 
 def make_smaller(build: Build) -> str:
     """Strip the shared libraries."""
     _bundle(build)
-    return f"{slim.slim(build.bundle) / 1e6:.0f} MB less, {size_words(build.bundle)}"
+    return f"{slim.slim(build.bundle) / 1e6:.0f} MB less, {folders.size_words(build.bundle)}"
+
+
+def _carried(build: Build) -> Carried:
+    """Return what the bundle carries."""
+    _need(build.carried, "bundle")
+    _need(build.python, "environment")
+    said = run(build, [build.python, "-c", ASK], what=f"Asking {build.python} for its folders")
+    return Carried.read(build.carried, Environment.told(said))
 
 
 def add_notices(build: Build) -> str:
     """Put the licences of all parts into the bundle."""
     _bundle(build)
-    carried = Carried.read(build.carried, build.env)
+    carried = _carried(build)
     count = notices.write(build.bundle / "_internal" / "licenses", carried, build.root)
     return f"{count} parts named"
 
@@ -235,7 +251,7 @@ def pack(build: Build) -> str:
     archive = build.output / entry["name"]
     if WINDOWS:
         _script("windows/build_windows").installer(
-            build.bundle, build.output / f"{build.name}-setup.exe"
+            build.bundle, build.output / f"{build.name}-setup.exe", date=build.date
         )
         return f"{archive.name} and the installer"
     linux = _script("linux/build_linux")
@@ -263,7 +279,7 @@ def _script(name: str) -> ModuleType:
 
 def list_parts(build: Build) -> str:
     """Write the list of parts (SBOM) beside the packages."""
-    carried = Carried.read(build.carried, build.env)
+    carried = _carried(build)
     build.output.mkdir(parents=True, exist_ok=True)
     path = build.output / f"{build.name}.cdx.json"
     count = sbom.write(path, carried, version=build.version, date=build.date)
@@ -318,46 +334,8 @@ def _bundle(build: Build) -> None:
     (build.bundle / file_list.LIST).unlink(missing_ok=True)
 
 
-def size_words(folder: Path) -> str:
-    """Return how large a folder is, such as "320 MB in 1200 files"; links count nothing."""
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
-    return f"{sum(path.stat().st_size for path in files) / 1e6:.0f} MB in {len(files)} files"
-
-
-def source_date(root: Path) -> int:
-    """Return the date of the source: SOURCE_DATE_EPOCH, else of the last commit.
-
-    Raises:
-        BuildError: SOURCE_DATE_EPOCH is no number of seconds.
-    """
-    given = os.environ.get("SOURCE_DATE_EPOCH")
-    if given is not None:
-        if not given.isdecimal():
-            raise BuildError(f"SOURCE_DATE_EPOCH is {given!r}; it wants seconds since 1970")
-        return int(given)
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(root), "log", "-1", "--format=%ct"],
-            capture_output=True, text=True, check=False,
-        ).stdout.strip()  # fmt: skip
-    except OSError:
-        found = ""
-    return int(found) if found.isdecimal() else UNDATED
-
-
-def system_name() -> str:
-    """Return what this computer is called in the names of packages, such as linux-x86_64."""
-    machine = platform.machine().lower()
-    return f"windows-{machine}" if WINDOWS else f"{sys.platform}-{machine}"
-
-
-def project_version(root: Path) -> str:
-    """Return the version in pyproject.toml."""
-    return str(tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["version"])
-
-
-def main(arguments: list[str]) -> int:
-    """Run the command; return the exit code: 0 done, 1 failed, 2 bad arguments, 130 stopped."""
+def options_of(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line; exits with 2 when it is wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
         "--only", action="append", choices=tuple(STEPS), metavar="STEP",
@@ -375,7 +353,21 @@ def main(arguments: list[str]) -> int:
         "--work", type=Path, default=ROOT / "build" / "packages",
         help="where everything is made on the way, instead of build/packages",
     )  # fmt: skip
-    options = parser.parse_args(arguments)
+    parser.add_argument(
+        "--python", type=Path,
+        help="build with the packages of this Python, whatever their versions, instead of the"
+        " hashed ones. For checks alone: what comes of it is not for release",
+    )  # fmt: skip
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; return the exit code: 0 done, 1 failed, 2 bad arguments, 130 stopped."""
+    for stream in (sys.stdout, sys.stderr):
+        if WINDOWS and isinstance(stream, io.TextIOWrapper):
+            # Into a pipe Windows writes a few letters only, and a folder's name may hold others.
+            stream.reconfigure(encoding="utf-8")
+    options = options_of(arguments)
     began = time.monotonic()
     try:
         if sys.version_info[:2] < OLDEST_PYTHON:
@@ -384,7 +376,9 @@ def main(arguments: list[str]) -> int:
             root=ROOT, work=options.work.absolute(), output=options.output.absolute(),
             version=project_version(ROOT), system=system_name(), date=source_date(ROOT),
             keep=options.keep, quick=options.quick,
+            given=options.python and options.python.absolute(),
         )  # fmt: skip
+        check_depth(build.work, windows=WINDOWS)
         run_steps(build, options.only or (BUNDLE_STEPS if options.bundle_only else list(STEPS)))
     except (BuildError, OSError, ValueError, RuntimeError, subprocess.SubprocessError) as error:
         print(f"Not built: {error}", file=sys.stderr)

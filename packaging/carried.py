@@ -5,14 +5,53 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 ALWAYS = ("pyinstaller", "uv")
 """Their files come by other ways: as the start program, and among the prepared files."""
+ASK = """
+import json, sys, sysconfig
+paths = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
+version = ".".join(map(str, sys.version_info[:3]))
+print(json.dumps({"packages": paths, "version": version, "base": sys.base_prefix}))
+"""
+"""What a Python is told to run, to learn where its packages are."""
 _LIBRARY = re.compile(r"^lib(?P<name>[\w+]+?)(?:64_)?(?:-[0-9a-f]{8})?\.so\.?(?P<version>[\d.]*)$")
+_DLL = re.compile(
+    r"^(?P<name>[\w+.-]+?)(?:-(?P<version>\d+))?(?:-[0-9a-f]{32})?\.dll$", re.IGNORECASE
+)
+_BINARY = re.compile(r"\.so\b|\.(dll|pyd)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The Python that a bundle is built with.
+
+    Attributes:
+        packages: Folders of its packages.
+        version: Such as "3.11.7".
+        base: Where the Python itself is installed, with its own libraries.
+    """
+
+    packages: tuple[Path, ...]
+    version: str
+    base: Path
+
+    @classmethod
+    def told(cls, answer: str) -> Environment:
+        """Read what a Python printed that ran `ASK`.
+
+        Raises:
+            ValueError: That is no such answer.
+        """
+        try:
+            data = json.loads(answer.strip().rpartition("\n")[2])
+            packages = dict.fromkeys(Path(path) for path in data["packages"])
+            return cls(tuple(packages), data["version"], Path(data["base"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no Python said this of itself: {answer[-200:]!r}") from error
 
 
 @dataclass(frozen=True)
@@ -35,22 +74,22 @@ class Carried:
     """The parts of one bundle, each sorted by name.
 
     Attributes:
-        python: Version of the Python in it.
+        python: The Python in it, and where its parts were.
         distributions: Python packages, of which at least one file is there.
         systems: Packages of the system.
         inner: Libraries that came inside of Python packages: package, library, version.
         unknown: Libraries nobody owns.
     """
 
-    python: str
+    python: Environment
     distributions: list[Distribution]
     systems: list[System]
     inner: list[tuple[str, str, str]] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
     @classmethod
-    def read(cls, listed: Path, env: Path) -> Carried:
-        """Read what framedeck.spec wrote to `listed`, built from the environment `env`.
+    def read(cls, listed: Path, python: Environment) -> Carried:
+        """Read what framedeck.spec wrote to `listed`, built with the packages of `python`.
 
         Raises:
             ValueError: There is no such list.
@@ -58,7 +97,7 @@ class Carried:
         if not listed.is_file():
             raise ValueError(f"{listed} is missing: run the step bundle first")
         data = json.loads(listed.read_text("utf-8"))
-        owners, known = _owners(env)
+        owners, known = _owners(python)
         taken = {name.lower(): known[name] for name in ALWAYS if name in known}
         outside: dict[Path, str] = {}
         inner = []
@@ -67,14 +106,14 @@ class Carried:
             owner = owners.get(Path(source).resolve())
             if owner is not None:
                 taken[owner.name.lower()] = owner
-                match = _LIBRARY.match(name)
-                if match and (".libs/" in Path(source).as_posix() or "/Qt/lib/" in source):
-                    inner.append((owner.name, match["name"], match["version"]))
-            elif name and ".so" in name and not _of_python(Path(source)):
+                library = inner_library(Path(source).as_posix(), name)
+                if library is not None:
+                    inner.append((owner.name, *library))
+            elif name and _BINARY.search(name) and not _of_python(Path(source), python):
                 outside[Path(source)] = name
         systems, unknown = _systems(outside)
         return cls(
-            python=".".join(map(str, sys.version_info[:3])),
+            python=python,
             distributions=[taken[name] for name in sorted(taken)],
             systems=systems,
             inner=sorted(set(inner)),
@@ -82,26 +121,42 @@ class Carried:
         )
 
 
-def site_packages(env: Path) -> Path:
-    """Return the folder of packages of an environment of this Python."""
-    if sys.platform == "win32":
-        return env / "Lib" / "site-packages"
-    return env / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+def inner_library(source: str, name: str) -> tuple[str, str] | None:
+    """Return name and version of a library that a wheel carries from elsewhere, None for others.
+
+    Args:
+        source: Where it was, with forward slashes.
+        name: Of the file in the bundle, such as "libx264-1a2b3c4d.so.165".
+    """
+    if name.lower().endswith(".dll"):
+        found = _DLL.match(name)
+        qt = "/PySide6/" in source and name.startswith("Qt6")
+        if found and qt:
+            return found["name"], "6"
+        if found and ".libs/" in source:
+            return found["name"].removeprefix("lib"), found["version"] or ""
+        return None
+    found = _LIBRARY.match(name)
+    if found and (".libs/" in source or "/Qt/lib/" in source):
+        return found["name"], found["version"]
+    return None
 
 
-def _owners(env: Path) -> tuple[dict[Path, Distribution], dict[str, Distribution]]:
+def _owners(python: Environment) -> tuple[dict[Path, Distribution], dict[str, Distribution]]:
     """Return which distribution owns each file of the environment, and all by their names."""
     owners, known = {}, {}
-    for found in distributions(path=[str(site_packages(env))]):
+    for found in distributions(path=[str(path) for path in python.packages]):
         known[found.name.lower()] = found
         for name in found.files or ():
             owners[Path(str(found.locate_file(name))).resolve()] = found
     return owners, known
 
 
-def _of_python(path: Path) -> bool:
-    base = Path(sys.base_prefix).resolve()
+def _of_python(path: Path, python: Environment) -> bool:
+    base = python.base.resolve()
     resolved = path.resolve()
+    if path.suffix.lower() in (".dll", ".pyd"):
+        return resolved.is_relative_to(base) and "site-packages" not in resolved.parts
     if resolved.is_relative_to(base / "lib" / "python3") or resolved.name.startswith("libpython"):
         return True
     return "lib-dynload" in resolved.parts
@@ -109,6 +164,8 @@ def _of_python(path: Path) -> bool:
 
 def _systems(paths: dict[Path, str]) -> tuple[list[System], list[str]]:
     """Return the system's packages that own files, and the names of those that none owns."""
+    if not paths:
+        return [], []
     places = {path: _places(path) for path in paths}
     # One question for all, because each reads the whole list of the system's files.
     said = _query(
@@ -145,7 +202,9 @@ def _places(path: Path) -> list[str]:
 
 def _query(command: list[str]) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, encoding="utf-8", check=False
+        )
     except OSError:
         return ""  # A system without dpkg: its libraries stand among the unknown.
     return done.stdout  # It fails when one of many is not found, and tells of the others.

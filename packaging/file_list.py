@@ -13,9 +13,12 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from folders import below
 
 LIST = "_internal/files.json"
 PROGRAMS = ("framedeck", "framedeck.exe")
@@ -33,7 +36,7 @@ def file_list(folder: Path, version: str) -> dict[str, Any]:
     top = folder.resolve()
     files: dict[str, list[Any]] = {}
     links: dict[str, str] = {}
-    for path in _below(folder):
+    for path in below(folder):
         name = path.relative_to(folder).as_posix()
         if name == LIST:
             continue
@@ -55,14 +58,6 @@ def write_list(folder: Path, version: str) -> Path:
     text = json.dumps(file_list(folder, version), indent=0, sort_keys=True)
     path.write_text(text + "\n", encoding="utf-8", newline="\n")
     return path
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    for root, folders, names in os.walk(folder):
-        folders.sort()
-        linked = [name for name in folders if Path(root, name).is_symlink()]
-        for name in sorted(names + linked):
-            yield Path(root, name)
 
 
 def main(arguments: list[str]) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
-import sys
 from importlib.metadata import Distribution
 from pathlib import Path
 
-from carried import Carried
+from carried import Carried, Environment
+from folders import remove
 
 NOTICES = "THIRD-PARTY.md"
 _TEXT = re.compile(r"(licen[cs]e|copying|notice|authors)[^/]*$", re.IGNORECASE)
@@ -39,11 +39,16 @@ def write(folder: Path, carried: Carried, root: Path) -> int:
         carried: The parts.
         root: Source of Framedeck, with its LICENSE.
     """
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder)
     folder.mkdir(parents=True)
     shutil.copyfile(root / "LICENSE", folder / "LICENSE")
-    lines = [INTRODUCTION, f"Python {carried.python}", "  PSF-2.0; see python/LICENSE.txt", ""]
-    _python(folder / "python")
+    lines = [
+        INTRODUCTION,
+        f"Python {carried.python.version}",
+        "  PSF-2.0; see python/LICENSE.txt",
+        "",
+    ]
+    _python(folder / "python", carried.python)
     for part in carried.distributions:
         lines += [f"{part.name} {part.version}", f"  {licence(part)}"]
         address = home(part)
@@ -111,9 +116,9 @@ def _texts(folder: Path, part: Distribution) -> list[str]:
     return [f"  see {', '.join(seen)}", ""] if seen else [""]
 
 
-def _python(folder: Path) -> None:
-    library = Path(sys.base_prefix) / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    for path in (library / "LICENSE.txt", Path(sys.base_prefix) / "LICENSE.txt"):
+def _python(folder: Path, python: Environment) -> None:
+    library = python.base / "lib" / f"python{python.version.rpartition('.')[0]}"
+    for path in (library / "LICENSE.txt", python.base / "LICENSE.txt"):
         if path.is_file():
             folder.mkdir()
             shutil.copyfile(path, folder / "LICENSE.txt")

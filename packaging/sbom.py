@@ -33,7 +33,7 @@ def write(path: Path, carried: Carried, *, version: str, date: int) -> int:
         date: Seconds since 1970 that the list bears.
     """
     parts = sorted(components(carried), key=lambda part: part["bom-ref"])
-    top = f"pkg:generic/framedeck@{version}"
+    top = _address("generic/framedeck", version)
     moment = datetime.datetime.fromtimestamp(date, datetime.UTC)
     names = " ".join(part["bom-ref"] for part in parts)
     made: dict[str, Any] = {
@@ -58,24 +58,30 @@ def write(path: Path, carried: Carried, *, version: str, date: int) -> int:
 
 def components(carried: Carried) -> list[dict[str, Any]]:
     """Return the parts: Python, its packages, the libraries in them, those of the system."""
-    found = [_part("python", carried.python, f"pkg:generic/python@{carried.python}", "PSF-2.0")]
+    python = carried.python.version
+    found = [_part("python", python, _address("generic/python", python), "PSF-2.0")]
     for part in carried.distributions:
         name = part.name.lower().replace("_", "-")
-        made = _part(part.name, part.version, f"pkg:pypi/{name}@{part.version}", licence(part))
+        made = _part(part.name, part.version, _address(f"pypi/{name}", part.version), licence(part))
         if home(part).startswith("https://"):
-            made["externalReferences"] = [{"type": "website", "url": home(part)}]
+            url = quote(home(part), safe="%/:?#@!$&'()*+,;=")
+            made["externalReferences"] = [{"type": "website", "url": url}]
         found.append(made)
     for owner, name, version in carried.inner:
-        made = _part(name, version, f"pkg:generic/{quote(name)}@{version or 'unknown'}", "")
+        made = _part(name, version, _address(f"generic/{name}", version or "unknown"), "")
         made["bom-ref"] += f"?in={owner}"
         found.append(made)
     for system in carried.systems:
-        version = quote(system.version, safe=".-~")
-        found.append(
-            _part(system.name, system.version, f"pkg:deb/debian/{system.name}@{version}", "")
-        )
-    found += [_part(name, "", f"pkg:generic/{quote(name)}", "") for name in carried.unknown]
+        address = _address(f"deb/debian/{system.name}", system.version)
+        found.append(_part(system.name, system.version, address, ""))
+    found += [_part(name, "", _address(f"generic/{name}"), "") for name in carried.unknown]
     return found
+
+
+def _address(name: str, version: str = "") -> str:
+    """Return the package URL of a part, such as "pkg:pypi/av@18.1.0"."""
+    # As it is agreed on: all but these and the letters are written as %2B.
+    return f"pkg:{quote(name, safe='/')}" + (f"@{quote(version, safe=':')}" if version else "")
 
 
 def _part(name: str, version: str, address: str, said: str) -> dict[str, Any]:

@@ -25,9 +25,12 @@ import sys
 import tarfile
 import time
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from folders import below
 
 TOP = "framedeck"
 STAMP = 1_577_836_800
@@ -86,7 +89,8 @@ def pack(bundle: Path, into: Path, version: str, platform: str, preset: int = 6)
         "platform": platform, "name": path.name, "kind": kind, "sha256": digest,
         "size": path.stat().st_size, "unpacked": unpacked,
     }  # fmt: skip
-    path.with_name(path.name + ".json").write_text(json.dumps(entry, indent=1) + "\n", "utf-8")
+    text = json.dumps(entry, indent=1) + "\n"
+    path.with_name(path.name + ".json").write_text(text, "utf-8", newline="\n")
     return entry
 
 
@@ -134,7 +138,7 @@ def _tar(bundle: Path, path: Path, preset: int) -> int:
         lzma.open(path, "wb", preset=preset) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
-        for source in _below(bundle):
+        for source in below(bundle):
             entry = tar.gettarinfo(source, f"{TOP}/{source.relative_to(bundle).as_posix()}")
             entry.uid = entry.gid = 0
             entry.uname = entry.gname = ""
@@ -152,24 +156,17 @@ def _tar(bundle: Path, path: Path, preset: int) -> int:
 def _zip(bundle: Path, path: Path) -> int:
     total = 0
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
-        for source in _below(bundle):
+        for source in below(bundle):
             if source.is_symlink():
                 raise ValueError(f"{source} is a link, which Windows does not unpack")
             name = f"{TOP}/{source.relative_to(bundle).as_posix()}"
             entry = zipfile.ZipInfo(name, time.gmtime(STAMP)[:6])
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o100644 << 16
+            entry.create_system = 3  # Whose modes those are, wherever it is packed.
             data = source.read_bytes()
             packed.writestr(entry, data, compresslevel=9)
             total += len(data)
     return total
-
-
-def _below(bundle: Path) -> Iterator[Path]:
-    for root, folders, names in os.walk(bundle):
-        folders.sort()
-        linked = [name for name in folders if Path(root, name).is_symlink()]
-        for name in sorted(names + linked):
-            yield Path(root, name)
 
 
 def _private(path: Path) -> Any:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import REHEARSED
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and /dev/shm")
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,11 +38,11 @@ def test_process():
     kept.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"]))
 
 def test_named_memory():
-    with open("/dev/shm/framedeck-leak-%d" % os.getpid(), "wb") as file:
+    with open("/dev/shm/framedeck-rehearsed-leak-%d" % os.getpid(), "wb") as file:
         file.write(b"x")
 
 def test_memory_of_a_dead_child():
-    name = "/dev/shm/framedeck-child-%d" % os.getpid()
+    name = "/dev/shm/framedeck-rehearsed-child-%d" % os.getpid()
     subprocess.run([sys.executable, "-c", "open(%r, 'wb')" % name], check=True)
 
 def test_anonymous_memory():
@@ -85,10 +87,11 @@ def test_each_kind_of_leak_fails_its_test(tmp_path: Path) -> None:
         [sys.executable, "-m", "pytest", "-q", "-c", str(ROOT / "pyproject.toml"),
          "--rootdir", str(tmp_path), str(tmp_path / "test_sample.py")],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "FRAMEDECK_LEAK_SECONDS": "0.2"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "FRAMEDECK_LEAK_SECONDS": "0.2",
+             "FRAMEDECK_LEAK_REHEARSAL": "1"},
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    for path in Path("/dev/shm").glob("framedeck-*"):
+    for path in Path("/dev/shm").glob(f"{REHEARSED}*"):
         path.unlink()
     assert done.returncode == 1, done.stdout
     summary = [line.split(" - ")[0] for line in done.stdout.splitlines()]

@@ -15,7 +15,6 @@ from PySide6.QtWidgets import (
     QFileDialog,
     QGridLayout,
     QHBoxLayout,
-    QHeaderView,
     QTableView,
     QVBoxLayout,
     QWidget,
@@ -27,6 +26,7 @@ from core.jobs import Job, Recipe
 from widgets.batch_model import BAD, BatchModel
 from widgets.editors import RecipeBox
 from widgets.parts import Button, ElidedLabel, label
+from widgets.rows_table import rows_table
 
 _FILES = "Lists of jobs (*.csv *.tsv *.txt *.json *.jsonl)"
 _ABOUT = (
@@ -92,23 +92,8 @@ class BatchDialog(QDialog):
         self._proxy = QSortFilterProxyModel(self)
         self._proxy.setSourceModel(self.model)
         self._proxy.setFilterRole(BAD)
-        view = QTableView()
-        view.setAccessibleName("What will be queued")
-        view.setModel(self._proxy)
-        view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        view.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        view = rows_table(self._proxy, "What will be queued", (64, 320, 150))
         view.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        view.setShowGrid(False)
-        view.setTabKeyNavigation(False)
-        view.setWordWrap(False)
-        view.verticalHeader().hide()
-        view.verticalHeader().setDefaultSectionSize(24)
-        header = view.horizontalHeader()
-        header.setStretchLastSection(True)
-        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-        header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        for column, width in enumerate((64, 320, 150)):
-            view.setColumnWidth(column, width)
         view.selectionModel().currentRowChanged.connect(lambda now, _: self._on_row(now.row()))
         return view
 

@@ -9,24 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from time import localtime, strftime
 
-from core.gpu.columns import USED
+from core.gpu.columns import EXPORTED, USED
 from core.recorder.trace import JobTrace, Stretch
 from core.units import memory
 from widgets.timeline_data import LOAD, PARTS, POWER, TEMPERATURE, Past, Track
 from widgets.trace_data import trace_of
 
 HEADINGS = ("Job", "Began", "Seconds", "Peak", "Average", "Lowest", "Last", "Wh", "Outcome")
-COLUMNS = (
-    "used_bytes",
-    "engine_bytes",
-    "comfyui_bytes",
-    "llm_bytes",
-    "programs_bytes",
-    "rest_bytes",
-    "load_percent",
-    "temperature_celsius",
-    "power_watts",
-)
 _DASH = "–"
 PIECE = 500
 
@@ -89,7 +78,7 @@ def kept_traces(past: Past, track: Track, began_unix: float) -> list[JobTrace]:
 
 def csv_pieces(traces: Sequence[JobTrace]) -> Iterator[bytes]:
     """Yield one table of every sample of all traces; what is unknown is left empty."""
-    yield _table([["job_id", "title", "attempt", "seconds", *COLUMNS]])
+    yield _table([["job_id", "title", "attempt", "seconds", *EXPORTED]])
     for trace in traces:
         head = [trace.job_id, trace.title, trace.attempt]
         for rows in _rows(trace):
@@ -113,7 +102,7 @@ def json_pieces(traces: Sequence[JobTrace]) -> Iterator[bytes]:
             "outcome": trace.outcome,
             "figures": asdict(trace.figures),
             "stretches": [asdict(stretch) for stretch in trace.stretches],
-            "columns": ["seconds", *COLUMNS],
+            "columns": ["seconds", *EXPORTED],
         }
         yield (",\n" if number else "").encode() + json.dumps(head)[:-1].encode() + b', "rows": ['
         for place, rows in enumerate(_rows(trace)):

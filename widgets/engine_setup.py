@@ -60,7 +60,7 @@ class EngineSetupDialog(QDialog):
         super().__init__(parent)
         self.setWindowTitle("Set up engine")
         self.setAcceptDrops(True)
-        self._details = ""
+        self._details, self._ready = "", False
         self.state = label("", "title", wrap=True)
         self.builds = QComboBox()
         self.builds.setAccessibleName("Build of PyTorch")
@@ -103,6 +103,10 @@ class EngineSetupDialog(QDialog):
         name = self.form.labelForField(row)
         if isinstance(name, QLabel):
             name.setBuddy(self.folder)
+        self.empty = label("", "muted", wrap=True)
+        set_tone(self.empty, "warning")
+        self.form.addRow("", self.empty)
+        self.show_folder("")
         self.form.addRow("Pro&xy", self.proxy)
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
@@ -161,9 +165,9 @@ class EngineSetupDialog(QDialog):
             row.addWidget(button)
         self.shut.clicked.connect(self.close)
         row.addWidget(self.shut)
-        for button in (self.check, self.repair, self.stop, self.browse, self.copy, self.shut):
+        for button in (self.check, self.repair, self.install, self.stop, self.browse, self.copy):
             button.setAutoDefault(False)
-        self.install.setDefault(True)
+        self.shut.setAutoDefault(False)
         self._column.addLayout(row)
 
     # -- what a person chose --------------------------------------------------------
@@ -217,6 +221,7 @@ class EngineSetupDialog(QDialog):
         self.state.setText(words)
         for row in range(self.form.rowCount()):
             self.form.setRowVisible(row, not own)
+        self.show_folder("" if own else self.empty.text())
         self.install.setText(action)
         for shown in (self.install, self.about):
             shown.setVisible(not own)
@@ -225,6 +230,9 @@ class EngineSetupDialog(QDialog):
             self.shut.setFocus()
         for button in (self.check, self.repair):
             button.setVisible(ready)
+        self.repair.setDefault(False)
+        self._ready = ready
+        self._rest()
 
     def show_plan(
         self, why: str, fetch: str, disk: str, free: str, *, enough: bool, fits: bool
@@ -235,6 +243,17 @@ class EngineSetupDialog(QDialog):
         for shown, words in ((self.fetch, fetch), (self.disk, disk), (self.free, free)):
             shown.setText(words)
         set_tone(self.free, "" if enough else "danger")
+
+    def show_folder(self, words: str) -> None:
+        """Warn of the folder of wheels; "" where nothing is to be said of it."""
+        self.empty.setText(words)
+        self.form.setRowVisible(self.empty, bool(words))
+
+    def advise_repair(self, words: str) -> None:
+        """Say what is wrong, and make the repair what Enter begins."""
+        self.show_words(words)
+        self.repair.setDefault(True)
+        self.repair.setFocus()
 
     def set_busy(self, busy: bool) -> None:
         """Let a person stop what goes on, and choose nothing meanwhile."""
@@ -249,7 +268,18 @@ class EngineSetupDialog(QDialog):
             self.wrong.hide()
             self.stop.setFocus()
         else:
-            self.install.setFocus()
+            self._rest()
+
+    def _rest(self) -> None:
+        """Let Enter begin what is missing, but never by chance all of it a second time."""
+        self.install.setDefault(not self._ready)
+        (self.shut if self._ready else self.install).setFocus()
+
+    def focus_on(self, field: str) -> None:
+        """Go to the field that a problem is about, where it is one of these."""
+        found = {"wheels": self.folder, "proxy": self.proxy}.get(field)
+        if found is not None:
+            found.setFocus()
 
     def show_progress(self, words: str, share: float | None) -> None:
         """Show how far it is; None for a bar that only says that it goes on."""

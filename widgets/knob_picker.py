@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QSortFilterProxyModel, Qt, Signal
 from PySide6.QtGui import QIcon
 from PySide6.QtWidgets import (
-    QAbstractItemView,
     QDialog,
     QDialogButtonBox,
     QHBoxLayout,
-    QHeaderView,
     QLineEdit,
     QTableView,
     QVBoxLayout,
@@ -20,6 +18,7 @@ from PySide6.QtWidgets import (
 )
 
 from widgets.parts import Button, ElidedLabel, label
+from widgets.rows_table import rows_table
 
 _COLUMNS = ("Name in the form", "What it is", "Node", "Value now")
 MOST_LABEL = 80
@@ -176,22 +175,7 @@ class KnobPicker(QDialog):
         self._proxy.setSourceModel(self.model)
         self._proxy.setFilterKeyColumn(-1)
         self._proxy.setFilterCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
-        view = QTableView()
-        view.setAccessibleName("Knobs of the workflow")
-        view.setModel(self._proxy)
-        view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        view.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        view.setShowGrid(False)
-        view.setTabKeyNavigation(False)
-        view.setWordWrap(False)
-        view.verticalHeader().hide()
-        view.verticalHeader().setDefaultSectionSize(24)
-        header = view.horizontalHeader()
-        header.setStretchLastSection(True)
-        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-        header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        for column, width in enumerate((210, 110, 190)):
-            view.setColumnWidth(column, width)
+        view = rows_table(self._proxy, "Knobs of the workflow", (210, 110, 190))
         if self._proxy.rowCount():
             view.setCurrentIndex(self._proxy.index(0, 0))
         return view

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _SHEET = Template("""
 QMainWindow, QDialog { background: $background; }
+QDialogButtonBox, QMessageBox { dialogbuttonbox-buttons-have-icons: 0; }
 QMainWindow::separator { background: $background; width: 5px; height: 5px; }
 QMainWindow::separator:hover { background: $accent; }
 QToolTip { background: $raised; color: $text; border: 1px solid $border; padding: 4px 6px; }

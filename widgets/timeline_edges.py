@@ -164,8 +164,11 @@ def paint_ahead(
     room = painter.fontMetrics().horizontalAdvance(name)
     if end - start >= room + 8:
         painter.setPen(QColor(tokens.text))
-        # Below the band, clear of the lines of the total and of the reserve.
-        place = min(bottom + 2, scale.strip + scale.rows / scale.ratio - 16)
+        # Below the band, clear of the lines of the total and of the reserve; above one that
+        # lies at the bottom, clear of its own middle.
+        floor = scale.strip + scale.rows / scale.ratio
+        low = bottom + 2 <= floor - 16
+        place = bottom + 2 if low else max(float(scale.strip), min(top - 17, floor - 16))
         painter.drawText(QRectF(start + 6, place, room + 2, 15), _VCENTER, name)
 
 

@@ -8,25 +8,18 @@ import json
 import math
 from collections.abc import Iterator
 
+from core.gpu.columns import EXPORTED, EXPORTED_DIGITS
 from widgets.timeline_bands import Band, Node
 from widgets.timeline_data import LOAD, PARTS, POWER, TEMPERATURE, USED, Past, Track
 
 HEADER = (
     "unix_seconds",
-    "used_bytes",
-    "engine_bytes",
-    "comfyui_bytes",
-    "llm_bytes",
-    "programs_bytes",
-    "rest_bytes",
-    "load_percent",
-    "temperature_celsius",
-    "power_watts",
+    *EXPORTED,
     "job",
     "phase",
     "node",
 )
-_DIGITS = (3, 0, 0, 0, 0, 0, 0, 1, 1, 1)
+_DIGITS = (3, *EXPORTED_DIGITS)
 PIECE_SECONDS = 50.0
 """A piece has at most 500 samples: a few milliseconds of work."""
 

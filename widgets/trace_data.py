@@ -7,6 +7,7 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
+from core.gpu.columns import EXPORTED, EXPORTED_DIGITS
 from core.gpu.figures import Figures, figures_of
 from widgets.timeline_bands import Band
 from widgets.timeline_data import (
@@ -22,17 +23,9 @@ from widgets.timeline_data import (
 HEADER = (
     "seconds",
     "phase",
-    "used_bytes",
-    "engine_bytes",
-    "comfyui_bytes",
-    "llm_bytes",
-    "programs_bytes",
-    "rest_bytes",
-    "load_percent",
-    "temperature_celsius",
-    "power_watts",
+    *EXPORTED,
 )
-DIGITS = (3, 0, 0, 0, 0, 0, 0, 1, 1, 1)
+DIGITS = (3, *EXPORTED_DIGITS)
 
 
 @dataclass(frozen=True, slots=True)

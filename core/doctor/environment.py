@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from core import engine_env
 from core.doctor.context import Context
 from core.doctor.findings import Finding, Looking, broken, ok, warning
-from core.doctor.versions import REINSTALL
+from core.doctor.versions import MEND, REINSTALL
 from core.engine_env.checking import Checked
 from core.engine_env.steps import Progress
 
@@ -33,7 +33,7 @@ def told(found: Checked, *, outdated: bool) -> Finding:
     """Say what came of a check."""
     key = "engine.files"
     if found.problem is not None:
-        return broken(key, _TITLE, found.problem.message, found.problem.hint, REINSTALL)
+        return broken(key, _TITLE, found.problem.message, found.problem.hint, MEND)
     if outdated:
         text = "They are whole, and of an older version than this Framedeck was tried with."
         return warning(key, _TITLE, text, "Install the engine again.", REINSTALL)

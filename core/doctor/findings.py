@@ -20,14 +20,18 @@ class State(StrEnum):
 ORDER = (State.BROKEN, State.WARNING, State.NOTE, State.OK)
 """The worst first."""
 
+_TITLES = {
+    "set_up": "Set up engine", "repair": "Repair engine", "reinstall": "Reinstall engine",
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Repair:
     """What the engine's environment can do about a finding.
 
     Attributes:
-        action: "set_up" makes the first one, "reinstall" makes it anew, "switch" takes another
-            build of torch.
+        action: "set_up" makes the first one, "repair" installs again what is damaged,
+            "reinstall" makes all of it anew, "switch" takes another build of torch.
         tag: The build: "cu130", "cu128", "cu126" or "cpu"; "" for whichever fits.
     """
 
@@ -39,7 +43,7 @@ class Repair:
         """What its button says."""
         if self.action == "switch":
             return "Switch to CPU" if self.tag == "cpu" else f"Switch to {self.tag}"
-        return {"set_up": "Set up engine", "reinstall": "Reinstall engine"}[self.action]
+        return _TITLES[self.action]
 
 
 @dataclass(frozen=True, slots=True)

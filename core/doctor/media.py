@@ -24,14 +24,11 @@ def codecs(context: Context) -> Iterator[Finding | Looking]:
     """Say whether every format that clips can have is written and read."""
     if context.interpreter is None:
         return
-    with tempfile.TemporaryDirectory(
-        prefix=PREFIX, dir=context.temp, ignore_cleanup_errors=True
-    ) as folder:
-        try:
-            found = yield from progress(context, _CODECS, "codecs", folder, seconds=CODECS_SECONDS)
-        except NoAnswerError as error:
-            yield unanswered("codecs", _CODECS, error)
-            return
+    try:
+        found = yield from progress(context, _CODECS, "codecs", seconds=CODECS_SECONDS)
+    except NoAnswerError as error:
+        yield unanswered("codecs", _CODECS, error)
+        return
     yield told_codecs(found)
 
 
@@ -66,19 +63,16 @@ def clip(context: Context) -> Iterator[Finding | Looking]:
     """Make the starter clip with the real engine, and say what came of it."""
     if context.interpreter is None:
         return
-    with tempfile.TemporaryDirectory(
-        prefix=PREFIX, dir=context.temp, ignore_cleanup_errors=True
-    ) as folder:
-        try:
-            found = yield from progress(context, _CLIP, "clip", folder, seconds=CLIP_SECONDS)
-        except NoAnswerError as error:
-            if error.why is Why.HUNG:
-                text = f"The starter clip was not done within {error.said}."
-                fix = "Look whether another program takes the GPU or the CPU."
-                yield broken("clip", _CLIP, text, fix)
-                return
-            yield unanswered("clip", _CLIP, error)
+    try:
+        found = yield from progress(context, _CLIP, "clip", seconds=CLIP_SECONDS)
+    except NoAnswerError as error:
+        if error.why is Why.HUNG:
+            text = f"The starter clip was not done within {error.said}."
+            fix = "Look whether another program takes the GPU or the CPU."
+            yield broken("clip", _CLIP, text, fix)
             return
+        yield unanswered("clip", _CLIP, error)
+        return
     yield told_clip(found)
 
 
@@ -104,14 +98,21 @@ def told_clip(found: dict[str, Any]) -> Finding:
 
 
 def progress(
-    context: Context, title: str, what: str, folder: str, seconds: float
+    context: Context, title: str, what: str, seconds: float
 ) -> Generator[Looking, None, dict[str, Any]]:
-    """Yield how far the engine's Python is with a look; return its answer."""
-    asked = context.ask(what, (folder,), seconds, engine=True)
-    while True:
-        try:
-            share, doing = next(asked)
-        except StopIteration as end:
-            answer: dict[str, Any] = end.value
-            return answer
-        yield Looking(f"{title}: {doing}" if doing else title, share)
+    """Yield how far the engine's Python is with a look in a folder of its own; return its answer.
+
+    Raises:
+        NoAnswerError: There is none.
+    """
+    with tempfile.TemporaryDirectory(
+        prefix=PREFIX, dir=context.temp, ignore_cleanup_errors=True
+    ) as folder:
+        asked = context.ask(what, (folder,), seconds, engine=True)
+        while True:
+            try:
+                share, doing = next(asked)
+            except StopIteration as end:
+                answer: dict[str, Any] = end.value
+                return answer
+            yield Looking(f"{title}: {doing}" if doing else title, share)

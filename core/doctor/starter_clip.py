@@ -15,6 +15,7 @@ from typing import Any
 from core.doctor.starter_words import PROMPT, SEED
 from core.engines.local import families
 from core.engines.local.client import LocalEngine
+from core.errors import Problem
 from core.events import Failed, Finished, PhaseStarted, Sampled
 from core.jobs import new_job
 
@@ -48,7 +49,7 @@ def make(folder: Path, tell: Callable[[float, str], None]) -> dict[str, Any]:
         engine.close()
     if isinstance(ending, Failed):
         problem = ending.problem
-        return {"problem": f"{problem.message} {problem.hint}".strip()}
+        return {"problem": sentences(problem)}
     if not isinstance(ending, Finished):
         return {"problem": "The engine stopped before the clip was done."}
     tell(0.85, "the clip is verified")
@@ -84,3 +85,10 @@ def _judged(clip: Path, tell: Callable[[float, str], None]) -> dict[str, Any]:
             "clean": seen.clean,
         },
     }
+
+
+def sentences(problem: Problem) -> str:
+    """Return a problem as text; what another program said has no full stop."""
+    message = problem.message
+    end = "" if message.endswith((".", "!", "?")) else "."
+    return f"{message}{end} {problem.hint}".strip()

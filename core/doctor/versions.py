@@ -12,6 +12,7 @@ from core.doctor.findings import Finding, Repair, broken, ok, warning
 NEEDED = ("torch", "diffusers", "transformers", "accelerate", "av", "numpy")
 OLDEST_PYTHON = (3, 11)
 REINSTALL = Repair("reinstall")
+MEND = Repair("repair")
 SET_UP = Repair("set_up")
 _ENGINE = "Engine"
 

@@ -148,6 +148,10 @@ class Installation:
             target = self.layout.environment(name)
             try:
                 yield from self._make(base, target)
+                if not checking.runs(self.layout, name):
+                    # What is installed now would come to lie in the Python that it was made with.
+                    said = f"{self.layout.interpreter(name)} is not of its own folder"
+                    raise problems.failed("Making the engine's environment", said)
                 yield from self.unpack(wheels, files, target, base)
                 yield from self.finish(name, base, wheels)
             except (OSError, ProblemError, StoppedError):

@@ -102,6 +102,8 @@ class Layout:
         """
         if not name or self.stamp(name) is None or not self.interpreter(name).is_file():
             return False
+        if not (self.root / name / "pyvenv.cfg").is_file():
+            return False  # Without it, it is the Python it was made with, and has none of this.
         if os.name == "nt":
             return _base_is_there(self.root / name)
         real = _MINOR.fullmatch(os.path.realpath(self.interpreter(name)).rpartition("/")[2])
@@ -222,10 +224,15 @@ class Layout:
         shutil.rmtree(folder, ignore_errors=os.name == "nt")
 
     def tidy(self) -> None:
-        """Remove all but the environment in use and the one before, and what was fetched."""
+        """Remove all but the environment in use and the one before, and what was fetched.
+
+        One that a job still runs with stays until the next time.
+        """
+        from core.engine_env import users
+
         kept = set(self.chosen())
         for folder in [self.root / name for name in self.names()] + self.halves():
-            if folder.name not in kept:
+            if folder.name not in kept and not users.of(self, [folder.name]):
                 self.drop(folder.name)
         self.work_file.unlink(missing_ok=True)
         self.log.unlink(missing_ok=True)  # It is of use only where something failed.

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engine_env import checking, installing, locks, planning, problems, pythons
+from core.engine_env import checking, installing, locks, planning, problems, pythons, users
 from core.engine_env.alone import alone, busy
 from core.engine_env.layout import LOCK_COPY, STAMP, Layout, is_stamp
 from core.engine_env.locks import Picked
@@ -39,6 +39,11 @@ def repair(
     begun = layout.work()
     if stamp is None and begun.get("kind") == "repair" and begun.get("name") == name:
         stamp = begun.get("stamp")  # A repair was cut off; it goes on.
+    if not name and layout.names():
+        # Only what says which is in use was lost: a whole one that lies here is taken.
+        choice = replace(choice, tag=choice.tag or _newest_tag(layout))
+        yield from installing.install(places, choice, cancelled)
+        return
     if not isinstance(stamp, dict) or not can_mend(layout, name, stamp):
         yield from installing.install(places, _anew(choice, stamp), cancelled)
         return
@@ -59,6 +64,10 @@ def can_mend(layout: Layout, name: str, stamp: dict[str, Any]) -> bool:
     except OSError:
         return False
     return hashlib.sha256(text).hexdigest() == stamp.get("lock")
+
+
+def _newest_tag(layout: Layout) -> str:
+    return str((layout.stamp(layout.names()[0]) or {}).get("tag", ""))
 
 
 def _anew(choice: Choice, stamp: object) -> Choice:
@@ -98,6 +107,8 @@ def _mend(
         if wheels and free < need + planning.MARGIN_BYTES:
             raise problems.no_space(layout.root, need + planning.MARGIN_BYTES, free)
         files = yield from job.files(wheels)
+        if wheels:
+            users.wait_for_none(layout, [name], cancelled)
         # From here on it is no whole environment, until it was mended and proven.
         layout.write_work({"kind": "repair", "name": name, "stamp": stamp})
         (layout.environment(name) / STAMP).unlink(missing_ok=True)
@@ -145,6 +156,7 @@ def _remove(layout: Layout, name: str) -> list[str]:
         gone = [name]
     else:
         gone = [*layout.names(), *(half.name for half in layout.halves())]
+    users.wait_for_none(layout, gone)
     if active in gone:
         # First of all: what is taken away is never in use.
         layout.active_file.unlink(missing_ok=True)

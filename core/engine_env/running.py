@@ -17,7 +17,7 @@ from core.frozen import clean_environment
 
 _LOOK_SECONDS = 0.1
 _TAIL = 4000
-_OTHERS = ("PIP_", "UV_", "PYTHON", "VIRTUAL_ENV", "CONDA_")
+_OTHERS = ("PIP_", "UV_", "PYTHON", "VIRTUAL_ENV", "CONDA_", "__PYVENV_LAUNCHER__")
 """Variables that would have another environment, index or folder used than is meant."""
 _KEPT = ("UV_PYTHON_INSTALL_MIRROR",)
 _OWN = {"PYTHONUTF8": "1", "PIP_CONFIG_FILE": os.devnull}

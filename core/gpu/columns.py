@@ -13,6 +13,21 @@ from core.gpu.shares import Shares, split_system
 REST, PROGRAMS, LLM, COMFYUI, USED, LOAD, TEMPERATURE, POWER = range(8)
 COLUMNS = 8
 
+EXPORTED = (
+    "used_bytes",
+    "engine_bytes",
+    "comfyui_bytes",
+    "llm_bytes",
+    "programs_bytes",
+    "rest_bytes",
+    "load_percent",
+    "temperature_celsius",
+    "power_watts",
+)
+"""What files for other programs call a reading's values: the whole, each part, then the others."""
+EXPORTED_DIGITS = (0, 0, 0, 0, 0, 0, 1, 1, 1)
+"""Decimal places of each."""
+
 Row = tuple[float | None, ...]
 
 

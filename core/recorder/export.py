@@ -8,7 +8,18 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from core.gpu.columns import COMFYUI, LLM, LOAD, POWER, PROGRAMS, REST, TEMPERATURE, USED
+from core.gpu.columns import (
+    COMFYUI,
+    EXPORTED,
+    EXPORTED_DIGITS,
+    LLM,
+    LOAD,
+    POWER,
+    PROGRAMS,
+    REST,
+    TEMPERATURE,
+    USED,
+)
 from core.recorder.trace import NODE, PHASE, JobTrace
 
 VERSION = 1
@@ -18,17 +29,9 @@ SAMPLE_COLUMNS = (
     "seconds",
     "phase",
     "node",
-    "used_bytes",
-    "engine_bytes",
-    "comfyui_bytes",
-    "llm_bytes",
-    "programs_bytes",
-    "rest_bytes",
-    "load_percent",
-    "temperature_celsius",
-    "power_watts",
+    *EXPORTED,
 )
-_DIGITS = (3, 0, 0, 0, 0, 0, 0, 1, 1, 1)
+_DIGITS = (3, *EXPORTED_DIGITS)
 
 Cell = str | float | int | None
 

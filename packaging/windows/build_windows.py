@@ -1,11 +1,9 @@
-"""Build Framedeck for Windows: the frozen program, then its installer.
+"""Makes the installer for Windows of a bundle; packaging/build.py calls it there.
 
-    python packaging/windows/build_windows.py                    on Windows: both
-    python packaging/windows/build_windows.py --bundle FOLDER    anywhere: the installer of a bundle
-    python packaging/windows/build_windows.py --requirements     what its Python must have
+    python3 packaging/windows/build_windows.py --bundle FOLDER     anywhere
 
-Standard library only; PyInstaller is run by the Python named with --python, and makensis
-(NSIS 3.08 or newer) is looked for in PATH and where its own setup puts it.
+Standard library only. makensis (NSIS 3.08 or newer) is looked for in PATH, and where its own setup
+puts it.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
-import tomllib
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,24 +28,28 @@ LIST = "installed.txt"
 ICON = ROOT / "packaging" / "icons" / "framedeck.ico"
 
 
-class BuildError(Exception):
+class BuildError(RuntimeError):
     """Why there is no installer, and what to do."""
 
 
 def listed(bundle: Path) -> list[str]:
     """Return what is installed: files, then folders ending in a backslash, the deepest first."""
     paths = sorted(path.relative_to(bundle) for path in bundle.rglob("*"))
-    files = ["\\".join(p.parts) for p in paths if not (bundle / p).is_dir() and p.name != LIST]
+    files = ["\\".join(p.parts) for p in paths if not (bundle / p).is_dir()]
     folders = sorted(
         (p for p in paths if (bundle / p).is_dir()), key=lambda p: (-len(p.parts), p.parts)
     )
     return files + ["\\".join(p.parts) + "\\" for p in folders]
 
 
-def write_list(bundle: Path) -> None:
-    """Put the install list into the bundle, in the letters that NSIS reads."""
+def write_list(bundle: Path, path: Path) -> Path:
+    """Write what is installed to `path`, in the letters that NSIS reads; return that.
+
+    Not into the bundle: that holds nothing but what its own list names, or updates refuse it.
+    """
     text = "".join(f"{line}\r\n" for line in listed(bundle))
-    (bundle / LIST).write_bytes(b"\xff\xfe" + text.encode("utf-16-le"))
+    path.write_bytes(b"\xff\xfe" + text.encode("utf-16-le"))
+    return path
 
 
 def size_kb(bundle: Path) -> int:
@@ -67,100 +69,59 @@ def find_makensis() -> str:
     raise BuildError("makensis is not there. Install NSIS 3.08 or newer, then run this again.")
 
 
-def nsis_command(makensis: str, bundle: Path, icon: Path, output: Path) -> list[str]:
+def nsis_command(makensis: str, bundle: Path, names: Path, icon: Path, output: Path) -> list[str]:
     """Return the command that makes the installer; any warning ends it."""
     number = version_info.version()
     defines = {
-        "BUNDLE": bundle,
+        "BUNDLE": bundle.resolve(),
+        "LIST": names.resolve(),
         "VERSION": number,
         "VERSION4": ".".join(map(str, version_info.four(number))),
         "SIZE_KB": size_kb(bundle),
-        "OUTPUT": output,
-        "ICON": icon,
+        "OUTPUT": output.resolve(),
+        "ICON": icon.resolve(),
     }
     given = [f"-D{name}={value}" for name, value in defines.items()]
     return [makensis, "-WX", "-V2", "-NOCD", "-INPUTCHARSET", "UTF8", *given,
             str(HERE / "installer.nsi")]  # fmt: skip
 
 
-def requirements() -> list[str]:
-    """Return what the Python that freezes needs: the window's own, and the tools; no torch."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    # Only the essential half of PySide6 is carried.
-    named = [
-        f"PySide6-Essentials{line.removeprefix('pyside6')}" if line.startswith("pyside6") else line
-        for line in project["dependencies"]
-    ]
-    return [*named, "pyinstaller>=6.22,<7", "uv>=0.13"]
+def installer(bundle: Path, output: Path, icon: Path = ICON, *, date: int | None = None) -> Path:
+    """Make the installer of `bundle`, which stays as it is; returns it. Raises BuildError.
 
-
-def prepare(python: str, folder: Path) -> Path:
-    """Lay out what the bundle carries beside the code: its version, its licence and uv.
-
-    Raises:
-        BuildError: The Python has no uv.
+    Args:
+        bundle: Folder of the frozen program.
+        output: The file to make.
+        icon: Of the installer.
+        date: Seconds since 1970 that it bears; else SOURCE_DATE_EPOCH, else 0.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    (folder / "version.txt").write_text(version_info.version() + "\n", encoding="utf-8")
-    shutil.copyfile(ROOT / "LICENSE", folder / "LICENSE")
-    asked = [python, "-c", "import uv; print(uv.find_uv_bin())"]
-    said = subprocess.run(asked, capture_output=True, text=True, check=False)
-    if said.returncode != 0:
-        raise BuildError(f"{python} has no uv; install what --requirements names.")
-    uv = Path(said.stdout.strip())
-    shutil.copy2(uv, folder / uv.name)
-    return folder
-
-
-def freeze(python: str, dist: Path, work: Path) -> Path:
-    """Run PyInstaller on the one spec; returns the bundle. Raises BuildError."""
-    (HERE / "version_info.txt").write_text(version_info.text(), encoding="utf-8", newline="\n")
-    command = [python, "-m", "PyInstaller", "--noconfirm", "--distpath", str(dist)]
-    command += ["--workpath", str(work), str(ROOT / "packaging" / "framedeck.spec")]
-    prepared = prepare(python, work / "prepared")
-    environment = {**os.environ, "FRAMEDECK_PREPARED": str(prepared), "PYTHONHASHSEED": "1"}
-    if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode != 0:
-        raise BuildError("PyInstaller failed; the lines above say why.")
-    return dist / "framedeck"
-
-
-def installer(bundle: Path, output: Path, icon: Path = ICON) -> Path:
-    """Make the installer of `bundle`; returns it. Raises BuildError."""
     for need in (bundle / "framedeck.exe", icon):
         if not need.is_file():
             raise BuildError(f"{need} is not there; build the bundle and the icons first.")
-    write_list(bundle)
+    if date is None:
+        date = int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
     output.parent.mkdir(parents=True, exist_ok=True)
-    command = nsis_command(find_makensis(), bundle.resolve(), icon.resolve(), output.resolve())
-    epoch = os.environ.get("SOURCE_DATE_EPOCH", "0")
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": epoch}
-    if subprocess.run(command, env=environment, check=False).returncode != 0:
-        raise BuildError("makensis failed; the lines above say why.")
+    with tempfile.TemporaryDirectory(prefix="framedeck-installer-") as folder:
+        names = write_list(bundle, Path(folder) / LIST)
+        os.utime(names, (date, date))
+        command = nsis_command(find_makensis(), bundle, names, icon, output)
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": str(date)}
+        if subprocess.run(command, env=environment, check=False).returncode != 0:
+            raise BuildError("makensis failed; the lines above say why.")
     return output
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Build; returns the exit code."""
+    """Make the installer; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bundle", type=Path, help="frozen program that is there already")
-    parser.add_argument("--python", default=sys.executable, help="Python that has PyInstaller")
-    parser.add_argument("--requirements", action="store_true", help="print them and end")
-    parser.add_argument("--dist", type=Path, default=ROOT / "dist", help="where results go")
+    parser.add_argument("--bundle", type=Path, required=True, help="folder of the frozen program")
+    parser.add_argument("--dist", type=Path, default=ROOT / "dist", help="where the result goes")
     parser.add_argument("--icon", type=Path, default=ICON, help="icon of the installer")
     options = parser.parse_args(argv)
-    if options.requirements:
-        sys.stdout.write("\n".join(requirements()) + "\n")
-        return 0
     name = f"framedeck-{version_info.version()}-windows-amd64-setup.exe"
     try:
-        bundle = options.bundle
-        if bundle is None:
-            if sys.platform != "win32":
-                raise BuildError("The Windows program is frozen on Windows; give --bundle here.")
-            bundle = freeze(options.python, options.dist, ROOT / "build" / "windows")
-        made = installer(bundle, options.dist / name, options.icon)
-    except BuildError as error:
+        made = installer(options.bundle, options.dist / name, options.icon)
+    except (BuildError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     digest = hashlib.sha256(made.read_bytes()).hexdigest()

@@ -1,6 +1,6 @@
 ; The installer of Framedeck for Windows 10 and 11 on 64 bits, for one user and without admin.
 ; `build_windows.py` runs makensis with:
-;   BUNDLE   folder of the frozen program, with installed.txt in it
+;   BUNDLE   folder of the frozen program;  LIST  what is in it, as installed.txt
 ;   VERSION, VERSION4   "0.1.0" and "0.1.0.0"
 ;   SIZE_KB  what it takes on the disk
 ;   OUTPUT   the file to make;  ICON  the .ico
@@ -172,7 +172,9 @@ Section "Framedeck" SecProgram
   Call RemoveListed
   SetOutPath "$INSTDIR"
   ClearErrors
-  File /r "${BUNDLE}/*"
+  ; Backslashes: makensis for Windows takes a path apart at those alone, the others at both.
+  File /r "${BUNDLE}\*"
+  File "/oname=installed.txt" "${LIST}"
   WriteUninstaller "$INSTDIR\uninstall.exe"
   ${If} ${Errors}
     SetErrorLevel 2

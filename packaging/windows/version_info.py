@@ -67,6 +67,11 @@ VSVersionInfo(
 """
 
 
-if __name__ == "__main__":
+def write() -> Path:
+    """Write the version resource to its place, where framedeck.spec looks for it; return that."""
     TARGET.write_text(text(), encoding="utf-8", newline="\n")
-    sys.stdout.write(f"wrote {TARGET}\n")
+    return TARGET
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"wrote {write()}\n")

@@ -52,11 +52,14 @@ def desk_of(window: MainWindow) -> EngineDesk:
 # -- the window -------------------------------------------------------------------------
 
 
-def test_jobs_of_this_computer_wait_for_an_engine(window: MainWindow, qtbot: Any) -> None:
+@pytest.mark.parametrize("interpreter", ["", "/removed/by/a/command/bin/python"])
+def test_jobs_of_this_computer_wait_for_an_engine(
+    window: MainWindow, qtbot: Any, interpreter: str
+) -> None:
     controller = window.controller
     assert controller is not None
     local = controller.engine.local
-    local.use("")
+    local.use(interpreter)
     (job,) = controller.add("test-pattern", {"prompt": "rain", "frames": 8, "steps": 4})
     ended: list[Any] = []
     controller.job_ended.connect(lambda _, ending: ended.append(ending))
@@ -100,8 +103,10 @@ def test_sets_the_engine_up(window: MainWindow, shop: Shop, qtbot: Any) -> None:
     assert dialog.install.text() == "&Install"
     assert dialog.builds.count() == 2
     shop.manners = Manners(pause=0.05)
+    assert dialog.install.isDefault()
     dialog.install.click()
     assert not dialog.install.isEnabled()
+    assert dialog.state.text() == "Setting up the engine…"
     qtbot.waitUntil(lambda: dialog.words.text().startswith("Fetching"), timeout=20_000)
     dialog.stop.click()
     qtbot.waitUntil(lambda: dialog.install.text() == "Resu&me", timeout=20_000)
@@ -113,8 +118,56 @@ def test_sets_the_engine_up(window: MainWindow, shop: Shop, qtbot: Any) -> None:
     python = controller.engine.local.interpreter
     assert python == str(engine_env.active(Places.find(window.settings_path.parent)))
     assert dialog.repair.isVisible()
+    assert not dialog.install.isDefault()  # Enter does not install all of it once more.
     dialog.check.click()
+    assert dialog.state.text().startswith("Checking")
     qtbot.waitUntil(lambda: dialog.words.text().startswith("Every file"), timeout=30_000)
+
+
+def test_a_folder_of_wheels_is_judged_before_anything_is_fetched(
+    window: MainWindow, shop: Shop, tmp_path: Path, qtbot: Any
+) -> None:
+    dialog = desk_of(window).open()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    dialog.folder.setText(str(empty))
+    dialog.choice_changed.emit()
+    qtbot.waitUntil(lambda: f"{empty} holds none" in dialog.empty.text(), timeout=20_000)
+    assert dialog.empty.isVisible()
+    dialog.folder.setText(str(shop.folder))
+    dialog.choice_changed.emit()
+    qtbot.waitUntil(lambda: dialog.fetch.text().startswith("Nothing: all"), timeout=20_000)
+    assert not dialog.empty.isVisible()
+    dialog.folder.setText("")
+    dialog.choice_changed.emit()
+    qtbot.waitUntil(lambda: "Nothing" not in dialog.fetch.text(), timeout=20_000)
+    assert not dialog.empty.isVisible()
+
+
+def test_a_wrong_folder_leaves_a_person_at_its_field(
+    window: MainWindow, shop: Shop, tmp_path: Path, qtbot: Any
+) -> None:
+    desk = desk_of(window)
+    dialog = desk.open()
+    dialog.folder.setText(str(tmp_path / "nowhere"))
+    desk.install()
+    qtbot.waitUntil(lambda: dialog.wrong.isVisible() and not desk.busy, timeout=20_000)
+    assert dialog.focusWidget() is dialog.folder
+
+
+def test_the_doctor_leads_to_the_repair(shop: Shop, window: MainWindow) -> None:
+    from core.doctor.findings import Repair
+
+    desk = desk_of(window)
+    desk.open().show_words("The engine is ready.")
+    desk.dialog.close()
+    desk.mend(Repair("repair"))
+    assert desk.dialog.words.text().startswith("Doctor found")
+    assert desk.dialog.repair.isDefault()
+    desk.dialog.close()
+    desk.open()
+    assert desk.dialog.words.text() == ""
+    assert not desk.dialog.repair.isDefault()
 
 
 def test_the_doctor_and_the_welcome_open_it(shop: Shop, window: MainWindow, qtbot: Any) -> None:
@@ -242,7 +295,7 @@ def test_no_engine_is_a_problem_with_a_way_out(
     [
         (Progress("fetch", "torch", 2**29, 2**30), "Fetching: 512 MB of 1.0 GB", 0.5),
         (Progress("install", "torch", 2**30, 2**31), "Installing: 1.0 GB of 2.0 GB", 0.5),
-        (Progress("prove", "imports"), "Trying the engine for the first time", None),
+        (Progress("prove", "imports"), "Trying whether the engine starts", None),
         (Progress("wait"), "Waiting for another set-up to end", None),
     ],
 )

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QImage
-from PySide6.QtWidgets import QApplication, QLabel, QPlainTextEdit, QTextEdit, QWidget
+from PySide6.QtWidgets import (
+    QApplication,
+    QLabel,
+    QPlainTextEdit,
+    QPushButton,
+    QTextEdit,
+    QWidget,
+)
 
 from app.controller import Controller
 from app.window import MainWindow
@@ -16,6 +23,7 @@ from core.events import Finished, MemoryRead, NodeStarted, Noted, Sampled, from_
 from core.jobs import JobState
 from core.places import Places
 from core.settings import load
+from tests.widgets.memory_samples import card, reading
 from widgets.queue_words import state_of_queue
 
 SMALL = {"width": 64, "height": 64, "frames": 8, "steps": 3, "step_seconds": 0.05}
@@ -186,3 +194,13 @@ def test_the_line_at_the_bottom_says_how_the_queue_is() -> None:
     assert state_of_queue(2, 1200, paused=False) == "2 running · 1,200 waiting"
     assert state_of_queue(1, 12, paused=True) == "Queue paused · 1 running · 12 waiting"
     assert state_of_queue(0, 0, paused=True) == "Queue paused · nothing waits"
+
+
+def test_freeing_is_called_the_same_in_the_menu_and_on_its_button(window: MainWindow) -> None:
+    from app.wiring import Wiring
+
+    made = window.findChild(Wiring)
+    for at, devices, words in ((1e6, [card()], "Free VRAM"), (2e6, [], "Free memory")):
+        made._on_reading(reading(at, *devices))
+        assert window.menus.free.text() == f"&{words}"
+        assert any(one.text() == words for one in window.panels.top.findChildren(QPushButton))

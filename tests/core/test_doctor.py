@@ -240,8 +240,10 @@ def test_the_files_of_an_environment_of_ours(
         assert looking == Looking("Engine's files: torch", 0.5)
         assert isinstance(finding, Finding)
         assert finding.state is state
-        assert (finding.repair is None) == (state is State.OK)
+        assert finding.repair == (None if state is State.OK else Repair("repair"))
     assert "2 packages are damaged." in finding.text
+    assert finding.repair is not None
+    assert finding.repair.title == "Repair engine"
     assert environment.told(Checked("cpu-1"), outdated=True).state is State.WARNING
     assert list(environment.files(context(tmp_path, {}, None))) == []
 
@@ -586,3 +588,16 @@ def test_progress_of_the_clip_is_told(tmp_path: Path) -> None:
     looked = {"problem": "no"}
     first = next(iter(media.clip(context(tmp_path, {"clip": looked}))))
     assert first == Looking("Starter clip: half", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("No module named 'regex'", "No module named 'regex'. Retry."),
+        ("It ended.", "It ended. Retry."),
+    ],
+)
+def test_what_went_wrong_with_the_clip_is_told_in_sentences(said: str, words: str) -> None:
+    from core.doctor.starter_clip import sentences
+
+    assert sentences(Problem(Category.STORAGE, said, "Retry.")) == words

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,13 @@ from core.engine_env import (
     repairing,
     running,
     state,
+    users,
 )
 from core.engine_env.checking import Checked
 from core.engine_env.layout import LOCK_COPY, STAMP, Layout
 from core.engine_env.planning import Choice
 from core.engine_env.steps import Done, Progress, Step
+from core.engines.local.process import worker_environment
 from core.errors import ProblemError
 from core.places import Places
 from core.proxies import scrubbed
@@ -273,6 +276,84 @@ def test_variables_and_configuration_of_a_person_lead_nowhere(
         env=around, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "elsewhere" not in said.stdout
+
+
+def test_nothing_is_installed_into_the_python_that_it_is_made_with(
+    tmp_path: Path, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This variable has a Python take itself for another, and look for packages there."""
+    monkeypatch.setenv("__PYVENV_LAUNCHER__", "/nowhere/python")
+    places = Places.find(tmp_path / "home").make()
+    assert isinstance(install(places, shop)[-1], Done)
+    assert (site_of(Layout.of(places)) / "tinya" / "__init__.py").is_file()
+    assert "__PYVENV_LAUNCHER__" not in worker_environment()
+    # However else it comes about, it is noticed before anything is installed.
+    engine_env.remove(places)
+    monkeypatch.setattr(checking, "runs", lambda *_: False)
+    monkeypatch.setattr(installing.Installation, "unpack", lambda *_: pytest.fail("installed"))
+    with pytest.raises(ProblemError) as caught:
+        install(places, shop)
+    assert "not of its own folder" in caught.value.problem.details
+    assert not Layout.of(places).halves()
+
+
+def test_an_environment_without_its_configuration_is_told_and_repaired(places: Places) -> None:
+    layout = Layout.of(places)
+    (layout.environment(layout.active_name()) / "pyvenv.cfg").unlink()
+    assert engine_env.active(places) is None
+    assert state.look(places).state == state.BROKEN
+    found = list(engine_env.check(places))[-1]
+    assert isinstance(found, Checked)
+    assert found.problem is not None
+    assert isinstance(list(engine_env.repair(places, THIS))[-1], Done)
+    assert engine_env.active(places) is not None
+
+
+@pytest.fixture
+def job(places: Places) -> Iterator[subprocess.Popen[bytes]]:
+    """Run something with the environment in use, as a worker does."""
+    python = engine_env.active(places)
+    assert python is not None
+    with subprocess.Popen([python, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        yield child
+        child.kill()
+
+
+def test_nothing_is_taken_away_beneath_a_job(
+    places: Places, shop: Shop, job: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(users, "PATIENCE_SECONDS", 0.3)
+    layout = Layout.of(places)
+    name = layout.active_name()
+    (site_of(layout) / "tinya" / "__init__.py").unlink()
+    for act in (lambda: engine_env.remove(places), lambda: list(engine_env.repair(places, THIS))):
+        with pytest.raises(ProblemError) as caught:
+            act()
+        assert str(job.pid) in caught.value.problem.message
+        assert layout.active_name() == name
+    # Switched twice meanwhile, it is neither in use nor the one before, and stays all the same.
+    again = replace(THIS, again=True)
+    for _ in range(2):
+        list(installing.install(places, again, bool, shop.folder.parent / "locks", 0.01))
+    assert name not in layout.chosen()
+    assert layout.stamp(name) is not None
+    job.kill()
+    job.wait()
+    layout.tidy()
+    assert layout.stamp(name) is None
+    assert engine_env.remove(places)
+
+
+def test_a_repair_takes_the_whole_one_where_only_the_choice_was_lost(
+    places: Places, shop: Shop
+) -> None:
+    layout = Layout.of(places)
+    name = layout.active_name()
+    layout.active_file.unlink()
+    shop.asked.clear()
+    assert isinstance(list(engine_env.repair(places, THIS))[-1], Done)
+    assert layout.chosen() == (name, "")
+    assert not shop.asked
 
 
 def test_what_a_program_started_ends_with_it(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.frames import READERS, Ring
+from tests.conftest import named_segments
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -273,11 +274,11 @@ def test_nothing_stays_behind() -> None:
     def maps() -> int:
         return Path("/proc/self/maps").read_text().count("framedeck-ring")
 
-    names = set(Path("/dev/shm").iterdir())
+    names = named_segments()
     before, mapped = descriptors(), maps()
     rings = [Ring.create(slots=4, slot_bytes=100) for _ in range(5)]
     assert maps() == mapped + 5
-    assert set(Path("/dev/shm").iterdir()) <= names
+    assert named_segments() <= names
     for ring in rings:
         ring.close()
     assert descriptors() == before

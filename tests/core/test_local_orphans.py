@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from core.engines.local.process import CODE_ROOT
+from tests.conftest import named_segments
 from tests.core import faults
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
@@ -65,11 +66,6 @@ def start(folder: Path, when: str, kind: str) -> tuple[subprocess.Popen[str], in
     raise AssertionError(f"{wanted} never came: {seen} {log.read_text() if log.exists() else ''}")
 
 
-def shared_memory() -> set[str]:
-    folder = Path("/dev/shm")
-    return {path.name for path in folder.iterdir()} if folder.exists() else set()
-
-
 def holders_of_rings() -> set[int]:
     """Return the processes that map a ring, as the kernel lists them."""
     found = set()
@@ -98,7 +94,7 @@ def holders_of_rings() -> set[int]:
 def test_the_worker_dies_with_its_parent(tmp_path: Path, when: str, kind: str) -> None:
     if kind == "hold_gil" and sys.platform != "linux":
         pytest.skip("only Linux' kernel ends a process that holds its own interpreter up")
-    names = shared_memory()
+    names = named_segments()
     parent, worker = start(tmp_path, when, kind)
     process = psutil.Process(worker)
     began = time.monotonic()
@@ -108,7 +104,7 @@ def test_the_worker_dies_with_its_parent(tmp_path: Path, when: str, kind: str) -
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() - began < GONE_WITHIN_SECONDS, "an orphan"
         time.sleep(0.005)
-    assert shared_memory() <= names
+    assert named_segments() <= names
     assert not {parent.pid, worker} & holders_of_rings()
     assert parent.stdout is not None
     parent.stdout.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import re
 import subprocess
@@ -20,39 +19,6 @@ from core.frozen import OWN_MODULES
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGING = ROOT / "packaging"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-
-
-@pytest.fixture(scope="module")
-def scripts() -> dict[str, ModuleType]:
-    """The scripts as they import one another, without leaving their folder on the path."""
-    names = ("bundle_rules", "carried", "notices", "sbom", "slim", "file_list", "sign_update",
-             "build", "check_reproducible")  # fmt: skip
-    before = set(sys.modules)
-    sys.path.insert(0, str(PACKAGING))
-    try:
-        found = {name: importlib.import_module(name) for name in names}
-    finally:
-        sys.path[:] = [entry for entry in sys.path if entry != str(PACKAGING)]
-        for name in set(sys.modules) - before:
-            if name in names:
-                del sys.modules[name]
-    return found
-
-
-@pytest.fixture
-def made(scripts: dict[str, ModuleType], tmp_path: Path) -> object:
-    """A build whose bundle is a few made-up files."""
-    build = scripts["build"].Build(
-        root=ROOT, work=tmp_path / "work", output=tmp_path / "dist", version="1.2.3",
-        system="linux-x86_64", date=1_700_000_000, quick=True,
-    )  # fmt: skip
-    inside = build.bundle / "_internal"
-    inside.mkdir(parents=True)
-    (build.bundle / "framedeck").write_text("#!/bin/sh\n")
-    (build.bundle / "framedeck").chmod(0o700)
-    (inside / "version.txt").write_text("1.2.3\n")
-    (inside / "link").symlink_to("version.txt")
-    return build
 
 
 def test_leaves_out_what_the_window_may_not_name(scripts: dict[str, ModuleType]) -> None:
@@ -244,7 +210,7 @@ def test_the_date_of_the_source(
     build = scripts["build"]
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert build.source_date(tmp_path) == build.UNDATED
+    assert build.source_date(tmp_path) == scripts["facts"].UNDATED
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1234")
     assert build.source_date(tmp_path) == 1234
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
@@ -274,8 +240,8 @@ def test_builds_know_nothing_of_their_surroundings(
 def test_parts_are_told_from_where_their_files_came(
     scripts: dict[str, ModuleType], tmp_path: Path
 ) -> None:
-    env = tmp_path / "env"
-    site = scripts["carried"].site_packages(env)
+    site = tmp_path / "site-packages"
+    python = scripts["carried"].Environment((site,), "3.11.7", tmp_path / "base")
     for name, licence in (("thing", "MIT"), ("unused", "MIT"), ("uv", "MIT OR Apache-2.0")):
         info = site / f"{name}-1.0.dist-info"
         (info / "licenses").mkdir(parents=True)
@@ -288,7 +254,7 @@ def test_parts_are_told_from_where_their_files_came(
         (info / "RECORD").write_text(record)
     listed = tmp_path / "carried.json"
     listed.write_text(json.dumps({"files": [], "modules": [str(site / "thing.py")]}))
-    carried = scripts["carried"].Carried.read(listed, env)
+    carried = scripts["carried"].Carried.read(listed, python)
     assert [part.name for part in carried.distributions] == ["thing", "uv"]
     folder = tmp_path / "licenses"
     assert scripts["notices"].write(folder, carried, ROOT) == 3

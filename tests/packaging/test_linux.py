@@ -328,3 +328,28 @@ def test_the_menu_entry_comes_and_goes(portable: Path, tmp_path: Path) -> None:
     assert found["Desktop Entry"]["Exec"] == f"{quoted(str(start))} %F"
     assert ran(portable, home, "--remove").returncode == 0
     assert [one for one in home.rglob("*") if one.is_file()] == []
+
+
+def test_a_file_that_was_changed_added_or_taken_is_seen(
+    scripts: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    """What check_linux.py calls "as it was": kinds, links and contents, not names alone."""
+    clean = scripts["clean_debian"]
+    system = clean.Debian(tmp_path / "base", tmp_path, ":0")
+    for name in ("etc/kept", "etc/changed", "etc/taken", "home/person/own", "var/log/passing"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "etc/link").symlink_to("kept")
+    before = system.files()
+    assert clean.unlike(before, system.files()) == []
+    (tmp_path / "etc/changed").write_text("otherwise")
+    (tmp_path / "etc/taken").unlink()
+    (tmp_path / "usr/share/empty").mkdir(parents=True)
+    (tmp_path / "etc/link").unlink()
+    (tmp_path / "etc/link").symlink_to("changed")
+    (tmp_path / "home/person/own").unlink()
+    (tmp_path / "var/log/passing").write_text("more")
+    found = [line.partition(":")[0] for line in clean.unlike(before, system.files())]
+    assert found == [
+        "etc/changed", "etc/link", "etc/taken", "usr", "usr/share", "usr/share/empty",
+    ]  # fmt: skip

@@ -9,11 +9,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PySide6.QtCore import Qt
-from PySide6.QtGui import QColor, QImage
+from PySide6.QtCore import QRectF, Qt
+from PySide6.QtGui import QColor, QImage, QPainter
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
@@ -24,8 +25,9 @@ from tests.widgets.memory_samples import card, reading
 from widgets import theme
 from widgets.colours import DARK, LIGHT, Tokens
 from widgets.timeline import TimelinePanel
-from widgets.timeline_axes import STRIP
-from widgets.timeline_data import AXES, PARTS, SYSTEM, Holders
+from widgets.timeline_axes import STRIP, Look, Scale
+from widgets.timeline_data import AXES, PARTS, SYSTEM, Forecast, Holders
+from widgets.timeline_edges import paint_ahead
 from widgets.timeline_head import ALL, Head
 from widgets.timeline_paint import FILL, mixed
 from widgets.timeline_past import older
@@ -429,3 +431,25 @@ def test_parts_stay_apart_for_colour_blind_eyes(tokens: Tokens, eye: str) -> Non
     for (one, first), (two, second) in itertools.combinations(fills.items(), 2):
         apart = float(np.linalg.norm(lab(first, LIKE[eye]) - lab(second, LIKE[eye])))
         assert apart >= 15, (one, two, apart)
+
+
+@pytest.mark.parametrize("low", [0.2, 1, 10, 20])
+def test_the_words_of_a_forecast_are_not_struck_through(low: float, qtbot: Any) -> None:
+    boxes: list[tuple[QRectF, str]] = []
+
+    class Painter(QPainter):
+        def drawText(self, box: QRectF, flags: int, name: str) -> None:
+            boxes.append((box, name))
+
+    look = Look(60.0, START, 24 * GB, ahead=True)
+    scale = Scale.fitting(900, 160, 1.0, look)
+    forecast = Forecast(START + 40, 25.0, low * GB, (low + 0.1) * GB, (low + 0.3) * GB)
+    image = QImage(900, 160, QImage.Format.Format_RGB32)
+    painter = Painter(image)
+    paint_ahead(painter, forecast, scale, DARK, START + 40)
+    painter.end()
+    ((box, name),) = boxes
+    assert name.endswith("expected")
+    assert not box.top() <= scale.y_of(forecast.median_bytes) <= box.bottom()
+    assert scale.strip <= box.top()
+    assert box.bottom() <= scale.strip + scale.rows

@@ -97,7 +97,8 @@ def worker_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
         base: Variables to start from; this process' own by default.
     """
     env = clean_environment(os.environ if base is None else base)
-    env.pop("PYTHONHOME", None)
+    for name in ("PYTHONHOME", "__PYVENV_LAUNCHER__"):  # They lead to another Python's packages.
+        env.pop(name, None)
     env["PYTHONPATH"] = str(CODE_ROOT)
     env["PYTHONUTF8"] = "1"
     if sys.platform == "linux":
