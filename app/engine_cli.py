@@ -16,7 +16,8 @@ from time import monotonic
 from typing import Any
 
 from app.engine_setup_words import amount, pace_words, phase_words, state_words
-from core import engine_env
+from core import engine_env, frozen
+from core.engine_env import state
 from core.engine_env.checking import Checked
 from core.engine_env.planning import Choice, Plan
 from core.engine_env.problems import none_active
@@ -26,6 +27,8 @@ from core.places import Places
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 _TELL_SECONDS = 5.0
+_NEXT = {state.NONE: "install", state.BEGUN: "install", state.BROKEN: "repair"}
+"""What a person does about each state."""
 
 
 def main(argv: list[str]) -> int:
@@ -78,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         "depends on the graphics card. Exit codes: 0 done or whole, 1 failed or not whole, 2 bad "
         "arguments, 130 interrupted (what was fetched is kept).",
     )
-    commands = parser.add_subparsers(dest="what", required=True)
+    commands = parser.add_subparsers(dest="what", required=True, metavar="COMMAND")
     found = {
         "status": commands.add_parser("status", help="what is there, and what is in use"),
         "plan": commands.add_parser("plan", help="what install would fetch and need"),
@@ -134,6 +137,8 @@ def _status(options: argparse.Namespace, places: Places) -> int:
             size = amount(one.disk_bytes)
             print(f"  {one.name}  torch {one.torch or '–'}  Python {one.python}  {size}  {mark}")
         print(f"Builds that can be installed here: {', '.join(found.locked) or 'none'}")
+        if found.state in _NEXT:
+            print(f"Next: {frozen.start_words()} engine {_NEXT[found.state]}")
     return DONE if found.interpreter else FAILED
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QObject, QTimer, Signal
 
 from core import engine_env
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from widgets.engine_setup import EngineSetupDialog
 
 _KEY = "engine"
+LOOK_MS = 3000
+"""How often it is asked whether a command set up, switched or removed the engine meanwhile."""
 
 
 class EngineDesk(QObject):
@@ -58,6 +60,9 @@ class EngineDesk(QObject):
         """Say so when jobs of this computer have to wait for an engine."""
         if not engine_env.managed() or self._window.settings.interpreter:
             return
+        watch = QTimer(self, interval=LOOK_MS)
+        watch.timeout.connect(self._notice)
+        watch.start()
         from app.engine_setup_words import state_words
         from core.engine_env.state import BEGUN, READY
 
@@ -321,14 +326,39 @@ class EngineDesk(QObject):
         self._stop = None
         assert self.dialog is not None
         self.dialog.set_busy(False)
-        local = self._controller.engine.local
-        python = engine_env.engine_python(self._places, self._window.settings.interpreter)
-        if python != local.interpreter:
-            local.use(python)
-            self._show_engine(*(("idle", "success") if python else ("not set up", "warning")))
+        self._use_what_is_there()
         self._show_state()
         self.changed.emit()
         self._controller.go_on()
+
+    def _notice(self) -> None:
+        """Notice what a command did to the engine while the window is open."""
+        if self.busy or not self._use_what_is_there():
+            return
+        notice = self._window.panels.notice
+        if self._controller.engine.local.interpreter:
+            words = "The engine was set up outside of this window; jobs of this computer use it."
+            notice.show_text(words, (), "success", key=_KEY)
+        else:
+            words = "The engine was removed. Jobs of this computer wait; everything else works."
+            notice.show_text(words, (("Set up engine…", self.open),), "warning", key=_KEY)
+        if self.dialog is not None:
+            self._show_state()
+        self.changed.emit()
+        self._controller.go_on()
+
+    def _use_what_is_there(self) -> bool:
+        """Start the next worker with the Python that is the engine's now; say whether it changed.
+
+        Quick: two small files are read.
+        """
+        local = self._controller.engine.local
+        python = engine_env.engine_python(self._places, self._window.settings.interpreter)
+        if python == local.interpreter:
+            return False
+        local.use(python)
+        self._show_engine(*(("idle", "success") if python else ("not set up", "warning")))
+        return True
 
 
 def _of(

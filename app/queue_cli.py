@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="framedeck queue", description=ABOUT)
-    actions = parser.add_subparsers(dest="action", required=True)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="COMMAND")
     made = {name: actions.add_parser(name, help=words) for name, words in _WORDS.items()}
     add = made["add"]
     add.add_argument("--prompt", help="what the clip shows")

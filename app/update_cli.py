@@ -76,7 +76,7 @@ def address_of(chosen: settings.Settings, given: str = "") -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="framedeck update", description=ABOUT)
-    actions = parser.add_subparsers(dest="action", required=True)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="COMMAND")
     for name, words in _WORDS.items():
         one = actions.add_parser(name, help=words)
         one.add_argument("--home", type=Path, help="keep everything below this folder")

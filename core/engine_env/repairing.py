@@ -30,13 +30,16 @@ def repair(
 ) -> Iterator[Step]:
     """Install again what is damaged, as `core.engine_env.repair` says.
 
-    Where its Python is gone or the lock is another one by now, all is made anew beside it.
+    Where its Python is gone or the lock is another one by now, all is made anew beside it. Where
+    nothing was ever set up, nothing is fetched.
     """
     planning.check(choice)
     layout = Layout.of(places)
     name, _ = layout.chosen()
     stamp = layout.stamp(name) if name else None
     begun = layout.work()
+    if not (name or begun or layout.names()):
+        raise problems.none_active()
     if stamp is None and begun.get("kind") == "repair" and begun.get("name") == name:
         stamp = begun.get("stamp")  # A repair was cut off; it goes on.
     if not name and layout.names():

@@ -124,6 +124,29 @@ def test_sets_the_engine_up(window: MainWindow, shop: Shop, qtbot: Any) -> None:
     qtbot.waitUntil(lambda: dialog.words.text().startswith("Every file"), timeout=30_000)
 
 
+def test_what_a_command_does_is_noticed_by_the_open_window(
+    window: MainWindow, shop: Shop, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.engine_setup.LOOK_MS", 50)
+    controller = window.controller
+    assert controller is not None
+    controller.engine.local.use("")
+    controller.set_paused(True)
+    desk = desk_of(window)
+    desk.at_start()
+    notice = window.panels.notice
+    home = str(window.settings_path.parent)
+    assert engine_cli.main(["install", "--home", home, "--tag", "cpu", "--json"]) == 0
+    python = str(engine_env.active(Places.find(window.settings_path.parent)))
+    qtbot.waitUntil(lambda: controller.engine.local.interpreter == python, timeout=10_000)
+    assert notice.text().startswith("The engine was set up outside of this window")
+    assert engine_cli.main(["remove", "--home", home, "--json"]) == 0
+    qtbot.waitUntil(lambda: controller.engine.local.interpreter == "", timeout=10_000)
+    assert notice.text().startswith("The engine was removed.")
+    dialog = desk.open()
+    assert "not set up" in dialog.state.text()
+
+
 def test_a_folder_of_wheels_is_judged_before_anything_is_fetched(
     window: MainWindow, shop: Shop, tmp_path: Path, qtbot: Any
 ) -> None:
@@ -245,6 +268,11 @@ def test_the_command_from_nothing_to_nothing(
     assert (code, found["tag"], found["packages"], found["enough"]) == (0, "cpu", 1, True)
     code, found = run(home, capsys, "check")
     assert (code, found["problem"]["field"]) == (1, "engine")
+    code, found = run(home, capsys, "repair")
+    assert (code, found["problem"]["field"]) == (1, "engine")
+    assert shop.asked == []
+    assert engine_cli.main(["status", "--home", str(home)]) == 1
+    assert capsys.readouterr().out.endswith("Next: python3 -m app engine install\n")
     code, found = run(home, capsys, "install", "--tag", "cu128")
     assert (code, found["problem"]["field"]) == (2, "tag")
     code, found = run(home, capsys, "install", "--wheels", str(shop.folder))
