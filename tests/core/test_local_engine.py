@@ -246,3 +246,16 @@ class TestLines:
                 read += 1
         assert 10 < read < 5000
         os.close(out)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the threads of another system's torch")
+@pytest.mark.parametrize(
+    ("given", "waits"),
+    [
+        ({}, "10000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "active"}, None),
+    ],
+)
+def test_threads_do_not_wait_awake_for_long(given: dict[str, str], waits: str | None) -> None:
+    assert worker_environment(given).get("GOMP_SPINCOUNT") == waits

@@ -107,6 +107,12 @@ def worker_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
         # returns them all.
         env.setdefault("MALLOC_TRIM_THRESHOLD_", str(512 * 2**20))
         env.setdefault("MALLOC_MMAP_THRESHOLD_", str(32 * 2**20))
+        if not env.get("OMP_WAIT_POLICY"):
+            # Threads that share a computation wait for each other awake, by default for
+            # milliseconds: with the cores in other hands that is what they mostly did. Beside
+            # four busy programs on two cores a starter clip takes 18 s instead of 46, alone
+            # 1.08 s instead of 1.03. The pictures are the same to the last bit.
+            env.setdefault("GOMP_SPINCOUNT", "10000")
     env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     return env
 
