@@ -1,12 +1,13 @@
 """Proves the Debian package in a clean Debian 12: leaves no trace, starts, generates, removes.
 
     python3 packaging/check_linux.py dist/framedeck_0.1.0_amd64.deb --wheels wheels
+    python3 packaging/check_linux.py dist/….deb --wheels wheels --portable dist/….run
 
 Needs root, debootstrap, Xvfb, xdotool and ImageMagick's `import`; lintian, desktop-file-validate
 and appstreamcli are used where they are there. `--wheels` is a folder made by fetch_wheels.py:
 with it the engine is installed from there with no network, and a clip is made. What the package
 needs is put there first, so that every file of the system can be compared before and after. Takes
-six minutes; the system (300 MB) is kept below build/ for the next time.
+three to six minutes; the system (300 MB) is kept below build/ for the next time.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ sys.path.insert(0, str(ROOT / "packaging"))
 from clean_debian import HOME, CheckError, Debian, Screen, need, told, unlike  # noqa: E402
 
 TOOLS = ("libgtk-3-bin", "libglib2.0-bin", "openbox", "pcmanfm", "dbus-x11", "shared-mime-info",
-         "desktop-file-utils", "hicolor-icon-theme")  # fmt: skip
+         "desktop-file-utils", "hicolor-icon-theme", "xz-utils")  # fmt: skip
 PROMPT = "a red ball bounces on a green field"
 JUDGE = """
 import json, sys
@@ -243,11 +244,37 @@ def check_removal(system: Debian, before: dict[str, str]) -> None:
     told("purged: nothing is left outside the person's own folder, whose data is untouched")
 
 
+def check_portable(system: Debian, screen: Screen, file: Path, before: dict[str, str]) -> None:
+    """Let a person without rights unpack the portable file, start it from the menu, remove it."""
+    inside = f"{HOME}/{file.name}"
+    shutil.copyfile(file, system.root / inside[1:])
+    entry = f"{HOME}/.local/share/applications/framedeck.desktop"
+    program = system.root / HOME[1:] / ".local/lib/framedeck"
+    began = time.monotonic()
+    system.run("sh", inside, "--desktop", "--no-start", person=True, network=False)
+    told(f"the portable file unpacked itself in {time.monotonic() - began:.0f} s")
+    system.run("desktop-file-validate", entry)
+    with running(system, "openbox"):
+        system.start("gio", "launch", entry)
+        took = screen.window()
+        time.sleep(3)
+        screen.picture("portable")
+        told(f"started from the menu's entry: a window after {took:.1f} s")
+        end_all(system, screen)
+    system.run("sh", inside, "--remove", person=True)
+    need(not program.exists(), f"{program} is left")
+    need(not (system.root / entry[1:]).exists(), f"{entry} is left")
+    found = unlike(before, system.files())
+    need(not found, f"it wrote outside the person's folder: {found[:20]}")
+    told("removed: program and entry are gone, and nothing outside the person's folder was touched")
+
+
 def main(arguments: list[str]) -> int:
     """Check; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("deb", type=Path)
     parser.add_argument("--wheels", type=Path, help="folder made by fetch_wheels.py")
+    parser.add_argument("--portable", type=Path, help="the portable file, which is tried too")
     parser.add_argument("--installed-only", action="store_true", help="leave lintian out")
     parser.add_argument("--pictures", type=Path, default=ROOT / "build" / "check" / "pictures")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "check")
@@ -269,6 +296,8 @@ def main(arguments: list[str]) -> int:
             if options.wheels is not None:
                 check_engine(system, screen, options.wheels.resolve())
             check_removal(system, before)
+            if options.portable is not None:
+                check_portable(system, screen, options.portable, before)
         except (CheckError, OSError, ValueError, subprocess.SubprocessError) as error:
             screen.picture("failed")
             print(f"Does not hold: {error}", file=sys.stderr)
