@@ -92,7 +92,9 @@ def _command(argv: list[str]) -> int:
         from app.engine_cli import main as engine
 
         return engine(argv[1:])
-    if argv[0] in ("export", "bench") and is_frozen():
+    # What they take is told by the program itself: there may be no engine to ask yet.
+    helped = "--help" in argv or "-h" in argv
+    if argv[0] in ("export", "bench") and is_frozen() and not helped:
         from app.engine_cli import hand_over
 
         return hand_over(argv)

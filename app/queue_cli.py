@@ -85,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--end", action="store_true", help="behind all that wait")
     where.add_argument("--before", metavar="JOB", help="before this one")
     export = made["export"]
-    export.add_argument("file", type=Path, help="path of the .zip")
+    export.add_argument(
+        "file", type=Path, help="path of the .zip; a double click opens NAME.framedeck.zip"
+    )
     export.add_argument("jobs", nargs="*", metavar="JOB", help="only these")
     export.add_argument("--ended", action="store_true", help="ended jobs too, not only waiting")
     made["import"].add_argument("file", type=Path, help="path of the .zip")

@@ -3,11 +3,11 @@
     python3 packaging/check_linux.py dist/framedeck_0.1.0_amd64.deb --wheels wheels
     python3 packaging/check_linux.py dist/….deb --wheels wheels --portable dist/….run
 
-Needs root, debootstrap, Xvfb, xdotool and ImageMagick's `import`; lintian, desktop-file-validate
-and appstreamcli are used where they are there. `--wheels` is a folder made by fetch_wheels.py:
-with it the engine is installed from there with no network, and a clip is made. What the package
-needs is put there first, so that every file of the system can be compared before and after. Takes
-three to six minutes; the system (300 MB) is kept below build/ for the next time.
+Needs root, debootstrap, Xvfb, xdotool, ImageMagick's `import`, and, unless `--installed-only` is
+given, lintian, desktop-file-validate, appstreamcli and man. `--wheels` is a folder made by
+fetch_wheels.py: with it the engine is installed from there with no network, and a clip is made.
+What the package needs is put there first, so that every file of the system can be compared before
+and after. Takes three to six minutes; the system (300 MB) is kept below build/ for the next time.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ from clean_debian import HOME, CheckError, Debian, Screen, need, told, unlike  #
 
 TOOLS = ("libgtk-3-bin", "libglib2.0-bin", "openbox", "pcmanfm", "dbus-x11", "shared-mime-info",
          "desktop-file-utils", "hicolor-icon-theme", "xz-utils")  # fmt: skip
+DEBIANS = ("lintian", "desktop-file-validate", "appstreamcli", "man")
+"""What looks at the package itself."""
+TYPES = {"night.framedeck.zip": "application/x-framedeck-queue+zip",
+         "ball.framedeck.json": "application/x-framedeck-recipe+json"}  # fmt: skip
 PROMPT = "a red ball bounces on a green field"
 JUDGE = """
 import json, sys
@@ -62,13 +66,15 @@ def nothing_left(system: Debian, seconds: float = 15) -> None:
 
 
 def check_package(deb: Path) -> None:
-    """Let the tools of Debian look at the package."""
-    if shutil.which("lintian"):
-        done = subprocess.run(
-            ["lintian", "--fail-on", "error", str(deb)], capture_output=True, text=True, check=False
-        )
-        need(done.returncode == 0, f"lintian:\n{done.stdout[-2000:]}")
-        told(f"lintian: no errors; {done.stdout.count('W: ')} warnings")
+    """Let the tools of Debian look at the package; raises CheckError if one of them is missing."""
+    missing = [name for name in DEBIANS if shutil.which(name) is None]
+    need(not missing, f"not installed: {', '.join(missing)} (or look at no file: --installed-only)")
+    done = subprocess.run(
+        ["lintian", "--fail-on", "error,warning", str(deb)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    need(done.returncode == 0, f"lintian:\n{done.stdout[-2000:]}")
+    told("lintian: no error and no warning")
     folder = deb.parent / "unpacked"
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run(["dpkg-deb", "-x", str(deb), str(folder)], check=True)
@@ -77,12 +83,13 @@ def check_package(deb: Path) -> None:
         for command in (
             ["desktop-file-validate", str(share / "applications/framedeck.desktop")],
             ["appstreamcli", "validate", "--no-net", *map(str, (share / "metainfo").iterdir())],
-            ["xmllint", "--noout", *map(str, (share / "mime/packages").iterdir())],
+            ["man", "--warnings", "-l", str(share / "man/man1/framedeck.1.gz")],
         ):
-            if shutil.which(command[0]):
-                done = subprocess.run(command, capture_output=True, text=True, check=False)
-                need(done.returncode == 0, f"{command[0]}:\n{done.stdout}{done.stderr}")
-                told(f"{command[0]}: clean")
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            # man ends with 0 whatever it had to say.
+            clean = done.returncode == 0 and (command[0] != "man" or not done.stderr)
+            need(clean, f"{command[0]}:\n{done.stdout[-2000:]}{done.stderr}")
+            told(f"{command[0]}: clean")
     finally:
         shutil.rmtree(folder)
 
@@ -100,6 +107,12 @@ def check_traces(system: Debian, deb: Path) -> None:
     install(system, deb)
     new = unlike(before, system.files())
     check_alone(system)
+    # As a start by root leaves it: what the engine's Python imports first is compiled there.
+    source = "/usr/lib/framedeck/_internal/source"
+    first = f"import sys; sys.path.insert(0, '{source}'); import core.bytecode"
+    system.run("python3", "-c", first)
+    kept = system.root / source[1:] / "core/__pycache__"
+    need(kept.is_dir(), "root's Python compiled nothing, so this shows nothing of its removal")
     purge(system, before)
     told(f"purged: {len(before)} files and folders as before, of {len(new)} new or changed ones")
 
@@ -164,6 +177,41 @@ def check_starts(system: Debian, screen: Screen) -> None:
             screen.picture("double-click")
             told(f"double click on the desktop's icon: a window after {took:.1f} s")
             end_all(system, screen)
+
+
+def check_types(system: Debian, screen: Screen) -> None:
+    """Open a list of jobs as a double click in a file manager does: by the type of the file."""
+    with running(system, "openbox"):
+        night, ball = (f"{HOME}/{name}" for name in TYPES)
+        words = ("framedeck", "queue", "add", "--recipe", "test-pattern", "--prompt", "x", "--json")
+        job = json.loads(system.run(*words, person=True))["id"]
+        system.run("framedeck", "queue", "export", night, person=True)
+        system.run("framedeck", "queue", "cancel", job, person=True)
+        need(not waiting(system), "the job still waits")
+        system.run("cp", night, ball, person=True)  # Its name alone is looked at here.
+        for name, kind in TYPES.items():
+            said = system.run("gio", "info", "-a", "standard::content-type", f"{HOME}/{name}",
+                              person=True)  # fmt: skip
+            need(said.split()[-1] == kind, f"{name} counts as {said.split()[-1]}, not {kind}")
+            need("framedeck.desktop" in system.run("gio", "mime", kind, person=True), kind)
+        system.start("gio", "open", night)
+        began = time.monotonic()
+        while not (found := waiting(system)):
+            need(time.monotonic() - began < 60, "the list that was opened is not in the queue")
+            time.sleep(0.5)
+        screen.window()
+        screen.picture("opened")
+        told(
+            f"opened by its type: its {len(found)} job waits after {time.monotonic() - began:.1f} s"
+        )
+        end_all(system, screen)
+        system.run("framedeck", "queue", "cancel", *found, person=True)
+
+
+def waiting(system: Debian) -> list[str]:
+    """Return the ids of the jobs that wait."""
+    lines = system.run("framedeck", "queue", "list", "--json", person=True).splitlines()
+    return [one["id"] for one in map(json.loads, lines) if one["state"] == "waiting"]
 
 
 @contextlib.contextmanager
@@ -293,6 +341,7 @@ def main(arguments: list[str]) -> int:
             before = system.files()
             install(system, options.deb)
             check_starts(system, screen)
+            check_types(system, screen)
             if options.wheels is not None:
                 check_engine(system, screen, options.wheels.resolve())
             check_removal(system, before)

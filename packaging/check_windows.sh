@@ -209,7 +209,8 @@ gone
 [ ! -e "$MENU/Framedeck.lnk" ] || fail "the Start menu's entry is left"
 [ ! -e "$DRIVE/users/checker/Desktop/Framedeck.lnk" ] || fail "the icon is left"
 for key in "$ENTRY" 'HKCU\Software\Classes\Framedeck.File' \
-    'HKCU\Software\Classes\Applications\framedeck.exe' 'HKCU\Software\Classes\.zip\OpenWithProgids'; do
+    'HKCU\Software\Classes\Applications\framedeck.exe' \
+    'HKCU\Software\Classes\.zip\OpenWithProgids' 'HKCU\Software\Classes\.json\OpenWithProgids'; do
     if inside wine reg query "$key" > /dev/null 2>&1; then fail "$key is left"; fi
 done
 [ -f "$LOCAL/framedeck/settings.json" ] || fail "the data went unasked"

@@ -3,12 +3,15 @@
     python3 packaging/slim.py dist/framedeck
 
 Wheels carry symbols for debuggers, a sixth of the bundle. `strip` writes the same bytes for the
-same library. Windows keeps such symbols in files of their own, which are not carried.
+same library. Windows keeps such symbols in files of their own, which are not carried. A Python that
+was compiled where the bundle is built also names folders of that machine to look for libraries in:
+those names go too, for elsewhere such a folder is nobody's, or somebody else's.
 """
 
 from __future__ import annotations
 
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +19,11 @@ from pathlib import Path
 
 AT_ONCE = 50
 ELF = b"\x7fELF"
+LITTLE_64 = b"\x7fELF\x02\x01"
+LOAD, DYNAMIC = 1, 2
+"""Kinds of segments."""
+END, STRINGS, RPATH, RUNPATH = 0, 5, 15, 29
+"""Kinds of entries in the dynamic section."""
 
 
 def libraries(bundle: Path) -> Iterator[Path]:
@@ -55,7 +63,56 @@ def slim(bundle: Path) -> int:
         )
         if done.returncode:
             raise OSError(f"strip failed: {done.stderr.strip()[-500:]}")
+    for path in found:
+        forget_folders(path)
     return before - sum(path.stat().st_size for path in found)
+
+
+def forget_folders(path: Path) -> bool:
+    """Take from a library the folders of the machine it was made on; say whether it named any.
+
+    The loader then looks where the program tells it, and where the system keeps its libraries.
+    Folders that begin with $ORIGIN lie beside the library, and stay.
+    """
+    data = bytearray(path.read_bytes())
+    if not data.startswith(LITTLE_64):
+        return False
+    at, size, strings = _dynamic(data)
+    entries = [struct.unpack_from("<qQ", data, at + offset) for offset in range(0, size, 16)]
+    kept = []
+    for kind, value in entries:
+        if kind in (RPATH, RUNPATH):
+            start = strings + value
+            end = data.index(0, start)
+            if not bytes(data[start:end]).startswith(b"$ORIGIN"):
+                # The names of symbols may share its last part, which holds no slash then.
+                stop = data.rfind(b"/", start, end) + 1
+                data[start:stop] = bytes(max(stop - start, 0))
+                continue
+        kept.append((kind, value))
+    if len(kept) == len(entries):
+        return False
+    kept += [(END, 0)] * (len(entries) - len(kept))
+    for number, entry in enumerate(kept):
+        struct.pack_into("<qQ", data, at + 16 * number, *entry)
+    path.write_bytes(data)
+    return True
+
+
+def _dynamic(data: bytearray) -> tuple[int, int, int]:
+    """Return where the dynamic section of a library is, its bytes, and where its strings are."""
+    (table,) = struct.unpack_from("<Q", data, 32)
+    width, count = struct.unpack_from("<HH", data, 54)
+    found = [struct.unpack_from("<IIQQQQ", data, table + width * n) for n in range(count)]
+    at, size = next(((one[2], one[5]) for one in found if one[0] == DYNAMIC), (0, 0))
+    for offset in range(at, at + size, 16):
+        kind, value = struct.unpack_from("<qQ", data, offset)
+        if kind == STRINGS:
+            # An address in memory: the segment that is loaded there tells the place in the file.
+            for one in found:
+                if one[0] == LOAD and one[3] <= value < one[3] + one[5]:
+                    return at, size, value - one[3] + one[2]
+    return at, 0, 0
 
 
 def main(arguments: list[str]) -> int:

@@ -56,6 +56,13 @@ License: GPL-3.0-or-later
  Foundation, either version 3 of the License, or (at your option) any later
  version. On Debian systems its text is in /usr/share/common-licenses/GPL-3.
 """
+PRERM = """\
+#!/bin/sh
+set -e
+# Where root started it, the engine's Python kept compiled forms beside the sources; dpkg knows
+# nothing of them and would leave their folders.
+find /usr/lib/framedeck -type d -name __pycache__ -prune -exec rm -rf '{}' +
+"""
 
 
 def day(stamp: int) -> str:
@@ -141,6 +148,8 @@ def _control(work: Path, version: str) -> None:
     (folder / "md5sums").write_text("".join(sums), "utf-8")
     for path in folder.iterdir():
         path.chmod(0o644)
+    (folder / "prerm").write_text(PRERM, "utf-8")
+    (folder / "prerm").chmod(0o755)
 
 
 def portable(archive: Path, target: Path, version: str) -> Path:

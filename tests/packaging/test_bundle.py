@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -14,10 +16,20 @@ from types import ModuleType
 import pytest
 
 from app import frozen as start
+from app.main import COMMANDS
 from core.frozen import OWN_MODULES
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGING = ROOT / "packaging"
+PACKAGED = """
+import json, sys
+sys.frozen, sys._MEIPASS = True, sys.argv[2]
+for name in json.loads(sys.argv[1]):
+    sys.modules[name] = None
+from app.main import main
+sys.exit(main(sys.argv[3:]))
+"""
+"""A start as the packaged program has it, without the parts that only the engine carries."""
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 
@@ -27,6 +39,22 @@ def test_leaves_out_what_the_window_may_not_name(scripts: dict[str, ModuleType])
     window = next(one for one in contracts if "names no torch" in one["name"])
     banned = PROJECT["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-module-level-imports"]
     assert {*window["forbidden_modules"], *banned} <= set(rules.EXCLUDES)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_tells_of_itself_before_there_is_an_engine(
+    scripts: dict[str, ModuleType], tmp_path: Path, command: str
+) -> None:
+    """As the manual says; with nothing to import but what the bundle carries."""
+    left_out = [name for name in scripts["bundle_rules"].EXCLUDES if not name.startswith("PySide6")]
+    assert "torch" in left_out
+    done = subprocess.run(
+        [sys.executable, "-c", PACKAGED, json.dumps(left_out), str(ROOT), command, "--help"],
+        cwd=ROOT, env={**os.environ, "FRAMEDECK_HOME": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: framedeck {command} ")
 
 
 def test_carries_every_package_that_the_window_needs(scripts: dict[str, ModuleType]) -> None:
@@ -320,3 +348,45 @@ def test_strips_our_libraries_alone(scripts: dict[str, ModuleType], tmp_path: Pa
     once = (inside / "lib-dynload" / "a.so").read_bytes()
     assert scripts["slim"].slim(tmp_path) == 0, "the second time nothing is left to take"
     assert (inside / "lib-dynload" / "a.so").read_bytes() == once
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="makes ELF files")
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+@pytest.mark.parametrize("tag", ["--enable-new-dtags", "--disable-new-dtags"])
+@pytest.mark.parametrize(
+    ("folder", "goes"), [("/home/builder/.made/lib", True), ("$ORIGIN/../libs", False)]
+)
+def test_forgets_the_folders_of_the_machine_that_builds(
+    scripts: dict[str, ModuleType], tmp_path: Path, folder: str, goes: bool, tag: str
+) -> None:
+    made = tmp_path / "a.so"
+    library(made, folder, tag)
+    assert folder.encode() in made.read_bytes()
+    assert scripts["slim"].forget_folders(made) is goes
+    assert (folder.encode() in made.read_bytes()) is not goes
+    assert (b"builder" in made.read_bytes()) is False
+    once = made.read_bytes()
+    assert scripts["slim"].forget_folders(made) is False
+    assert made.read_bytes() == once
+    said = "import ctypes, sys; print(ctypes.CDLL(sys.argv[1]).lib())"
+    done = subprocess.run([sys.executable, "-c", said, str(made)], capture_output=True, text=True)
+    assert done.stdout == "7\n", done.stderr
+
+
+def library(path: Path, folder: str, tag: str) -> None:
+    """Make a library that names a folder; its one function is called as that folder ends."""
+    source = path.with_suffix(".c")
+    source.write_text("#include <math.h>\nint lib(void) { return (int)cbrt(343.5); }\n")
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-fno-builtin", "-o", str(path), str(source), "-lm",
+         f"-Wl,{tag},-rpath,{folder}"], check=True,
+    )  # fmt: skip
+
+
+def test_no_other_file_is_taken_for_a_library(
+    scripts: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    other = tmp_path / "a.so"
+    other.write_bytes(b"MZ" + bytes(200))
+    assert scripts["slim"].forget_folders(other) is False
+    assert other.read_bytes() == b"MZ" + bytes(200)

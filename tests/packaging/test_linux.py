@@ -6,6 +6,7 @@ import configparser
 import gzip
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -138,14 +139,46 @@ def test_metainfo_is_of_this_version_and_valid(tmp_path: Path) -> None:
         subprocess.run(["appstreamcli", "validate", "--no-net", path], check=True)
 
 
-def test_the_manual_names_every_command_and_option() -> None:
+def test_the_manual_names_every_command_and_option(capsys: pytest.CaptureFixture[str]) -> None:
     page = linux.filled("framedeck.1", VERSION, STAMP).replace("\\-", "-")
     assert VERSION in page
-    # The package has an entry already; that command is for a checkout.
-    for command in set(program.COMMANDS) - {"desktop-entry"}:
-        assert f"\n.B {command}" in page, command
-    for option in ("--home", "--show", "--theme", "--size", "--screenshot", "--version", "--smoke"):
-        assert option in page, option
+    for command in program.COMMANDS:
+        assert f"\n.B {command}\n" in page, command
+    with pytest.raises(SystemExit):
+        program._options(["--help"])
+    helped = capsys.readouterr().out
+    options = set(re.findall(r"^  (?:-h, )?(--[\w-]+)", helped, re.MULTILINE)) - {"--help"}
+    assert len(options) >= 8
+    for option in options:
+        assert re.search(rf"^\.B\w? {option}\b", page, re.MULTILINE), option
+    for command in program.COMMANDS:
+        assert f"{command} (" in " ".join(helped.split()), command
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="needs groff")
+def test_the_manual_is_set_without_a_warning(tmp_path: Path) -> None:
+    page = tmp_path / "framedeck.1"
+    page.write_text(linux.filled("framedeck.1", VERSION, STAMP), "utf-8")
+    done = subprocess.run(
+        ["groff", "-man", "-Tutf8", "-wall", "-wmac", "-z", page],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+
+
+def test_each_override_of_lintian_has_a_reason_here() -> None:
+    """What names folders of the machine that builds is a fault, and never one to look away from."""
+    lines = (LINUX / "lintian-overrides").read_text("utf-8").splitlines()
+    tags = {line.split()[1] for line in lines if not line.startswith("#")}
+    assert tags <= {
+        # Carried libraries, as their wheels or CPython made them.
+        "embedded-library", "library-not-linked-against-libc", "unstripped-binary-or-object",
+        "shared-library-lacks-prerequisites",
+        # PyInstaller's start program; the texts of the licences of what is carried.
+        "hardening-no-pie", "extra-license-file",
+    }  # fmt: skip
 
 
 # -- icons -------------------------------------------------------------------------
@@ -216,6 +249,25 @@ def test_what_the_package_installs(bundle: Path, tmp_path: Path) -> None:
         assert found[wanted].isfile(), wanted
     said = subprocess.run(["dpkg-deb", "-f", made, "Version"], capture_output=True, text=True)
     assert said.stdout.strip() == VERSION
+
+
+@needs_dpkg
+@pytest.mark.parametrize("what", ["remove", "upgrade"])
+def test_removal_takes_what_root_compiled_along(bundle: Path, tmp_path: Path, what: str) -> None:
+    made = linux.debian(bundle, tmp_path / "w", tmp_path / "a.deb", VERSION, STAMP, quick=True)
+    subprocess.run(["dpkg-deb", "-e", made, tmp_path / "control"], check=True)
+    script = tmp_path / "control" / "prerm"
+    assert os.access(script, os.X_OK)
+    kept, gone = tmp_path / "in" / "core" / "a.py", tmp_path / "in" / "core" / "__pycache__"
+    for path in (kept, gone / "a.pyc", gone / "deep" / "b.pyc"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    text = script.read_text("utf-8")
+    assert text.count("/usr/lib/framedeck") == 1
+    script.write_text(text.replace("/usr/lib/framedeck", str(tmp_path / "in")), "utf-8")
+    subprocess.run([script, what], check=True)
+    assert kept.is_file()
+    assert not gone.exists()
 
 
 # -- the portable files --------------------------------------------------------------

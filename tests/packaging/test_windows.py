@@ -203,6 +203,14 @@ def test_workflow_gives_the_scripts_arguments_that_they_know() -> None:
         assert all(option in helped for option in options), line
 
 
+def test_workflow_looks_at_nothing_whose_answer_it_lets_pass() -> None:
+    """PowerShell prints what Test-Path finds and goes on: False fails no step."""
+    lines = [line for line in steps() if "Test-Path" in line]
+    assert len(lines) >= 3
+    for line in lines:
+        assert re.match(r"if \(|foreach |\$found = ", line), line
+
+
 def test_workflow_pins_actions_and_no_checksum_is_made_up() -> None:
     uses = re.findall(r"uses: (\S+)", WORKFLOW)
     assert len(uses) >= 4
