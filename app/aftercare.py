@@ -76,11 +76,12 @@ def look_back(places: Places) -> Iterator[object]:
     from core.crashes import records, running
     from core.crashes.flight import sweep
 
-    before = running.begin(places.data, places.crash_log)
+    before = running.begin(places.data, places.crash_log) or running.early(places.data)
     sweep(places.crashes)
-    if before is None:
+    ended = None if before is None else running.how_it_ended(before, places.crash_log)
+    running.trim(places.crash_log)
+    if before is None or ended is None or not ended.told:
         return
-    ended = running.how_it_ended(before, places.crash_log)
     facts = {
         "why": ended.why.value,
         "pid": before.pid,

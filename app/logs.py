@@ -61,8 +61,8 @@ class ErrorDesk:
         open_log(log_path)
         with contextlib.suppress(OSError):
             crashes = log_path.with_name("crash.log")
-            large = crashes.is_file() and crashes.stat().st_size > 1_000_000
-            self._crash_file = crashes.open("w" if large else "a", encoding="utf-8")
+            # Whatever its size: it may hold what the window before left, untold so far.
+            self._crash_file = crashes.open("a", encoding="utf-8")
             faulthandler.enable(self._crash_file)
 
         def main_hook(
