@@ -138,6 +138,14 @@ def test_a_clock_set_back_loses_no_new_record(tmp_path: Path) -> None:
     assert [record.title for record in kept[:3]] == ["new 1", "new 0", "t"]
     assert len(list(tmp_path.iterdir())) == 2 * records.MOST
 
+    for number in range(records.MOST + 5):  # By less than what summer time may be.
+        soon = time.strftime("%Y%m%d-%H%M%S", time.localtime(time.time() + 1500))
+        path = tmp_path / f"{soon}-{number:03d}-abcdef.json"
+        path.write_text('{"kind": "worker", "title": "soon", "at_unix": 1}')
+    made = records.save(tmp_path, "window", "new 2", {}, "")
+    assert made is not None
+    assert made.exists()
+
 
 def test_a_folder_that_cannot_be_written_costs_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
