@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QAction, QResizeEvent
+from PySide6.QtGui import QAction, QResizeEvent, QShortcut
 from PySide6.QtWidgets import QHBoxLayout, QMenu, QSizePolicy, QToolButton, QWidget
 
 from widgets.parts import Button, Card, label
@@ -84,7 +84,8 @@ class EditBar(Card):
         self.column.addWidget(label("Editing a waiting job", ""))
         row = QHBoxLayout()
         row.setSpacing(6)
-        cancel = Button("Cancel", tip="Leave the job as it was")
+        self._leave: QShortcut | None = None
+        cancel = Button("Cancel", tip="Leave the job as it was (Escape)")
         cancel.clicked.connect(lambda: self.cancelled.emit())
         save = Button("Save changes", "primary", tip="Ctrl+Return")
         save.clicked.connect(lambda: self.saved.emit())
@@ -92,3 +93,13 @@ class EditBar(Card):
         row.addWidget(cancel)
         self.column.addLayout(row)
         self.hide()
+
+    def show_for(self, form: QWidget | None) -> None:
+        """Come up while `form` shows a waiting job, where Escape leaves it; go with None."""
+        self.setVisible(form is not None)
+        if self._leave is None and form is not None:
+            where = Qt.ShortcutContext.WidgetWithChildrenShortcut
+            self._leave = QShortcut(Qt.Key.Key_Escape, form, context=where)
+            self._leave.activated.connect(self.cancelled)
+        if self._leave is not None:
+            self._leave.setEnabled(form is not None)

@@ -435,5 +435,5 @@ class ComposePanel(QWidget):
         self.focus_prompt()
 
     def _show_editing(self, on: bool) -> None:
-        self._edit_bar.setVisible(on)
+        self._edit_bar.show_for(self if on else None)
         self._add_row.set_enabled(not on)

@@ -217,6 +217,19 @@ def test_editing_saves_or_brings_back_what_was_there(panel, qtbot) -> None:
     assert panel.values()["prompt"] == "my draft"
 
 
+def test_escape_leaves_a_waiting_job_as_it_was(panel, qtbot) -> None:
+    field(panel, "prompt").setPlainText("my draft")
+    panel.activateWindow()
+    for _ in range(2):
+        panel.edit("job-9", "starter", {"prompt": "old words"})
+        QTest.keyClicks(field(panel, "prompt"), "and more")
+        QTest.keyClick(field(panel, "prompt"), Qt.Key.Key_Escape)
+        assert panel.editing() is None
+        assert panel.values()["prompt"] == "my draft"
+    QTest.keyClick(field(panel, "prompt"), Qt.Key.Key_Escape)
+    assert panel.values()["prompt"] == "my draft"
+
+
 def test_a_problem_from_outside_is_shown(panel) -> None:
     panel.show_invalid(Problem(Category.INVALID_PARAMS, "Too many.", "Use less.", field="steps"))
     assert errors(panel) == {"steps": "Too many. Use less."}
