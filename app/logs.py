@@ -122,7 +122,8 @@ class ErrorDesk:
         self._receiver = None
         if self._crash_file is not None:
             faulthandler.disable()
-            self._crash_file.close()
+            with contextlib.suppress(OSError):
+                self._crash_file.close()
             self._crash_file = None
         close_log()
 
@@ -164,4 +165,6 @@ def close_log() -> None:
     for handler in list(root.handlers):
         if handler.get_name() == "framedeck-file":
             root.removeHandler(handler)
-            handler.close()
+            # What a full disk did not take is tried once more here, and not taken again.
+            with contextlib.suppress(OSError):
+                handler.close()

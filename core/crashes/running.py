@@ -105,6 +105,11 @@ class Ended:
                 return "another program or the system ended it"
 
 
+def left(folder: Path) -> Mark | None:
+    """Return the mark of a window that did not end in order, if there is one."""
+    return _read(folder / NAME)
+
+
 def begin(folder: Path, crash_log: Path) -> Mark | None:
     """Set this process' mark; return that of a window that did not end in order, if there is one.
 

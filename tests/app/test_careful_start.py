@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from app.logs import ErrorDesk
+from app.aftercare import look_back
+from app.logs import ErrorDesk, close_log, open_log
 from core.crashes import records, running, starting
 from core.ledger import Ledger
 from core.places import Places
@@ -179,3 +181,28 @@ def test_a_crash_log_that_grew_large_still_tells_its_last_crash(tmp_path: Path) 
     log.write_text("y\n")
     running.trim(log)
     assert log.read_text() == "y\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
+def test_a_full_disk_does_not_hinder_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    open_log(Path("/dev/full"))
+    logging.getLogger("framedeck").error("nobody takes this")
+    assert "No space left" in capsys.readouterr().err
+    close_log()
+    assert not [one for one in logging.getLogger().handlers if one.get_name() == "framedeck-file"]
+
+
+def test_a_crash_is_kept_before_this_windows_own_mark_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = Places.find(tmp_path).make()
+    running.begin(places.data, places.crash_log)
+    places.crash_log.write_text("Fatal Python error: Bus error\n")
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "begin", dies)
+    with pytest.raises(KeyboardInterrupt):
+        list(look_back(places))
+    assert [one.kind for one in records.listed(places.crashes)] == ["window"]
