@@ -33,7 +33,7 @@ def hold_queue(controller: Controller) -> None:
 def tell(start: Start, controller: Controller, window: MainWindow) -> None:
     """Say what is different this time, and offer the queue."""
     window.panels.notice.show_text(
-        f"Framedeck ended {start.failed} times in a row soon after it started. This time the "
+        f"Framedeck crashed {start.failed} times in a row soon after it started. This time the "
         "layout of the window is the usual one, and the queue is paused.",
         (("Run the queue", lambda: controller.guard(lambda: controller.set_paused(False))),),
         "warning",

@@ -24,8 +24,9 @@ class Start:
     """A start that has not got far yet.
 
     Attributes:
-        failed: How many before it, in a row, did not get far.
+        failed: How many before it, in a row, crashed before they got far; killed ones are none.
         trace_bytes: Size of the crash log before the first of them.
+        seen_bytes: Size of the crash log when it began.
         pid: Its process.
         began_unix: When.
         before_pid: The process of the start before; 0 when that one got far.
@@ -34,6 +35,7 @@ class Start:
 
     failed: int = 0
     trace_bytes: int = 0
+    seen_bytes: int = 0
     pid: int = 0
     began_unix: float = 0.0
     before_pid: int = 0
@@ -52,11 +54,13 @@ def begin(folder: Path, crash_log: Path) -> Start:
     """
     path = folder / NAME
     before = read(folder)
-    now = Start(pid=os.getpid(), began_unix=time.time(), trace_bytes=_size(crash_log))
-    if before is not None:
+    size = _size(crash_log)
+    now = Start(pid=os.getpid(), began_unix=time.time(), trace_bytes=size, seen_bytes=size)
+    if before is not None and size > before.seen_bytes:
         now = Start(
             failed=before.failed + 1,
             trace_bytes=before.trace_bytes,
+            seen_bytes=size,
             pid=now.pid,
             began_unix=now.began_unix,
             before_pid=before.pid,
@@ -80,7 +84,7 @@ def settled(folder: Path) -> None:
 def read(folder: Path) -> Start | None:
     """Return the start that has not got far; None when there is none.
 
-    What cannot be read counts as one: it was cut off as it was written.
+    What cannot be read is one of which nothing is known: it was cut off as it was written.
     """
     try:
         data = json.loads((folder / NAME).read_text("utf-8"))

@@ -271,8 +271,12 @@ def test_memory_is_only_blamed_for_sure_where_the_kernel_said_so() -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"failed": "x"}', '{"more": 1}'])
 def test_a_start_that_cannot_be_read_counts_as_one(tmp_path: Path, text: str) -> None:
     (tmp_path / starting.NAME).write_text(text)
-    assert starting.begin(tmp_path, tmp_path / "crash.log").failed == 1
-    assert starting.begin(tmp_path, tmp_path / "crash.log").careful
+    log = tmp_path / "crash.log"
+    log.write_text("stacks\n")
+    assert starting.begin(tmp_path, log).failed == 1
+    log.write_text("stacks\nmore\n")
+    assert starting.begin(tmp_path, log).careful
+    assert starting.begin(tmp_path, log).failed == 0, "it was killed: that is no crash"
     starting.settled(tmp_path)
     assert starting.begin(tmp_path, tmp_path / "crash.log").failed == 0
     assert running.early(tmp_path) is None
