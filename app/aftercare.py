@@ -76,11 +76,13 @@ def look_back(places: Places) -> Iterator[object]:
     from core.crashes import records, running
     from core.crashes.flight import sweep
 
-    before = running.begin(places.data, places.crash_log)
+    before = running.left(places.data) or running.early(places.data)
     sweep(places.crashes)
-    if before is None:
+    ended = None if before is None else running.how_it_ended(before, places.crash_log)
+    running.trim(places.crash_log)
+    if before is None or ended is None or not ended.told:
+        running.begin(places.data, places.crash_log)
         return
-    ended = running.how_it_ended(before, places.crash_log)
     facts = {
         "why": ended.why.value,
         "pid": before.pid,
@@ -91,6 +93,8 @@ def look_back(places: Places) -> Iterator[object]:
     }
     title = f"Framedeck did not close properly: {ended.words}."
     made = records.save(places.crashes, "window", title, facts, ended.trace)
+    # Last: were this window to crash before, the next one would tell of both.
+    running.begin(places.data, places.crash_log)
     yield ended, None if made is None else made.with_suffix(".txt")
 
 

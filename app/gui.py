@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QCoreApplication, QEvent, QObject, QTimer, Signal
 from PySide6.QtWidgets import QApplication
 
+from app.careful import SETTLED_AFTER_MS, without_layout
 from app.single import SingleInstance
 from app.window import MainWindow
 from core import settings as settings_file
+from core.crashes import starting
 from core.places import Places
 
 if TYPE_CHECKING:
@@ -97,6 +99,12 @@ class Program(QObject):
         self._app, self._options, self._places, self._single = app, options, places, single
         self._first = not places.settings.exists()
         settings, self._reset = settings_file.load(places.settings)
+        self._counts = not (options.screenshot or options.smoke)
+        self._start = starting.Start()
+        if self._counts:
+            self._start = starting.begin(places.data, places.crash_log)
+            if self._start.careful:
+                settings = without_layout(settings)
         self._mode: Mode = options.theme or settings.theme
         self._desk: ErrorDesk | None = None
         self._controller: Controller | None = None
@@ -221,6 +229,12 @@ class Program(QObject):
         wiring.engine.at_start()
         wiring.schedule.pauses.at_start()
         controller.guard(wiring.schedule.retries.at_start)
+        if self._start.careful:
+            from app import careful
+
+            careful.hold_queue(controller)
+            careful.tell(self._start, controller, window)
+        QTimer.singleShot(SETTLED_AFTER_MS, self, lambda: starting.settled(self._places.data))
         lost = controller.start()
         wiring.tell_lost(lost)
         QTimer.singleShot(CARE_AFTER_MS, wiring, lambda: wiring.help.after_start(lost, self._first))
@@ -325,6 +339,10 @@ class Program(QObject):
     def finish(self, code: int) -> int:
         """End everything in order, bounded. Returns the exit code."""
         self._steps.clear()
+        if self._wiring is not None:
+            self._wiring.help.ending()
+        if self._counts:
+            starting.settled(self._places.data)
         self._single.stop_listening()
         if not self._options.screenshot:
             self.window.remember()

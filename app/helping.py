@@ -94,6 +94,13 @@ class HelpDesk(QObject):
         if self._welcome is not None:
             self._welcome.engine_changed()
 
+    def ending(self) -> None:
+        """The window begins to end: should it be cut off by a session's end, that is no crash."""
+        if self._marked:
+            from core.crashes import running
+
+            running.ending(self._places.data)
+
     def close(self) -> None:
         """The window ends in order: take its mark away."""
         if self._marked:

@@ -61,8 +61,8 @@ class ErrorDesk:
         open_log(log_path)
         with contextlib.suppress(OSError):
             crashes = log_path.with_name("crash.log")
-            large = crashes.is_file() and crashes.stat().st_size > 1_000_000
-            self._crash_file = crashes.open("w" if large else "a", encoding="utf-8")
+            # Whatever its size: it may hold what the window before left, untold so far.
+            self._crash_file = crashes.open("a", encoding="utf-8")
             faulthandler.enable(self._crash_file)
 
         def main_hook(
@@ -122,7 +122,8 @@ class ErrorDesk:
         self._receiver = None
         if self._crash_file is not None:
             faulthandler.disable()
-            self._crash_file.close()
+            with contextlib.suppress(OSError):
+                self._crash_file.close()
             self._crash_file = None
         close_log()
 
@@ -164,4 +165,6 @@ def close_log() -> None:
     for handler in list(root.handlers):
         if handler.get_name() == "framedeck-file":
             root.removeHandler(handler)
-            handler.close()
+            # What a full disk did not take is tried once more here, and not taken again.
+            with contextlib.suppress(OSError):
+                handler.close()

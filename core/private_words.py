@@ -16,13 +16,15 @@ import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 from urllib.parse import quote, quote_plus
 
 HOME, USER, HOST = "~", "<user>", "<host>"
 SECRET, ADDRESS, PROMPT = "<secret>", "<address>", "<prompt>"
-IDENTITY, MAIL = "<id>", "<mail>"
+IDENTITY, MAIL, FOLDER = "<id>", "<mail>", "<folder>"
 
 NO_NAMES = frozenset(
     {"root", "user", "admin", "administrator", "localhost", "home", "users", "framedeck"}
@@ -32,25 +34,47 @@ _RUN = 3
 """So many words of a prompt in a row are taken to be of it."""
 _SURELY = 4
 """Secrets shorter than this only count as whole words: else no text would be left."""
-_WORD = re.compile(r"[^\W_]+")
+_UNSPACED = (
+    "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff"
+    "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
+"""Scripts that set no blanks between words: each sign counts as a word there."""
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 _START, _END = r"(?<![^\W_])", r"(?![^\W_])"
 _URL = re.compile(r"\b([a-zA-Z][a-zA-Z0-9+.-]{1,15})://([^\s\"'<>\\)}]*)")
 _PORT = re.compile(r"(?:[^/?#@]*@)?(?:\[[^\]/?#]*\]|[^:/?#]*)(:\d{1,5})(?=$|[/?#])")
 _LOOPBACK = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?(?=$|[/?#])")
 _PEOPLE = re.compile(
     r"((?:/home/|/Users/|/var/home/|[A-Za-z]:(?:\\\\|\\|/)Users(?:\\\\|\\|/)))"
-    r"([^/\\\s\"':,;<>|]+)"
+    # A name may hold blanks where it is plain that a folder's name goes on behind them.
+    r"([^/\\\s\"':,;<>|]+(?:\\? [^/\\\s\"':,;<>|]{1,32}){0,3}(?=[/\\])|[^/\\\s\"':,;<>|]+)"
 )
+_DISK = re.compile(
+    r"(?:/run/media/|/media/|/Volumes/)([^/\\\n\"':,;<>|]{1,64}(?=/)|[^/\\\s\"':,;<>|]+)"
+)
+_MADE_ID = re.compile(r"(?<![\w.])\w{1,24}@[A-Za-z0-9][\w-]{1,62}(?=[\s:,;)\"']|$)")
+_NAMED_HOST = re.compile(
+    r"\b(?:host(?:name)?|server)\s?=\s?[\"']?(?!127\.0\.0\.1|localhost|None)([^\s\"',;)]+)",
+    re.IGNORECASE,
+)
+_RESOLVED = re.compile(
+    r"\b(?:resolve|connection to)\s+"
+    r"(?:[\"'](?!localhost)([\w.-]+)|(?!127\.)((?=\w*[-.\d])\w[\w.-]*))",
+    re.IGNORECASE,
+)
+_NAMED_USER = re.compile(r"\b(?:user(?:name)?|login)\s?=\s?[\"']?([^\s\"',;&)]+)", re.IGNORECASE)
+_HOOK = re.compile(r"(?:hooks?\.[\w.-]{3,60}|[\w.-]{3,60}/api/webhooks)/[^\s\"'<>]+", re.IGNORECASE)
+_NETWORK_PATH = re.compile(r"(?<![\w:/.])//([\w.-]{2,63}/[^/\s\"']+)(?=/)")
 # All counts are bounded: a line of a log may be as long as all of it.
 _MAIL = re.compile(r"[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
 _SIGNED = re.compile(r"[^\s/@\"'<>:]{1,64}:[^\s/@\"'<>]{1,64}@(?=[\w\[])")
 _NAMED_PORT = re.compile(r"(?<![\w./-])((?:[A-Za-z0-9-]+\.)+[A-Za-z][A-Za-z0-9-]+):\d{2,5}\b")
 _LAN = re.compile(r"(?<![\w.-])[A-Za-z0-9-]+\.(?:local|lan|home|internal|intranet|fritz\.box)\b")
-_V4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)")
+_V4 = re.compile(r"(?<![^\W_])(?<!\d\.)\d{1,3}(?:\.\d{1,3}){3}(?![^\W_]|\.\d)")
 _V6 = re.compile(r"(?<![0-9A-Za-z_])[0-9A-Fa-f:.]{2,46}(?:%\w{1,16})?(?![0-9A-Za-z_])")
 _MAC = re.compile(r"(?<![\w:-])(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}(?![\w:-])")
 _KEY = (
-    r"(?:token|password|passwd|passphrase|secret|api[_-]?key|access[_-]?key|private[_-]?key"
+    r"(?:token|password|passwd|\bpwd|passphrase|secret|api[_-]?key|access[_-]?key|private[_-]?key"
     r"|authorization|cookie|credential)s?"
 )
 _SECRET_KEY = re.compile(_KEY, re.IGNORECASE)
@@ -58,6 +82,17 @@ _SHOWN_KEY = re.compile(
     rf"{_KEY}[\"']?\s{{0,8}}[:=]\s{{0,8}}"
     r"(?:\"((?:[^\"\\]|\\.)*)\"|'((?:[^'\\]|\\.)*)'|((?:(?:bearer|basic)\s+)?[^\s,;&\"']+))",
     re.IGNORECASE,
+)
+_OPTION = re.compile(
+    rf"(?<!\w)--?[\w-]{{0,30}}{_KEY}\s{{1,4}}(\"[^\"\n]*\"|'[^'\n]*'|[^\s\"'-][^\s\"']*)",
+    re.IGNORECASE,
+)
+_HEADER = re.compile(
+    r"\b(?:set-cookie|cookie|(?:proxy-)?authorization)[\"']?\s{0,4}:\s{0,4}[\"']?([^\n\"']+)",
+    re.IGNORECASE,
+)
+_SIGNATURE = re.compile(
+    r"[?&](?:sig|signature|key|auth|code|x-amz-\w{1,30})=([^\s&\"'<>]+)", re.IGNORECASE
 )
 _BEARER = re.compile(r"\b(bearer|basic|digest)\s+([A-Za-z0-9._~+/=-]{6,})", re.IGNORECASE)
 _TOKEN = re.compile(
@@ -69,7 +104,10 @@ _SHARE = re.compile(r"\\\\(?![?.<])([^\\\s\"']+\\[^\\\s\"']+)")
 _PLAIN = (
     (_PEOPLE, 2, USER), (_BEARER, 2, SECRET), (_TOKEN, 0, SECRET), (_SHARE, 1, HOST),
     (_SIGNED, 0, ADDRESS), (_MAIL, 0, MAIL), (_MAC, 0, IDENTITY), (_NAMED_PORT, 1, ADDRESS),
-    (_LAN, 0, ADDRESS),
+    (_LAN, 0, ADDRESS), (_DISK, 1, USER), (_MADE_ID, 0, ADDRESS), (_NAMED_HOST, 1, HOST),
+    (_RESOLVED, 1, HOST), (_RESOLVED, 2, HOST),
+    (_NAMED_USER, 1, USER), (_HOOK, 0, ADDRESS), (_NETWORK_PATH, 1, HOST), (_OPTION, 1, SECRET),
+    (_HEADER, 1, SECRET), (_SIGNATURE, 1, SECRET),
 )  # fmt: skip
 """What goes wherever it stands: the pattern, which part of it, and what stands there then."""
 _SHOWN_PROMPT = re.compile(
@@ -95,6 +133,7 @@ class Scrubber:
         hosts: Names of the machine.
         secrets: Tokens and passwords.
         addresses: Hosts and addresses of servers that a person entered.
+        folders: Folders and files that a person chose.
         prompts: What a person wrote for clips, and titles made of it.
         show_prompts: The person wants prompts to be in the text.
     """
@@ -107,6 +146,7 @@ class Scrubber:
         hosts: Iterable[str] = (),
         secrets: Iterable[str] = (),
         addresses: Iterable[str] = (),
+        folders: Iterable[str] = (),
         prompts: Iterable[str] = (),
         show_prompts: bool = False,
     ) -> None:
@@ -116,9 +156,13 @@ class Scrubber:
         self._known(addresses, ADDRESS)
         found = {home.rstrip("/\\") for home in homes}
         self._known((home for home in found if len(home) > 1), HOME, anywhere=False)
+        chosen = {folder.rstrip("/\\") for folder in folders}
+        # Three signs are a drive, which says nothing of anybody.
+        self._known((one for one in chosen - found if len(one) > 3), FOLDER, anywhere=False)
         wanted: list[str] = [] if show_prompts else list(dict.fromkeys(filter(None, prompts)))
         self._runs = {run for prompt in wanted for run in _runs(prompt)}
         self._shorts = {short for prompt in wanted if (short := _short(prompt))}
+        self._nexts = _nexts(wanted)
         names = {user for user in users if user.casefold() not in NO_NAMES}
         places = {host for host in hosts if host.casefold() not in NO_NAMES}
         self._known(places, HOST, anywhere=False)
@@ -131,6 +175,7 @@ class Scrubber:
         *,
         secrets: Iterable[str] = (),
         addresses: Iterable[str] = (),
+        folders: Iterable[str] = (),
         prompts: Iterable[str] = (),
         show_prompts: bool = False,
     ) -> Scrubber:
@@ -140,10 +185,13 @@ class Scrubber:
             homes.add(str(Path.home().resolve()))
         with suppress(Exception):  # No such user, or none of the variables: each by its own error.
             users.add(getpass.getuser())
+        # A folder's name may be the person's where the name to sign in is another.
+        users |= {Path(home).name for home in homes}
         users |= {os.environ.get(name, "") for name in ("USER", "LOGNAME", "USERNAME")}
         return Scrubber(
             homes=homes, users=users - {""}, hosts={socket.gethostname()} - {""},
-            secrets=secrets, addresses=addresses, prompts=prompts, show_prompts=show_prompts,
+            secrets=secrets, addresses=addresses, folders=folders, prompts=prompts,
+            show_prompts=show_prompts,
         )  # fmt: skip
 
     def clean(self, text: str) -> str:
@@ -206,6 +254,11 @@ class Scrubber:
             for at in range(len(words) - size + 1):
                 if tuple(folded[at : at + size]) in known:
                     yield words[at].start(), words[at + size - 1].end(), PROMPT
+        # Names of files and titles end in the midst of a word.
+        for at in range(1, len(words)):
+            cut, begun = folded[at], self._nexts.get(folded[at - 1], ())
+            if any(cut != word and word.startswith(cut) for word in begun):
+                yield words[at - 1].start(), words[at].end(), PROMPT
 
 
 def _forms(word: str) -> set[str]:
@@ -213,6 +266,11 @@ def _forms(word: str) -> set[str]:
     plain, ascii_ = json.dumps(word, ensure_ascii=False)[1:-1], json.dumps(word)[1:-1]
     found = {word, plain, ascii_, repr(word)[1:-1], ascii(word)[1:-1], html.escape(word)}
     found |= {quote(word), quote(word, safe=""), quote_plus(word), word.replace("\\", "/")}
+    found |= {word.replace(" ", "\\ "), word.replace(" ", "\\040")}
+    # Some systems and tools write a letter and its dots as two signs.
+    found |= {normalize(kind, form) for form in tuple(found) for kind in ("NFC", "NFD")}
+    decomposed = normalize("NFD", word)
+    found |= {quote(decomposed), quote(decomposed, safe=""), json.dumps(decomposed)[1:-1]}
     return {form for form in found if form.strip()}
 
 
@@ -234,6 +292,17 @@ def _runs(prompt: str) -> set[tuple[str, ...]]:
     }
 
 
+def _nexts(prompts: Iterable[str]) -> dict[str, set[str]]:
+    """Return which longer words follow a word of some length in prompts."""
+    found: dict[str, set[str]] = {}
+    for prompt in prompts:
+        for words in _written(prompt):
+            for word, after in pairwise(words):
+                if len(word) >= _SURELY and len(after) > 1:
+                    found.setdefault(word, set()).add(after)
+    return found
+
+
 def _short(prompt: str) -> tuple[str, ...]:
     words = _written(prompt)[0]
     return words if 0 < len(words) < _RUN and len("".join(words)) > 1 else ()
@@ -243,7 +312,8 @@ def _looks_private(text: str) -> Iterator[_Span]:
     """Yield the stretches that look like secrets and addresses."""
     for pattern, group, instead in _PLAIN:
         for match in pattern.finditer(text):
-            yield *match.span(group), instead
+            if match[group] is not None:
+                yield *match.span(group), instead
     for match in _SHOWN_KEY.finditer(text):
         group = next(number for number in (1, 2, 3) if match[number] is not None)
         if match[group].casefold() not in ("", "none", "null", "true", "false", SECRET):

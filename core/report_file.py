@@ -7,12 +7,13 @@ import logging
 import os
 import platform
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from core.crashes import records
 from core.crashes.trace import PACKAGES
@@ -25,14 +26,23 @@ from core.settings import Settings
 MOST_LOG_BYTES = 200_000
 MOST_RECORDS = 5
 MOST_SERVER_LOGS = 6
-_PLAIN_SETTINGS_OUT = ("geometry", "layout", "compose", "news", "timeline", "queue", "servers")
+_PLAIN_SETTINGS_OUT = (
+    "geometry",
+    "layout",
+    "compose",
+    "news",
+    "timeline",
+    "queue",
+    "servers",
+    "dream_screen",
+)
 _SINCE = (1980, 1, 1, 0, 0, 0)
 """Time of all files in the zip: it tells nothing."""
 _log = logging.getLogger(__name__)
 WHAT_IT_IS = """\
 A report about Framedeck, put together on the machine it is about. Nothing was sent anywhere.
 Home folders, names of user and machine, addresses, tokens and prompts were taken out: ~, <user>,
-<host>, <address>, <mail>, <id>, <secret> and <prompt> stand in their places.
+<host>, <address>, <folder>, <mail>, <id>, <secret> and <prompt> stand in their places.
 """
 
 
@@ -116,12 +126,38 @@ def scrubber_for(sources: Sources) -> Scrubber:
         for name, value in os.environ.items()
         if any(word in name.upper() for word in ("TOKEN", "SECRET", "PASSW", "API_KEY", "APIKEY"))
     ]
+    proxies = [value for name, value in os.environ.items() if name.upper().endswith("_PROXY")]
+    for proxy in (*proxies, settings.engine_proxy):
+        named, _, host = proxy.partition("://")[2].rpartition("@")
+        # A password alone may stand in what a library prints.
+        environment += [named, *map(unquote, (named, *named.split(":", 1)))]
+        addresses += [host.rstrip("/"), host.partition(":")[0]] if host else []
+    addresses = [one for one in addresses if one not in ("127.0.0.1", "localhost", "[")]
     return Scrubber.of_this_machine(
         secrets=[one for one in (*sources.secrets, *environment) if len(one) > 3],
         addresses=[one for one in addresses if len(one) > 3],
+        folders=[one for one in folders_of(sources) if one],
         prompts=prompts,
         show_prompts=sources.prompts,
     )
+
+
+def folders_of(sources: Sources) -> Iterator[str]:
+    """Yield the folders that a person chose; those below the home are as usual, and help."""
+    settings, places = sources.settings, sources.places
+    yield from (settings.outputs, *settings.model_folders)
+    python = Path(settings.interpreter)
+    if settings.interpreter and not any(
+        python.is_relative_to(known) for known in (Path.home(), Path("/usr"))
+    ):
+        yield str(python.parent)
+        if len(python.parents) > 3:
+            yield str(python.parent.parent)
+    for server in settings.servers:
+        yield str(server.get("folder", ""))
+    for usual in (places.data, places.outputs, places.logs):
+        if not usual.is_relative_to(Path.home()):
+            yield str(usual)
 
 
 def written_in(values: Any, key: str = "") -> Iterator[str]:
@@ -239,11 +275,21 @@ def _chosen(sources: Sources) -> dict[str, Any]:
                 here in str(server.get("base", "")) for here in ("127.0.0.1", "localhost", "[::1]")
             ),
             "started_by_framedeck": bool(server.get("folder")),
-            "arguments": server.get("arguments", []),
+            "arguments": [*_shown_arguments(server.get("arguments", []))],
         }
         for server in sources.settings.servers
     ]
     return plain
+
+
+def _shown_arguments(arguments: Iterable[object]) -> Iterator[str]:
+    """Yield options and numbers; what else stands there may be a folder, a name or a key."""
+    for word in map(str, arguments):
+        name, is_one, _ = word.partition("=")
+        if word.startswith("-"):
+            yield f"{name}=…" if is_one else name
+        else:
+            yield word if word.isdigit() and len(word) < 6 else "…"
 
 
 def _jobs(sources: Sources) -> dict[str, Any]:
@@ -257,7 +303,12 @@ def _jobs(sources: Sources) -> dict[str, Any]:
                 "recipe": row.job.recipe,
                 "state": row.state.value,
                 "attempt": row.attempt,
-                "values": {k: v for k, v in row.job.params.items() if not isinstance(v, str)},
+                "values": {
+                    # Names of files stand in lists and in what is nested as well.
+                    name: value
+                    for name, value in row.job.params.items()
+                    if isinstance(value, bool | int | float)
+                },
                 "category": row.problem.category.value,
                 "message": row.problem.message,
                 "details": row.problem.details[-4000:],

@@ -163,13 +163,11 @@ def sweep(folder: Path) -> list[Path]:
 
     Reads and deletes files; for a thread aside.
     """
-    import psutil
-
     made = []
     with suppress(OSError):
         for path in sorted(folder.glob("worker-*.trace")):
             match = _TRACE.fullmatch(path.name)
-            if match is None or psutil.pid_exists(int(match[1])):
+            if match is None or _owned(path, int(match[1])):
                 continue
             about, stacks = trace.read(path)
             if stacks:
@@ -180,6 +178,19 @@ def sweep(folder: Path) -> list[Path]:
             with suppress(OSError):
                 path.unlink()
     return made
+
+
+def _owned(path: Path, pid: int) -> bool:
+    """Say whether the process that made a trace still lives.
+
+    In a container each start may have the number of the one before, which is this one's then.
+    """
+    import psutil
+
+    if pid != os.getpid():
+        return bool(psutil.pid_exists(pid))
+    # Two seconds: clocks of files and of processes count in different steps.
+    return bool(psutil.Process().create_time() <= path.stat().st_mtime + 2.0)
 
 
 def _plain(job: Job) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def save(folder: Path, kind: str, title: str, facts: Mapping[str, Any], trace: s
     except (OSError, ValueError) as error:
         _log.warning("a crash could not be kept: %s", error)
         return None
-    prune(folder)
+    prune(folder, path)
     return path
 
 
@@ -87,11 +87,20 @@ def listed(folder: Path) -> list[Record]:
     return found
 
 
-def prune(folder: Path) -> None:
-    """Let go of the oldest records beyond MOST and MOST_BYTES; the newest always stays."""
+def prune(folder: Path, kept: Path | None = None) -> None:
+    """Let go of the oldest records beyond MOST and MOST_BYTES; the newest always stays.
+
+    Args:
+        folder: Of the records.
+        kept: One that stays whatever its name says: the clock may have been set back.
+    """
     room = MOST_BYTES
-    for number, path in enumerate(_paths(folder)):
-        both = (path, path.with_suffix(".txt"))
+    found = _paths(folder)
+    if kept in found:
+        found.remove(kept)
+        found.insert(0, kept)
+    for number, path in enumerate(found):
+        both = (path.with_suffix(".txt"), path)
         with suppress(OSError):
             room -= sum(one.stat().st_size for one in both if one.exists())
         if number and (number >= MOST or room < 0):
@@ -102,7 +111,10 @@ def prune(folder: Path) -> None:
 
 def _paths(folder: Path) -> list[Path]:
     with suppress(OSError):
-        names = sorted((n for n in os.listdir(folder) if _NAME.fullmatch(n)), reverse=True)  # noqa: PTH208
+        # Those of the future are old: the clock was set back since. An hour is summer time's.
+        now = time.strftime("%Y%m%d-%H%M%S", time.localtime(time.time() + 3700))
+        names = [n for n in os.listdir(folder) if _NAME.fullmatch(n)]  # noqa: PTH208
+        names.sort(key=lambda name: (name <= now, name), reverse=True)
         return [folder / name for name in names]
     return []
 

@@ -8,17 +8,18 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from core.crashes import kernel
+from core.crashes import kernel, starting
 from core.frozen import version
 from core.ledger import owner
 from core.whole_files import write_whole
 
 NAME = "running.json"
 _MOST_TRACE = 200_000
+_MOST_LOG = 1_000_000
 _log = logging.getLogger(__name__)
 
 
@@ -42,6 +43,8 @@ class Mark:
         version: Of Framedeck.
         trace_bytes: Size of the crash log when it began.
         memory_kills: As `core.crashes.kernel.memory_kills` then.
+        ending: It was asked to end, and began to.
+        early: It did not come so far as to set a mark.
     """
 
     owner: str = ""
@@ -50,6 +53,8 @@ class Mark:
     version: str = ""
     trace_bytes: int = 0
     memory_kills: int | None = None
+    ending: bool = False
+    early: bool = False
 
     @property
     def pid(self) -> int | None:
@@ -75,6 +80,15 @@ class Ended:
     kernel: tuple[str, ...] = ()
 
     @property
+    def told(self) -> bool:
+        """Whether it is a person's business.
+
+        A session's end kills what takes long to end, as a start may be: that is no crash. One
+        that left its stacks is.
+        """
+        return self.why is Why.CRASHED or not (self.mark.ending or self.mark.early)
+
+    @property
     def words(self) -> str:
         """Why, as the rest of a sentence that names Framedeck."""
         match self.why:
@@ -82,11 +96,18 @@ class Ended:
                 head = self.trace.partition("\n")[0].partition(":")[2].strip().casefold()
                 return f"it crashed ({head})" if head else "it crashed"
             case Why.MEMORY:
+                if not self.kernel:  # It ended some process meanwhile; which one is not known.
+                    return "the system ended it, it seems because memory ran out"
                 return "the system ended it because memory ran out"
             case Why.RESTARTED:
                 return "the computer was restarted or lost its power"
             case Why.KILLED:
                 return "another program or the system ended it"
+
+
+def left(folder: Path) -> Mark | None:
+    """Return the mark of a window that did not end in order, if there is one."""
+    return _read(folder / NAME)
 
 
 def begin(folder: Path, crash_log: Path) -> Mark | None:
@@ -104,6 +125,34 @@ def begin(folder: Path, crash_log: Path) -> Mark | None:
     except OSError as error:
         _log.warning("the mark of the running window could not be written: %s", error)
     return before
+
+
+def ending(folder: Path) -> None:
+    """Note in this process' mark that it begins to end in order."""
+    mark = _read(folder / NAME)
+    if mark is not None and mark.owner.partition(" ")[0] == str(os.getpid()):
+        with suppress(OSError):
+            write_whole(folder / NAME, json.dumps(asdict(replace(mark, ending=True))))
+
+
+def early(folder: Path) -> Mark | None:
+    """Return a mark for the start before this one, if it ended before it could set its own."""
+    start = starting.read(folder)
+    if start is None or not start.failed:
+        return None
+    return Mark(
+        owner=f"{start.before_pid} 0" if start.before_pid else "",
+        started_unix=start.before_unix,
+        trace_bytes=start.trace_bytes,
+        early=True,
+    )
+
+
+def trim(crash_log: Path) -> None:
+    """Empty a crash log that grew large; call it once what it tells was kept."""
+    with suppress(OSError):
+        if _size(crash_log) > _MOST_LOG:
+            os.truncate(crash_log, 0)
 
 
 def end(folder: Path) -> None:
@@ -171,7 +220,7 @@ def _read(path: Path) -> Mark | None:
     except (OSError, ValueError, TypeError):
         return Mark()
     kinds: tuple[tuple[type, ...], ...] = (
-        *((str,), (str,), (int, float), (str,), (int,), (int, type(None))),
+        *((str,), (str,), (int, float), (str,), (int,), (int, type(None)), (bool,), (bool,)),
     )
     good = all(isinstance(v, k) for v, k in zip(asdict(mark).values(), kinds, strict=True))
     return mark if good else Mark()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from core.crashes import kernel, records, running
+from core.crashes import kernel, records, running, starting
 from core.crashes.flight import sweep
 from core.crashes.running import Ended, Mark, Why
 from core.engines.local.client import LocalEngine
@@ -122,6 +122,31 @@ def test_records_stay_few_and_small(tmp_path: Path) -> None:
     assert len(json.loads(large.read_text("utf-8"))["trace"]) < records.MOST_TRACE + 99
 
 
+def test_a_clock_set_back_loses_no_new_record(tmp_path: Path) -> None:
+    for number in range(records.MOST + 300):
+        name = f"20990101-{number:06d}-000-abcdef"
+        (tmp_path / f"{name}.json").write_text('{"kind": "worker", "title": "t", "at_unix": 1}')
+        (tmp_path / f"{name}.txt").write_text("t")
+    for number in range(2):
+        made = records.save(tmp_path, "window", f"new {number}", {}, "")
+        assert made is not None
+        assert made.exists()
+        assert made.with_suffix(".txt").exists()
+        time.sleep(0.002)
+    kept = records.listed(tmp_path)
+    assert len(kept) == records.MOST
+    assert [record.title for record in kept[:3]] == ["new 1", "new 0", "t"]
+    assert len(list(tmp_path.iterdir())) == 2 * records.MOST
+
+    for number in range(records.MOST + 5):  # By less than what summer time may be.
+        soon = time.strftime("%Y%m%d-%H%M%S", time.localtime(time.time() + 1500))
+        path = tmp_path / f"{soon}-{number:03d}-abcdef.json"
+        path.write_text('{"kind": "worker", "title": "soon", "at_unix": 1}')
+    made = records.save(tmp_path, "window", "new 2", {}, "")
+    assert made is not None
+    assert made.exists()
+
+
 def test_a_folder_that_cannot_be_written_costs_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     assert records.save(tmp_path / "file" / "crashes", "worker", "t", {}, "") is None
@@ -151,6 +176,9 @@ def test_what_a_worker_left_whose_window_died_too_is_kept(tmp_path: Path) -> Non
     (tmp_path / f"worker-{gone.pid}-00000000.trace").write_text(f"{head}\n")
     mine = tmp_path / f"worker-{os.getpid()}-11111111.trace"
     mine.write_text(f"{head}\n")
+    own = tmp_path / f"worker-{os.getpid()}-22222222.trace"
+    own.write_text(f"{head}\n")  # In a container the start before had the same number.
+    os.utime(own, (1.0, 1.0))
     (made,) = sweep(tmp_path)
     assert "Fatal Python error" in made.with_suffix(".txt").read_text()
     assert list(tmp_path.glob("*.trace")) == [mine], "one that is at work is left alone"
@@ -216,3 +244,39 @@ def test_the_mark_of_another_window_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / running.NAME).write_text(json.dumps(asdict(mark(owner="1 x"))))
     running.end(tmp_path)
     assert (tmp_path / running.NAME).exists()
+
+
+def test_one_that_was_asked_to_end_is_only_told_when_it_crashed(tmp_path: Path) -> None:
+    log = tmp_path / "crash.log"
+    running.begin(tmp_path, log)
+    running.ending(tmp_path)
+    left = running.begin(tmp_path, log)
+    assert left is not None
+    assert left.ending
+    assert not running.how_it_ended(left, log, lambda _: []).told
+    log.write_text("Fatal Python error: Aborted\n")
+    assert running.how_it_ended(left, log).told
+    again = running.begin(tmp_path, log)
+    assert again is not None
+    assert running.how_it_ended(again, tmp_path / "none", lambda _: []).told
+
+
+def test_memory_is_only_blamed_for_sure_where_the_kernel_said_so() -> None:
+    assert Ended(Why.MEMORY, mark(), kernel=("Killed process 1",)).words == (
+        "the system ended it because memory ran out"
+    )
+    assert "it seems" in Ended(Why.MEMORY, mark()).words
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"failed": "x"}', '{"more": 1}'])
+def test_a_start_that_cannot_be_read_counts_as_one(tmp_path: Path, text: str) -> None:
+    (tmp_path / starting.NAME).write_text(text)
+    log = tmp_path / "crash.log"
+    log.write_text("stacks\n")
+    assert starting.begin(tmp_path, log).failed == 1
+    log.write_text("stacks\nmore\n")
+    assert starting.begin(tmp_path, log).careful
+    assert starting.begin(tmp_path, log).failed == 0, "it was killed: that is no crash"
+    starting.settled(tmp_path)
+    assert starting.begin(tmp_path, tmp_path / "crash.log").failed == 0
+    assert running.early(tmp_path) is None

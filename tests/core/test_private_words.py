@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import string
 import time
+from unicodedata import normalize
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.private_words import ADDRESS, HOME, PROMPT, SECRET, USER, Scrubber
+from core.private_words import ADDRESS, FOLDER, HOME, PROMPT, SECRET, USER, Scrubber
 
 NAMES = st.text(string.ascii_letters + "äöñ" + string.digits, min_size=4, max_size=12).filter(
     # Not a part of the words around it, nor of what stands in its place.
@@ -119,6 +120,26 @@ def test_no_stretch_of_a_prompt_is_left(words: list[str], gap: str, escape: obje
         ("from \\\\nas7\\films\\a.mp4", "from \\\\<host>\\a.mp4"),
         ("prompt='a red ball', steps=4", f"prompt={PROMPT}, steps=4"),
         ("/home/zoe/clips", f"/home/{USER}/clips"),
+        ("/home/zoe maria/clips", f"/home/{USER}/clips"),
+        ("C:\\Users\\Zoe Maria\\clips", f"C:\\Users\\{USER}\\clips"),
+        ("/run/media/zoe/STICK/a.mp4", f"/run/media/{USER}/STICK/a.mp4"),
+        ("--api-token geheim --port 8188", f"--api-token {SECRET} --port 8188"),
+        ("proxy --password 'ge heim' x", f"proxy --password {SECRET} x"),
+        ("pwd=geheim", f"pwd={SECRET}"),
+        ("Authorization: token abcdef", f"Authorization: {SECRET}"),
+        ("Cookie: a=1; session=2", f"Cookie: {SECRET}"),
+        ("/a.png?x=1&sig=abc%2Fdef", f"/a.png?x=1&sig={SECRET}"),
+        ("ssh zoe@nas7", f"ssh {ADDRESS}"),
+        ("user=zoe", f"user={USER}"),
+        (
+            "HTTPConnectionPool(host='render-7', port=8188)",
+            "HTTPConnectionPool(host='<host>', port=8188)",
+        ),
+        ("Failed to resolve 'render' (x)", "Failed to resolve '<host>' (x)"),
+        ("Connection to render-7 timed out", "Connection to <host> timed out"),
+        ("hooks.chat.example/services/T0/B0/XX", ADDRESS),
+        ("from //nas7/films/a.mp4", "from //<host>/a.mp4"),
+        ("ip_10.0.0.5_up", f"ip_{ADDRESS}_up"),
         ("C:\\\\Users\\\\zoe\\\\clips", f"C:\\\\Users\\\\{USER}\\\\clips"),
     ],
 )
@@ -134,6 +155,8 @@ def test_what_looks_private_goes(text: str, left: str) -> None:
         '  File "core/engines/local/client.py", line 210 in _read',
         "driver 535.129.03, CUDA 12.8, 24576 MB",
         "token: None",
+        "HTTPConnectionPool(host='127.0.0.1', port=8188)",
+        "the connection to the server broke, and it was not possible to resolve it",
         "it answers at 127.0.0.1:8188 and ::1",
     ],
 )
@@ -141,6 +164,44 @@ def test_what_helps_stays(text: str) -> None:
     assert (
         Scrubber(homes=["/home/anna"], users=["anna", "root"], hosts=["box-7"]).clean(text) == text
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["saved 一只红色的猫坐在.mp4", "cut: ['的猫坐在窗台上看雨']", "一只红-色的猫", "แมวสีแดงนั่งที่หน้า"],
+)
+def test_prompts_of_scripts_without_blanks_go_in_parts_too(text: str) -> None:
+    prompts = ["一只红色的猫坐在窗台上看雨", "แมวสีแดงนั่งที่หน้าต่างดูฝน"]
+    cleaned = Scrubber(prompts=prompts).clean(text).replace(PROMPT, "")
+    assert not any(ord(sign) > 0xE00 for sign in cleaned)
+
+
+@pytest.mark.parametrize(
+    "text", ["a-lonely-astronaut-rid.mp4", "astronaut ri…", "marzipan_elef-02.mp4"]
+)
+def test_a_name_that_ends_in_the_midst_of_a_prompts_word_goes(text: str) -> None:
+    cleaned = Scrubber(prompts=["A lonely astronaut rides a horse", "Marzipan elephants"]).clean(
+        text.replace("elef", "elep")
+    )
+    for cut in ("astronaut", "ri", "elep", "marzipan"):
+        assert cut not in cleaned.removesuffix(".mp4")
+
+
+def test_names_are_known_however_their_letters_are_put_together() -> None:
+    scrubber = Scrubber(homes=["/data/Jörg Müller"], users=["Jörg Müller"])
+    for kind in ("NFC", "NFD"):
+        for text in ("/data/Jörg Müller/x", "/data/jörg\\ müller/x", quote("/data/Jörg Müller/x")):
+            assert scrubber.clean(normalize(kind, text)) == "~/x"
+        assert scrubber.clean(quote(normalize(kind, "/data/Jörg Müller/x"))) == "~/x"
+
+
+def test_folders_that_were_chosen_go_and_what_lies_in_them_stays() -> None:
+    scrubber = Scrubber(homes=["/home/zoe"], folders=["/mnt/Client X/clips/", "D:\\Client X", "/"])
+    assert scrubber.clean("at /mnt/Client X/clips/a.mp4") == f"at {FOLDER}/a.mp4"
+    assert (
+        scrubber.clean("at D:\\\\Client X\\\\a, D:/client x/a") == f"at {FOLDER}\\\\a, {FOLDER}/a"
+    )
+    assert scrubber.clean("/usr/lib") == "/usr/lib"
 
 
 def test_this_machine_is_known(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,3 +125,38 @@ def test_a_report_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monk
         write_zip(target, [Part("b.txt", "", "b")])
     assert target.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["report.zip"]
+
+
+def test_folders_proxies_and_values_of_a_person_are_in_no_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "Zoë Möller"
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(home))
+    monkeypatch.setenv("https_proxy", "http://proxyname:prx%21word@proxy.firma.example:3128")
+    places = Places.find(tmp_path / "Geheimkunde").make()
+    told = (
+        f"{places.data}/x /mnt/Auftrag/a.mp4 /srv/Modelle Anke/b /opt/Kundenpy/bin/python "
+        "proxyname prx!word prx%21word proxy.firma.example Zoë Möller engword\n"
+    )
+    row = row_of(places, "x", told)
+    params = row.job.params | {"loras": [{"path": "anke.safetensors"}], "deep": {"a": "anke2"}}
+    row = replace(row, job=replace(row.job, params=params))
+    for path in (places.log, places.worker_log, places.crash_log):
+        path.write_text(told, "utf-8")
+    records.save(places.crashes, "worker", "It fell", {"lines": [told]}, told)
+    chosen = Settings(
+        outputs="/mnt/Auftrag", model_folders=["/srv/Modelle Anke"], dream_screen="Ankes TV",
+        interpreter="/opt/Kundenpy/bin/python", engine_proxy="http://eng:engword@10.0.0.3:80",
+        servers=[{"base": "http://127.0.0.1:8188", "folder": "/srv/AnkeUI", "arguments":
+                  ["--port", "8188", "--lowvram", "--out", "/srv/AnkeOut", "--key=argword"]}],
+    )  # fmt: skip
+    parts = assemble(Sources(places, chosen, {"failed": 1}, [row], doctor=lambda: told))
+    whole = "\n".join(part.text for part in parts).casefold()
+    for private in (
+        *("geheimkunde", "auftrag", "anke", "kundenpy", "proxyname", "prx", "firma", "zoë"),
+        *("möller", "engword", "argword"),
+    ):
+        assert private not in whole, private
+    for helps in ("--port", "8188", "--lowvram", "--key=…", '"step_seconds"'):
+        assert helps in whole
