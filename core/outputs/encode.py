@@ -137,6 +137,7 @@ class ClipWriter(Writer):
         self._file: PartFile | None = None
         self._stream: Any = None
         self._size = (0, 0)
+        self._written: PartFile | None = None
         self._sealed: dict[str, Any] = {}
         self._checksums: list[int] = []
         self.container = self._codec.kind.format  # type: ignore[misc]
@@ -193,7 +194,7 @@ class ClipWriter(Writer):
         # The encoder of AV1 talks to the terminal otherwise.
         os.environ.setdefault("SVT_LOG", "1")
         with self._storage():
-            self._file = PartFile(self._clip)
+            self._file = self._written = PartFile(self._clip)
             container = av.open(self._file, "w", format=codec.muxer, options=dict(codec.movable))
         self._container = container
         text = json.dumps(self._portable(), ensure_ascii=False, separators=(",", ":"))
@@ -246,6 +247,9 @@ class ClipWriter(Writer):
         faults = []
         if self._sealed and read_seal(self._clip) != {**self._sealed, "broken": False}:
             faults.append("Its seal is broken.")
+        # Its index may be gone, and it still decodes from front to end.
+        if not self._sealed and self._written and self._written.is_kept() is False:
+            faults.append("Its bytes are not those that were written.")
         # Once through JSON, as the file holds it.
         if container_recipe(self._clip) != json.loads(json.dumps(self._portable())):
             faults.append("Its recipe is not the one that was written.")

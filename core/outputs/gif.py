@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
@@ -186,7 +185,7 @@ class GifWriter(Writer):
                 if packet.size
             ]
         assert self._file is not None
-        if zlib.crc32(self._clip.read_bytes()) != self._file.checksum:
+        if not self._file.is_kept():
             return ["Its bytes are not those that were written."]
         wanted = [self._tick(number) for number in range(self.frames)]
         return [] if times == wanted else ["Its frames do not stand at their times."]

@@ -19,6 +19,8 @@ from core.outputs.beside import free_name, recipe_file
 from core.outputs.container import SUFFIXES
 
 _LEAST_FREE_BYTES = 16 * 1024 * 1024
+# Some kinds of files get their lengths and their index's place there when all else is written.
+_FRONT_BYTES = 1024 * 1024
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -162,6 +164,7 @@ class PartFile:
         self.name = str(path)
         self.error: OSError | None = None
         """What the disk said first; FFmpeg may tell of it in words of its own."""
+        self._front = bytearray()
         self._sum: int | None = 0
         self._end = 0
         self._raw = path.open("wb", buffering=0)
@@ -170,10 +173,7 @@ class PartFile:
 
     def write(self, data: bytes) -> int:
         """Write all of `data`. Raises OSError."""
-        if self._sum is not None:
-            onward = self._raw.tell() == self._end
-            self._sum = zlib.crc32(data, self._sum) if onward else None
-            self._end += len(data)
+        self._count(data)
         rest = memoryview(data)
         while rest:
             # Near the end of a disk the system takes a part only.
@@ -184,10 +184,31 @@ class PartFile:
                 raise
         return len(data)
 
-    @property
-    def checksum(self) -> int | None:
-        """CRC-32 of all that was written; None where it was not written from front to end."""
-        return self._sum
+    def _count(self, data: bytes) -> None:
+        at = self._raw.tell()
+        front = data[: max(0, _FRONT_BYTES - at)]
+        rest = data[len(front) :]
+        # What lies in a gap, or lay behind the front before, is not known here.
+        onward = at <= self._end and (not rest or at + len(front) == max(self._end, _FRONT_BYTES))
+        if self._sum is not None:
+            self._front[at : at + len(front)] = front
+            self._sum = zlib.crc32(rest, self._sum) if onward else None
+        self._end = max(self._end, at + len(data))
+
+    def is_kept(self) -> bool | None:
+        """Say whether the file holds, byte for byte, what was written.
+
+        None: that is not known, since more than its front was written twice. Raises OSError.
+        """
+        if self._sum is None:
+            return None
+        found = 0
+        with Path(self.name).open("rb") as file:
+            if file.read(_FRONT_BYTES) != self._front:
+                return False
+            while block := file.read(_FRONT_BYTES):
+                found = zlib.crc32(block, found)
+            return found == self._sum and file.tell() == self._end
 
     def close(self) -> None:
         """Close the file; twice is fine."""

@@ -34,6 +34,7 @@ class WebpWriter(Writer):
     def __init__(self, job: Job, on_verify: Told | None = None, wish: Wish | None = None) -> None:
         super().__init__(job, on_verify, wish, suffix=ending("webp"))
         self._file: PartFile | None = None
+        self._written: PartFile | None = None
         self._checksums: list[int] = []
 
     def _release(self) -> None:
@@ -46,7 +47,7 @@ class WebpWriter(Writer):
 
         height, width = frame.shape[:2]
         if self._file is None:
-            self._file = PartFile(self._clip)
+            self._file = self._written = PartFile(self._clip)
             self._file.write(webp.head(width, height))
         # What the format's own tools take for colours.
         picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(
@@ -80,3 +81,7 @@ class WebpWriter(Writer):
         return Expected(
             self.frames, width, height, None, self._checksums, np.stack(self._signatures)
         )
+
+    def _check_words(self) -> list[str]:
+        assert self._written is not None
+        return [] if self._written.is_kept() else ["Its bytes are not those that were written."]

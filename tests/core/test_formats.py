@@ -34,7 +34,7 @@ from core.outputs.marks import digest_of
 from core.outputs.published import published
 from core.outputs.thumbs import thumbnails
 from core.post.plan import Plan
-from tests.core._damage import cut, flip_bytes, make_job, names, pan, zero
+from tests.core._damage import Damage, cut, flip_bytes, make_job, names, pan, zero
 
 ROOT = Path(__file__).resolve().parents[2]
 EVEN = ("h264", "h265", "av1", "webm", "prores", "prores4444")
@@ -173,15 +173,15 @@ def test_a_job_keeps_to_multiples_of_eight(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", formats.NAMES)
 @pytest.mark.parametrize("damage", [cut, flip_bytes, zero], ids=lambda one: one.__name__)
-def test_damage_is_found(tmp_path: Path, name: str, damage: object) -> None:
+def test_damage_is_found(tmp_path: Path, name: str, damage: Damage) -> None:
     _, output = made(tmp_path, name, frames_of())
     clip = Path(output.path)
     files = sorted(clip.iterdir()) if clip.is_dir() else [clip]
-    rng = random.Random(f"{name} {damage}")
+    rng = random.Random(f"{name} {damage.__name__}")
     for _ in range(3):
         victim = rng.choice(files)
         whole = victim.read_bytes()
-        damage(victim, rng)  # type: ignore[operator]
+        damage(victim, rng)
         verdict = verify_file(clip)
         assert not verdict.ok
         assert verdict.against == "recipe"
@@ -192,13 +192,13 @@ def test_damage_is_found(tmp_path: Path, name: str, damage: object) -> None:
 @pytest.mark.parametrize("name", formats.NAMES)
 @pytest.mark.parametrize("damage", [cut, flip_bytes, zero], ids=lambda one: one.__name__)
 def test_damage_before_publishing_is_found(
-    tmp_path: Path, name: str, damage: object, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, name: str, damage: Damage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk loses something between encoding and verifying: no clip appears."""
-    rng = random.Random(f"{name} {damage}")
+    rng = random.Random(f"{name} {damage.__name__}")
 
     def lossy(path: Path) -> None:
-        damage(rng.choice(sorted(path.iterdir())) if path.is_dir() else path, rng)  # type: ignore[operator]
+        damage(rng.choice(sorted(path.iterdir())) if path.is_dir() else path, rng)
 
     for module in ("encode", "gif", "webp_write"):
         monkeypatch.setattr(f"core.outputs.{module}.sync_file", lossy)
@@ -207,6 +207,23 @@ def test_damage_before_publishing_is_found(
         with pytest.raises(ProblemError, match="not written right") as bad:
             made(tmp_path, name, frames_of())
         assert bad.value.problem.category is Category.BAD_OUTPUT
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("lost", [1, 5, 22])
+@pytest.mark.parametrize("name", [one for one in formats.NAMES if one not in ("png", "jpeg")])
+def test_a_lost_end_is_found_before_publishing(
+    tmp_path: Path, name: str, lost: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All frames are there; what is not is the index, the trailer or the seal."""
+
+    def short(path: Path) -> None:
+        path.write_bytes(path.read_bytes()[:-lost])
+
+    for module in ("encode", "gif", "webp_write"):
+        monkeypatch.setattr(f"core.outputs.{module}.sync_file", short)
+    with pytest.raises(ProblemError, match="not written right"):
+        made(tmp_path, name, frames_of())
     assert names(tmp_path) == []
 
 

@@ -186,8 +186,9 @@ def test_a_server_that_dies_after_the_request_is_told() -> None:
         plain = models.generate
 
         def last(handler: Handler) -> None:
-            plain(handler)
+            # First, or the next question comes before it.
             server.answers["/api/ps"] = bad.hang_up
+            plain(handler)
 
         server.answers["/api/generate"] = last
         found = run(ollama, lambda: 9 * GB, clock)
