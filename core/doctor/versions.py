@@ -31,7 +31,8 @@ def program(context: Context) -> Iterator[Finding]:
             title,
             f"{text}. PySide6 6.12 on Python 3.11 and older loses count of what it holds, and "
             "aborts after about 2,500 repaints.",
-            'Install another one (python -m pip install "pyside6-essentials<6.12"), or use Python 3.12.',
+            'Install another one (python -m pip install "pyside6-essentials<6.12"), '
+            "or use Python 3.12.",
         )
         return
     yield ok(key, title, f"{text}.")

@@ -17,6 +17,7 @@ from core.engines.local import (
     folders,
     image_prompt,
     lora,
+    machine,
     offload,
     pieces,
     preview,
@@ -210,10 +211,15 @@ class Maker(ABC):
 
     def load(self, context: Context, found: folders.ModelFolder, waits: str) -> Model:
         """Load part by part, so that a cancel is heard between two parts."""
-        import diffusers
-
         from core.engines.local import placing
 
+        with machine.importing():
+            import diffusers
+
+            # Each name brings its own modules in.
+            for name, class_name in {"": found.pipeline, **found.classes}.items():
+                with contextlib.suppress(AttributeError):
+                    _kind(name, class_name)
         told = teller(context, len(found.configs) + len(found.classes) + 1)
         parts: dict[str, Any] = {}
         for name, class_name in found.classes.items():
@@ -251,9 +257,6 @@ class Maker(ABC):
         self, context: Context, found: folders.ModelFolder, name: str, class_name: str
     ) -> Any:
         """Return one part with its weights, read from safetensors alone."""
-        import diffusers
-        import transformers
-
         from core.engines.local import placing
 
         dtype = placing.dtype(context, name, full=self.decodes_in_full(found), half=self.half)
@@ -264,14 +267,13 @@ class Maker(ABC):
             from core.engines.local import singles_load
 
             return singles_load.weights(found, name, class_name, dtype, more)
-        library = transformers if name in _TRANSFORMERS else diffusers
-        naming = {"dtype": dtype} if library is transformers else {"torch_dtype": dtype}
-        return getattr(library, class_name).from_pretrained(
+        naming = "dtype" if name in _TRANSFORMERS else "torch_dtype"
+        return _kind(name, class_name).from_pretrained(
             found.path / name,
             use_safetensors=True,
             local_files_only=True,
             variant=found.variants[name],
-            **naming,
+            **{naming: dtype},
             **more,
         )
 
@@ -388,6 +390,14 @@ class Maker(ABC):
         finally:
             if offload.of(context) != offload.NONE:
                 pipe.maybe_free_model_hooks()
+
+
+def _kind(name: str, class_name: str) -> Any:
+    """Return the class of a pipeline's part. Raises AttributeError."""
+    import diffusers
+    import transformers
+
+    return getattr(transformers if name in _TRANSFORMERS else diffusers, class_name)
 
 
 def teller(context: Context, total: int) -> Callable[[int, str], None]:
