@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from PySide6.QtWidgets import QPushButton
 
@@ -19,6 +20,7 @@ from app.latents import LatentsDesk
 from app.lighter import LighterDesk
 from app.scheduling import ScheduleDesk
 from app.window import MainWindow
+from core.engines.local.kept import jobs_in
 from core.errors import Category, Problem
 from core.events import (
     Event,
@@ -37,6 +39,7 @@ from core.morning.marks import Mark, note_of, read_note
 from core.scheduling import retries
 from core.scheduling.moment import Now
 from core.statistics.runs import RAN_OUT, WENT_ON, asked_of
+from tests.core import decode_faults
 
 GB = 2**30
 OUT = Problem(Category.INSUFFICIENT_VRAM, "CUDA out of memory.", "Make it smaller.")
@@ -442,34 +445,94 @@ def test_latents_go_with_their_job(qtbot: Any, window: MainWindow, controller: C
     qtbot.waitUntil(lambda: {path.name for path in folder.iterdir()} == wanted)
 
 
+# -- in the real worker -----------------------------------------------------------------------
+
+
+class Told:
+    """What the window hears of one job, try after try, and what lay there at each end."""
+
+    def __init__(self, controller: Controller, latents: Path) -> None:
+        self.latents = latents
+        self.runs: list[list[Event]] = [[]]
+        self.kept: list[set[str]] = []
+        self.files: list[list[str]] = []
+        self.living: list[bool] = []
+        controller.event.connect(lambda event: self.runs[-1].append(event))
+        controller.job_ended.connect(self.ended)
+
+    def ended(self, job: Job, ending: Event) -> None:
+        folder = Path(job.output).parent
+        pid = next(one.pid for one in self.runs[-1] if isinstance(one, WorkerStarted))
+        self.living.append(psutil.pid_exists(pid))
+        self.kept.append(jobs_in(self.latents))
+        self.files.append(sorted(path.name for path in folder.iterdir()))
+        if self.runs[-1][-1] is not ending:
+            self.runs[-1].append(ending)
+        self.runs.append([])
+
+
+def counted(events: list[Event]) -> int:
+    return sum(isinstance(event, Sampled) for event in events)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="kill -9 is POSIX")
-def test_an_engine_that_dies_in_the_decode_goes_on_there_by_itself(
-    qtbot: Any, window: MainWindow, controller: Controller, monkeypatch: pytest.MonkeyPatch
+def test_a_decode_that_dies_and_runs_out_goes_on_by_itself_and_no_step_is_repeated(
+    qtbot: Any,
+    window: MainWindow,
+    controller: Controller,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    """The whole way: ledger, retry, worker, latents; no step is sampled twice."""
+    """The whole way: ledger, retry, worker, latents; and the same worker as memory runs out."""
     rules = retries.RetryRules
     quick = lambda **given: rules(first_seconds=0.2, **given)  # noqa: E731
     monkeypatch.setattr(retries, "RetryRules", quick)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # Two crawl where others work as well.
-    events: list[Event] = []
-    controller.event.connect(events.append)
-    large = {**SMALL, "width": 96, "height": 96, "frames": 32, "steps": 2}
-    job = controller.add("starter", {**large, "guidance_scale": 1})[0]
+    monkeypatch.setenv(decode_faults.VARIABLE, "kill 4; none; oom 3 4; none")
+    monkeypatch.setenv(decode_faults.COUNT, str(tmp_path / "count"))
+    # The worker finds it in place of the real one, which it is but for its faults.
+    faulty = Path(shutil.copy(decode_faults.__file__, tmp_path / "animatediff.py"))
+    engine, latents = controller.engine, window.settings_path.parent / "latents"
+    monkeypatch.setattr(engine.local, "_extra_families", (faulty,))
+    told = Told(controller, latents)
+    shape = {"width": 128, "height": 128, "frames": 8, "steps": 2}
+    job = controller.add("starter", {**SMALL, **shape})[0]
     controller.set_paused(False)
-
-    def decoding(event: Event) -> bool:
-        return isinstance(event, Progressed) and event.phase is Phase.DECODE
-
-    with qtbot.waitSignal(controller.event, timeout=60_000, check_params_cb=decoding):
-        pass
-    assert controller.engine.pid is not None
-    os.kill(controller.engine.pid, signal.SIGKILL)
     done = lambda: controller.ledger.counts()[JobState.DONE] == 1  # noqa: E731
-    qtbot.waitUntil(done, timeout=60_000)
+    qtbot.waitUntil(done, timeout=120_000)
+    qtbot.waitUntil(lambda: len(told.kept) == 2 and len(window.panels.stage.clip) == 8)
+
+    died, ending = told.runs[0], told.runs[0][-1]
+    shares = [one for one in died if isinstance(one, Progressed) and one.phase is Phase.DECODE]
+    assert 0 < shares[-1].done < shares[-1].total, "in the midst of the decode"
+    assert isinstance(ending, Failed)
+    assert ending.problem.category is Category.WORKER_UNAVAILABLE
+    assert "SIGKILL" in ending.problem.message
+    assert ending.problem.hint
+    assert told.living == [False, True]
+    assert told.files[0] == [], "nothing half written"
     row = controller.ledger.row(job.id)
     assert row is not None
     assert row.attempt == 2
-    assert sum(isinstance(event, Sampled) for event in events) == 2, "sampling steps repeated = 0"
     phases = [mark.phase for mark in controller.ledger.phases(job.id, 2)]
     assert phases[:2] == [Phase.LOAD, Phase.DECODE]
-    assert not list((window.settings_path.parent / "latents").iterdir())
+    assert not list(latents.iterdir())
+
+    # The same worker twice more: memory runs out in the midst of it, then nothing happens.
+    pid, output, folders = engine.pid, Path(job.output), []
+    runs, kept = told.runs[:2], told.kept
+    for number in range(3):
+        if number:
+            runs.append(list(engine.run(job)))
+            kept.append(jobs_in(latents))
+        folders.append(output.parent.rename(tmp_path / f"made {number}"))
+    assert engine.pid == pid
+    assert [type(events[-1]) for events in runs[1:]] == [Finished] * 3
+    # The second begins at the decode; the third runs out of memory in the midst of it.
+    assert [counted(events) for events in runs] == [2, 0, 2, 2], "sampling steps repeated = 0"
+    assert kept == [{job.id}, set(), set(), set()], "kept no longer than needed"
+    clips = [(folder / output.name).read_bytes() for folder in folders]
+    assert clips[0] == clips[2], "bit for bit the clip without the detour"
+    facts = json.loads((folders[1] / output.name).with_suffix(".json").read_text())
+    assert facts["lighter"] == [FREED, TILED]
+    assert not list(tmp_path.rglob("*.part"))

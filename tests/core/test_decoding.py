@@ -1,8 +1,10 @@
-"""Decoding in chunks and tiles, lighter where memory runs out, and never sampling twice."""
+"""Decoding in chunks and tiles, lighter where memory runs out, and never sampling twice.
+
+In the real worker: tests/app/test_lighter.py, with the window around it.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,13 +15,11 @@ import numpy as np
 import pytest
 
 from core.engines.local import decoding, starter
-from core.engines.local.client import LocalEngine
 from core.engines.local.context import Context
 from core.engines.local.families import animatediff
 from core.engines.local.kept import Kept, Limits, jobs_in, key_of
 from core.engines.local.warm import Warm
-from core.errors import Category
-from core.events import Event, Failed, Finished, Noted, PhaseStarted, Sampled
+from core.events import Event, Noted, PhaseStarted, Sampled
 from core.frames import Ring
 from core.jobs import Job, Phase, Recipe, new_job
 from core.morning.marks import Mark, read_note
@@ -431,49 +431,6 @@ def test_few_are_kept_and_no_id_chooses_a_path(tmp_path: Path) -> None:
 def test_a_disk_that_takes_no_more_does_not_fail_the_job(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert not Kept(tmp_path / "file" / "latents").write(JOBS[0], KEY, latents())
-
-
-# -- in the real worker -------------------------------------------------------------------
-
-
-def counted(events: list[Event]) -> int:
-    return sum(isinstance(event, Sampled) for event in events)
-
-
-def test_the_workers_decode_dies_and_runs_out_and_no_step_is_repeated(
-    recipe: Recipe, tmp_path: Path
-) -> None:
-    environment = {
-        **os.environ, "DECODE_FAULTS": "kill 4; none; oom 3 4; none",
-        "DECODE_FAULTS_COUNT": str(tmp_path / "count"), "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
-    engine = LocalEngine(
-        log=tmp_path / "engine.log", grace_seconds=0.5, environment=environment,
-        extra_families=[HERE / "decode_faults.py"], latents=tmp_path / "latents",
-    )  # fmt: skip
-    job = replace(new_job(recipe, SMALL, tmp_path / "0"), family="decode_faults")
-    name = Path(job.output).relative_to(tmp_path / "0")
-    runs: list[list[Event]] = []
-    left = []
-    try:
-        for number, one in enumerate((job, job, job, job)):
-            runs.append(list(engine.run(one)))
-            left.append(jobs_in(tmp_path / "latents"))
-            if (tmp_path / "0" / name).exists():
-                (tmp_path / "0").rename(tmp_path / f"{number}")
-    finally:
-        engine.close()
-    assert isinstance(runs[0][-1], Failed)
-    assert runs[0][-1].problem.category is Category.WORKER_UNAVAILABLE
-    assert [type(events[-1]) for events in runs[1:]] == [Finished] * 3
-    # The second begins at the decode; the third runs out of memory in the midst of it.
-    assert [counted(events) for events in runs] == [2, 0, 2, 2], "sampling steps repeated = 0"
-    assert left == [{job.id}, set(), set(), set()], "kept no longer than needed"
-    files = [(tmp_path / f"{number}" / name).read_bytes() for number in (1, 3)]
-    assert files[0] == files[1], "bit for bit the clip without the detour"
-    told = json.loads((tmp_path / "2" / name).with_suffix(".json").read_text())
-    assert told["lighter"] == [FREED, TILED]
-    assert not list(tmp_path.rglob("*.part"))
 
 
 # -- on a card ------------------------------------------------------------------------------
