@@ -144,21 +144,43 @@ def meet(ledger: Ledger, jobs: list[Job], phase: Phase, app: subprocess.Popen[st
 
 
 @pytest.mark.parametrize("family", ["test_pattern", "animatediff"])
-@pytest.mark.parametrize("phase", [Phase.LOAD, Phase.SAMPLE, Phase.DECODE, Phase.ENCODE])
 def test_kill_of_the_program(
-    places: Places,
-    phase: Phase,
-    family: str,
-    reaper: list[subprocess.Popen[str]],
+    places: Places, family: str, reaper: list[subprocess.Popen[str]]
 ) -> None:
+    """In each phase; the window that is opened after a kill is the one that is killed next."""
     ledger = Ledger.open(places.ledger)
-    steps = 40 if phase is Phase.SAMPLE else 2
-    first, others = job_of(family, places, steps), [pattern_job(places) for _ in range(5)]
-    if family == "animatediff" and phase is Phase.ENCODE:
-        others = [job_of(family, places) for _ in range(5)]
-    ledger.enqueue([first, *others])
-    app = start(places)
-    reaper.append(app)
+    app = None
+    for phase in (Phase.LOAD, Phase.SAMPLE, Phase.DECODE, Phase.ENCODE):
+        steps = 40 if phase is Phase.SAMPLE else 2
+        first, others = job_of(family, places, steps), [pattern_job(places) for _ in range(5)]
+        if family == "animatediff" and phase is Phase.ENCODE:
+            others = [job_of(family, places) for _ in range(5)]
+        ledger.enqueue([first, *others])
+        if app is None:
+            app = start(places)
+            reaper.append(app)
+        ledger.paused = False
+        first, others = killed_in(phase, family, ledger, [first, *others], app)
+
+        # Opened again: the running one is lost and offered, never done; the rest goes on.
+        ledger.paused = True
+        app = start(places)
+        reaper.append(app)
+        state = lambda job=first: ledger.row(job.id).state is JobState.LOST  # noqa: E731
+        wait_for(state, 20, f"marked lost: {phase}")
+        assert waiting_ids(ledger) == [job.id for job in others], phase
+        wait_for(lambda job=first: not half_files(ledger, job), 5, f"no half file: {phase}")
+        ledger.remove([first.id, *waiting_ids(ledger)])
+    ledger.close()
+    app.send_signal(signal.SIGTERM)
+    assert app.wait(15) == 0
+
+
+def killed_in(
+    phase: Phase, family: str, ledger: Ledger, jobs: list[Job], app: subprocess.Popen[str]
+) -> tuple[Job, list[Job]]:
+    """Kill the program in a phase of a job; return the job and those that waited behind it."""
+    first, *others = jobs
     if phase is Phase.LOAD and family == "test_pattern":
         # There is nothing to load: the phase is over before it can be read in the ledger.
         early = None
@@ -169,30 +191,19 @@ def test_kill_of_the_program(
     workers = psutil.Process(app.pid).children(recursive=True)
     assert workers
     if phase is not early:
-        first = meet(ledger, [first, *others], phase, app)
-        others = others[others.index(first) + 1 :] if first in others else others
+        first = meet(ledger, jobs, phase, app)
+        others = jobs[jobs.index(first) + 1 :]
     app.send_signal(signal.SIGKILL)
     app.wait(10)
     wait_for(
         lambda: not any(w.is_running() and w.status() != "zombie" for w in workers),
         2.0,
-        "the worker is gone",
+        f"the worker is gone: {phase}",
     )
     assert last_phase(ledger, first.id) is phase
-    assert waiting_ids(ledger) == [job.id for job in others]
-    assert not Path(first.output).exists()
-
-    # Opened again: the running one is lost and offered, never done; the rest goes on.
-    ledger.paused = True
-    again = start(places)
-    reaper.append(again)
-    wait_for(lambda: ledger.row(first.id).state is JobState.LOST, 20, "marked lost")
-    assert waiting_ids(ledger) == [job.id for job in others]
-    wait_for(lambda: not half_files(ledger, first), 5, "no half file")
-    ledger.paused = False
-    ledger.close()
-    again.send_signal(signal.SIGTERM)
-    assert again.wait(15) == 0
+    assert waiting_ids(ledger) == [job.id for job in others], phase
+    assert not Path(first.output).exists(), phase
+    return first, others
 
 
 def half_files(ledger: Ledger, job: Job) -> list[str]:
