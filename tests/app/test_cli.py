@@ -1,4 +1,7 @@
-"""The command line as a person and a script meet it: real processes, real signals."""
+"""The command line as a person and a script meet it: real processes, real signals.
+
+Only what is refused before anything begins is asked for in this process, but for one case.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
+
+from app.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 PATTERN = ["--recipe", "test-pattern", "--width", "64", "--height", "64", "--frames", "8"]
@@ -61,9 +67,25 @@ def ended_by_ctrl_c(process: subprocess.Popen[str]) -> str:
     return process.stderr.read()
 
 
-def test_generate_makes_a_verified_clip_and_one_json_line(home: Path, tmp_path: Path) -> None:
-    out = tmp_path / "clip.mp4"
-    done = framedeck("generate", *PATTERN, "--seed", "5", "--out", str(out), "--json")
+@dataclass(frozen=True)
+class Made:
+    """One run of `generate` with seed 5, what it said, and its data folder."""
+
+    home: Path
+    out: Path
+    done: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("made")
+    home, out = folder / "home", folder / "clip.mp4"
+    words = (*PATTERN, "--seed", "5", "--out", str(out), "--json", "--home", str(home))
+    return Made(home, out, framedeck("generate", *words))
+
+
+def test_generate_makes_a_verified_clip_and_one_json_line(made: Made) -> None:
+    out, done = made.out, made.done
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     facts = json.loads(line)
@@ -77,15 +99,14 @@ def test_generate_makes_a_verified_clip_and_one_json_line(home: Path, tmp_path: 
     assert read_recipe(out)["job"]["params"]["seed"] == 5
 
 
-def test_the_same_seed_gives_the_same_bytes(home: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes(home: Path, made: Made, tmp_path: Path) -> None:
     from core.outputs import read_frames
 
-    clips = []
-    for name in ("a.mp4", "b.mp4"):
-        out = tmp_path / name
-        done = framedeck("generate", *PATTERN, "--seed", "9", "--out", str(out))
-        assert done.returncode == 0, done.stderr
-        clips.append([bytes(frame.bgra) for frame in read_frames(out, 10**9)])
+    again = tmp_path / "b.mp4"
+    done = framedeck("generate", *PATTERN, "--seed", "5", "--out", str(again))
+    assert done.returncode == 0, done.stderr
+    clips = [[bytes(frame.bgra) for frame in read_frames(out, 10**9)] for out in (made.out, again)]
+    assert len(clips[0]) == 8
     assert clips[0] == clips[1]
 
 
@@ -103,10 +124,19 @@ def test_the_same_seed_gives_the_same_bytes(home: Path, tmp_path: Path) -> None:
         (["--prompt", "x", "--out", "clip.avi"], ".mp4"),
     ],
 )
-def test_bad_arguments_name_the_field_and_the_fix(home: Path, args: list[str], words: str) -> None:
-    done = framedeck("generate", *args)
+def test_bad_arguments_name_the_field_and_the_fix(
+    home: Path, capsys: pytest.CaptureFixture[str], args: list[str], words: str
+) -> None:
+    assert main(["generate", *args]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert "Traceback" not in said
+
+
+def test_bad_arguments_end_the_process_with_their_code(home: Path) -> None:
+    done = framedeck("generate", "--prompt", "")
     assert done.returncode == 2
-    assert words in done.stderr
+    assert "Prompt is empty" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -144,15 +174,13 @@ def test_recipes_tells_names_and_ranges(home: Path) -> None:
     assert data[0]["parameters"]["prompt"]["required"] is True
 
 
-def test_a_row_stands_in_the_ledger(home: Path, tmp_path: Path) -> None:
+def test_a_row_stands_in_the_ledger(made: Made) -> None:
     from core.jobs import JobState
     from core.ledger import Ledger
     from core.places import Places
     from core.queue import Group
 
-    done = framedeck("generate", *PATTERN, "--out", str(tmp_path / "clip.mp4"))
-    assert done.returncode == 0, done.stderr
-    ledger = Ledger.open(Places.find().ledger)
+    ledger = Ledger.open(Places.find(made.home).ledger)
     rows = ledger.rows(list(ledger.ids(Group.FINISHED)))
     ledger.close()
     assert [row.state for row in rows] == [JobState.DONE]

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from app.main import main
 from app.outside import BEAT_MS
 from app.window import MainWindow
 from core.jobs import Job, JobState
@@ -106,13 +107,14 @@ def test_a_queue_is_filled_ordered_and_emptied_without_a_window(tmp_path: Path) 
     ],
 )
 def test_what_cannot_be_done_names_the_fix_and_changes_nothing(
-    tmp_path: Path, args: list[str], words: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], words: str
 ) -> None:
-    done = queue(tmp_path, *args, "--json", code=None)
-    assert done.returncode == (1 if args == ["import", "/nowhere.zip"] else 2)
-    assert words in done.stderr
-    (told,) = lines(done)
-    assert told["problem"]["hint"]
+    """In this process; of a process' code tell the tests below."""
+    code = main(["queue", *args, "--json", "--home", str(tmp_path)])
+    assert code == (1 if args == ["import", "/nowhere.zip"] else 2)
+    out, said = capsys.readouterr()
+    assert words in said
+    assert json.loads(out)["problem"]["hint"]
     assert not (tmp_path / "ledger.sqlite").exists() or waiting(tmp_path) == []
 
 
