@@ -346,8 +346,7 @@ class Night:
             ]  # fmt: skip
             lane = place.read(at)
             kept = any(task.overtaken >= self.limits.most_overtaken for task in due)
-            idle = [
-                task for task in due
-                if admit(task.waiting, lane, self.limits).answer is Answer.START
-            ]  # fmt: skip
-            assert kept or not idle, f"seed {self.seed}: {name} stands idle at {at:.0f} s"
+            idle = not kept and any(
+                admit(task.waiting, lane, self.limits).answer is Answer.START for task in due
+            )
+            assert not idle, f"seed {self.seed}: {name} stands idle at {at:.0f} s"
