@@ -243,7 +243,7 @@ def _recent(signs: Sequence[Sign], seconds: float) -> list[Sign]:
 
 def _column(signs: Iterable[Sign], name: str) -> list[float]:
     """Return the known values of one sign."""
-    # Every judgement asks this a dozen times of hundreds of signs: `attrgetter` halves its cost.
+    # Every judgement asks this a dozen times of many signs: `attrgetter` takes a quarter less.
     return [value for value in map(attrgetter(name), signs) if value is not None]
 
 
