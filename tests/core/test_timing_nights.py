@@ -23,6 +23,11 @@ PROMISED = 0.90
 class Lived:
     """One night: what was promised for it, and what came of it."""
 
+    seed: int
+    until: float
+    """By when it was asked what is ready."""
+    shut: bool
+    """Whether nothing begins for a while."""
     queue_kept: bool
     jobs_kept: tuple[bool, ...]
     again_kept: bool | None
@@ -51,6 +56,9 @@ def live(seed: int) -> Lived:
     kept = all(planned[job_id] <= until for job_id in found.keep) if found.keep else None
     counts = ready(planned, jobs, until), ready(ends, jobs, until)
     return Lived(
+        seed,
+        until,
+        any(lane.shut for lane in tonight.lanes),
         max(ends.values()) <= promised.late_seconds,
         tuple(ends[e.job_id] <= (e.late_seconds or 0.0) for e in promised.entries),
         promise_again(tonight, ends),
@@ -61,17 +69,23 @@ def live(seed: int) -> Lived:
     )
 
 
-def by_plan(seed: int, *, shut: bool = True, fifo: bool = False) -> tuple[list[int], list[int]]:
-    """Return the jobs ready by priority: by the plan, and in the plain order or by FIFO."""
+def by_fifo(lived: Lived) -> list[int]:
+    """Return the jobs ready by priority, first in, first out."""
+    tonight = night(lived.seed)
+    return ready(tonight.live(tonight.jobs, fifo=True), tonight.jobs, lived.until)
+
+
+def never_shut(seed: int) -> tuple[list[int], list[int]]:
+    """Return the jobs ready by priority, by the plan and in the plain order, with nothing shut."""
     tonight = night(seed)
-    lanes = tonight.lanes if shut else [replace(lane, shut=()) for lane in tonight.lanes]
+    lanes = [replace(lane, shut=()) for lane in tonight.lanes]
     pieces, jobs = tonight.pieces(tonight.jobs), tonight.jobs
     promised = foresee(pieces, lanes).done_seconds
     assert promised is not None
     until = promised * (0.3 + 0.7 * (seed % 7) / 6)
     first = set(plan(pieces, lanes, until).keep)
     order = sorted(jobs, key=lambda job: str(job.number) not in first)
-    plain = tonight.live(jobs, lanes, fifo=fifo)
+    plain = tonight.live(jobs, lanes)
     return ready(tonight.live(order, lanes), jobs, until), ready(plain, jobs, until)
 
 
@@ -131,15 +145,15 @@ def test_what_a_plan_keeps_is_ready(nights: list[Lived]) -> None:
 def test_a_plan_is_never_worse_than_the_plain_order(nights: list[Lived]) -> None:
     assert [n.counts for n in nights if n.counts[0] < n.counts[1]] == []
     # Quiet hours decide a night by themselves: where there are none the plan shows more.
-    open_all_night = [by_plan(seed, shut=False) for seed in range(NIGHTS)]
+    open_all_night = [never_shut(n.seed) if n.shut else n.counts for n in nights]
     assert [one for one in open_all_night if one[0] < one[1]] == []
     better = [one for one in open_all_night if one[0] > one[1]]
     assert len(better) >= 20, "and now and then it is better"
 
 
-def test_against_first_in_first_out_more_is_ready() -> None:
+def test_against_first_in_first_out_more_is_ready(nights: list[Lived]) -> None:
     """The queue chooses by the loaded model too, which costs a night now and then two jobs."""
-    found = [by_plan(seed, fifo=True) for seed in range(NIGHTS)]
+    found = [(n.counts[0], by_fifo(n)) for n in nights]
     more = [one for one in found if one[0] > one[1]]
     fewer = [one for one in found if one[0] < one[1]]
     planned, plain = (sum(sum(one[which]) for one in found) for which in (0, 1))

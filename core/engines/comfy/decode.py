@@ -6,7 +6,6 @@ keeps the sampled latents on the server, so that a failed decode repeats no samp
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +58,7 @@ def tile(graph: Graph, tiles: Tiles | None = None) -> Graph:
     Decodes that were in tiles before stay as they are, unless this module made them.
     """
     tiles = tiles or Tiles()
-    result = copy.deepcopy(untile(graph))
+    result = untile(graph)
     for node in result.values():
         if node["class_type"] != PLAIN:
             continue
@@ -77,7 +76,7 @@ def tile(graph: Graph, tiles: Tiles | None = None) -> Graph:
 
 def untile(graph: Graph) -> Graph:
     """Return a copy of `graph` as it was before `tile`; nothing else in it changes."""
-    result = copy.deepcopy(graph)
+    result = graphs.copied(graph)
     for node in result.values():
         meta = node.get("_meta")
         mark = meta.get(_MARK) if isinstance(meta, dict) else None
@@ -120,7 +119,7 @@ class Checkpoint:
         Raises:
             KeyError: A latent has no file.
         """
-        graph = copy.deepcopy(self.decoding)
+        graph = graphs.copied(self.decoding)
         for saver, loader in self.latents.items():
             # The note behind the name lets the server read its own output folder.
             graph[loader]["inputs"]["latent"] = f"{files[saver]} [output]"
@@ -155,10 +154,10 @@ def split(graph: Graph, prefix: str) -> Checkpoint:
             "The workflow decodes nothing, so no checkpoint can stand before a decode.",
             "Turn the checkpoint off for this workflow.",
         )
-    decoding: Graph = {key: copy.deepcopy(graph[key]) for key in graph if key in second}
+    decoding: Graph = graphs.copied({key: graph[key] for key in graph if key in second})
     sampling_ids = {key for end in others for key in graphs.upstream(graph, end)}
     sampling_ids |= {key for source, _ in cuts for key in graphs.upstream(graph, source)}
-    sampling: Graph = {key: copy.deepcopy(graph[key]) for key in graph if key in sampling_ids}
+    sampling: Graph = graphs.copied({key: graph[key] for key in graph if key in sampling_ids})
     latents = {}
     next_id = int(graphs.free_id(graph))
     for count, (source, slot) in enumerate(cuts):

@@ -101,6 +101,19 @@ def title(graph: Mapping[str, Any], node_id: str) -> str:
     return f"{named} “{own}”" if isinstance(own, str) and own and own != kind else named
 
 
+def copied(graph: Graph) -> Graph:
+    """Return a graph of its own with the same values, all of which are plain JSON."""
+    return {key: _copied(node) for key, node in graph.items()}
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copied(item) for item in value]
+    return value
+
+
 def check(data: object) -> Graph:
     """Return `data` as a graph of its own, checked for shape.
 
