@@ -20,14 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # import-linter has no `python -m`, and its script need not be on the PATH.
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
-    (
-        0,
-        (
-            "tests/comfy",
-            "tests/app/test_bootstrap.py",
-            "tests/test_e2e_kills.py",
-        ),
-    ),
+    (0, ("tests/comfy", "tests/app/test_bootstrap.py")),
     (
         0,
         (
@@ -46,11 +39,9 @@ BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
         (
             "tests/core/test_starter.py",
             "tests/core/test_starter_training.py",
-            "tests/core/test_animatediff.py",
             "tests/core/test_decoding.py",
             "tests/core/test_classify.py",
-            "tests/core/test_engine_faults.py",
-            "tests/core/test_families.py",
+            "tests/core/test_formats.py",
             "tests/core/test_judge.py",
             "tests/core/test_ledger_model.py",
             "tests/core/test_moving_pictures.py",
@@ -58,12 +49,19 @@ BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
             "tests/core/test_scheduling_nights.py",
             "tests/core/test_scheduling_states.py",
             "tests/core/test_timing_nights.py",
+        ),
+    ),
+    (
+        5,
+        (
+            "tests/core/test_animatediff.py",
+            "tests/core/test_engine_faults.py",
+            "tests/core/test_families.py",
             "tests/core/test_bench.py",
             "tests/core/test_caches.py",
             "tests/core/test_cancels.py",
             "tests/core/test_dream.py",
             "tests/core/test_dream_making.py",
-            "tests/core/test_formats.py",
             "tests/core/test_image_prompt.py",
             "tests/core/test_lora.py",
             "tests/core/test_memory_faults.py",
@@ -80,8 +78,9 @@ BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
     ),
 )
 """Tests that run beside the rest, with the nice level of each share: what mostly waits for
-servers and processes, what asks for few windows of the program, and what only computes and is held
-to no time. What two shares name is run by the one that names it more exactly."""
+servers and processes, what asks for few windows of the program, and, in two halves, what only
+computes and is held to no time. What two shares name is run by the one that names it more
+exactly."""
 
 CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ruff check", ("-m", "ruff", "check")),
