@@ -309,8 +309,19 @@ def install_rest(
         version = installed_version(python, name.group()) if name else None
         if name and version:
             held.append(f"{name.group()}=={version}")
-    if not pip(python, [*held, *rest], keep_open):
+    from app import faster
+
+    def run(command: Sequence[str], variables: dict[str, str]) -> bool:
+        return _run(command, variables, keep_open, _counter(python.parent.parent))
+
+    def plain(arguments: Sequence[str]) -> bool:
+        return pip(python, arguments, keep_open)
+
+    if faster.install(python, [*held, *rest], run, plain):
+        return
+    if not plain([*held, *rest]):
         raise SetupError(_pip_failed("The packages"))
+    shutil.rmtree(python.parent.parent / faster.CACHE, ignore_errors=True)
 
 
 def _pip_failed(what: str) -> str:

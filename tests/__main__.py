@@ -223,5 +223,7 @@ def main(arguments: Sequence[str]) -> int:
 if __name__ == "__main__":
     from app import bootstrap
 
+    # The stages write it (see `environment`), so the set-up need not compile what nobody imports.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     bootstrap.ensure("tests")
     raise SystemExit(main(sys.argv[1:]))

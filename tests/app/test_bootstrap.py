@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from app import bootstrap, environment
+from app import bootstrap, environment, faster
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE_PYTHON = sys._base_executable
@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(
     os.name == "nt", reason="drives POSIX signals and exec; Windows has its own way on"
 )
 
+PARTS = ("__init__", "__main__", "bootstrap", "environment", "faster", "system_check")
 PROJECT = """
 [project]
 name = "probe"
@@ -67,7 +68,7 @@ class Checkout:
         self.venv = self.root / ".venv"
         (self.root / "app").mkdir(parents=True)
         self.wheels.mkdir()
-        for name in ("__init__", "__main__", "bootstrap", "environment", "system_check"):
+        for name in PARTS:
             shutil.copy(ROOT / "app" / f"{name}.py", self.root / "app")
         (self.root / "app" / "main.py").write_text(MAIN)
         self.require("1")
@@ -312,6 +313,83 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
     packages = next(checkout.venv.glob("lib/python3*/site-packages"))
     assert len(list((packages / "fd_probe").glob("part_*.py"))) == 1500
     assert not list(environment.broken_distributions(packages))
+
+
+def lend_uv(checkout: Checkout) -> None:
+    """Let the checkout's sources have a uv, which hands over to the one of these tests."""
+    name = "uv-0.9.0-py3-none-any.whl"
+    build_wheel(checkout.wheels, "uv", "0.9.0")
+    with zipfile.ZipFile(checkout.wheels / name, "a") as file:
+        real = [sys.executable, "-m", "uv"]
+        file.writestr("uv/__main__.py", f"import os, sys; os.execv({sys.executable!r}, "
+                      f"[*{real!r}, *sys.argv[1:]])")  # fmt: skip
+
+
+def test_where_uv_can_be_had_it_installs_and_a_kill_within_it_is_mended(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    lend_uv(checkout)
+    process = checkout.begin()
+    wait_for_line(process, "[4")
+    cache, until = checkout.venv / faster.CACHE, time.monotonic() + 30
+    while not cache.exists():
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    kill_session(process)
+    process.communicate(timeout=10)
+    assert bootstrap.read_stamp(checkout.venv) is None
+    code, out, err = checkout.run()
+    assert code == 3, err
+    assert json.loads(out)["found"]["fd-probe"] == "1"
+    packages = next(checkout.venv.glob("lib/python3*/site-packages"))
+    assert (packages / "fd_probe-1.dist-info" / "INSTALLER").read_text() == "uv"
+    assert len(list((packages / "fd_probe").glob("part_*.py"))) == 1500
+    assert not list(environment.broken_distributions(packages))
+    assert not cache.exists(), "it takes no room afterwards"
+
+    # What uv left half-done is found like what pip left, and what it cannot do pip tries.
+    (packages / "fd_probe" / "part_7.py").unlink()
+    checkout.require("9")
+    code, _, err = checkout.run()
+    assert code == 1
+    assert "fd_probe-1 is incomplete" in err
+    assert "pip's last lines above say why" in err
+    checkout.require("1")
+    code, _, err = checkout.run()
+    assert code == 3, err
+    assert (packages / "fd_probe" / "part_7.py").exists()
+
+
+def test_uv_is_told_what_pip_is_set_to() -> None:
+    best = ["--index-strategy", "unsafe-best-match"]
+    assert faster.sources("") == (best, {})
+    told = faster.sources(
+        "global.index-url='https://one.example/simple'\n"
+        "global.extra-index-url='file:///a/simple file:///b/simple'\n"
+        "install.find-links='/opt/wheels\\n/srv/w'\n"
+        "freeze.timeout='9'\n"
+        ":env:.cert='/etc/ca.crt'\n:env:.index-url='https://u:p@two.example/simple'\n"
+        ":env:.no-index='true'\n:env:.trusted-host='a.example b.example'\n"
+        ":env:.proxy='http://proxy:3128'\n:env:.disable-pip-version-check='1'\n"
+    )
+    assert told is not None
+    hosts = ["--allow-insecure-host", "a.example", "--allow-insecure-host", "b.example"]
+    assert sorted(told[0]) == sorted([*best, "--no-index", *hosts])
+    assert told[1] == {
+        "UV_DEFAULT_INDEX": "https://u:p@two.example/simple",
+        "UV_EXTRA_INDEX_URL": "file:///a/simple file:///b/simple",
+        "UV_FIND_LINKS": "/opt/wheels,/srv/w",
+        "SSL_CERT_FILE": "/etc/ca.crt",
+        "HTTP_PROXY": "http://proxy:3128",
+        "HTTPS_PROXY": "http://proxy:3128",
+    }
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [None, "global.constraint='/c.txt'", ":env:.only-binary=':all:'", "global.index-url=broken"],
+)
+def test_where_pip_is_set_to_what_uv_is_not_told_pip_installs(settings: str | None) -> None:
+    assert faster.sources(settings) is None
 
 
 def test_interrupted_by_the_keyboard_it_says_how_to_go_on(tmp_path: Path) -> None:
