@@ -241,7 +241,16 @@ def test_the_command_says_it_and_returns_it(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.slow
-def test_our_own_engine_survives_all_within_the_minute() -> None:
+def test_our_own_engine_survives_all() -> None:
+    """Within the minute on a quiet machine: `bench fire_drill` holds it to that.
+
+    Where others hold it up, the drill ends in time all the same, and says what it left out.
+    """
     report = fire_drill.run(fire_drill.own_engine)
     assert report.survived, report.text()
-    assert report.left_out == (), report.text()
+    if report.left_out:
+        assert report.seconds > fire_drill.BUDGET_SECONDS, report.text()
+        assert all(name in report.text() for name in report.left_out)
+        rest = fire_drill.run(fire_drill.own_engine, chosen(report.left_out))
+        assert rest.survived, rest.text()
+        assert rest.left_out == (), rest.text()

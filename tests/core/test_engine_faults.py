@@ -95,8 +95,12 @@ def test_the_real_family_is_killed_in_each_phase_and_the_next_job_runs(
     recipe = animatediff.recipes(tmp_path / "models")[0]
     clips = tmp_path / "clips"
     for phase in (Phase.LOAD, Phase.SAMPLE, Phase.ENCODE):
-        job = new_job(recipe, TINY, clips)
-        pid, seen = kill_within(engine.run(job), phase)
+        for _ in range(6):
+            job = new_job(recipe, TINY, clips)
+            pid, seen = kill_within(engine.run(job), phase)
+            # On a busy machine a small clip may be whole before the kill comes: once more then.
+            if phase is not Phase.ENCODE or not isinstance(seen[-1], Finished):
+                break
         endings = [event for event in seen if isinstance(event, Ending)]
         assert endings == seen[-1:]
         ending = endings[0]
