@@ -49,7 +49,7 @@ def install(python: Path, wanted: Sequence[str], run: Run, pip: Callable[..., bo
         pip: Runs `pip install` with arguments; returns whether it succeeded.
     """
     told = sources(_settings(python))
-    if told is None or not (_has_uv(python) or pip(["--quiet", "--no-deps", UV])):
+    if told is None or not (_has_uv(python) or pip(["-qqq", "--no-deps", UV])):
         return False
     options, variables = told
     cache = python.parent.parent / CACHE

@@ -12,10 +12,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 # No test speaks with the keyring of whoever runs it.
 os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
+# Several shares run at once: how long an example takes says nothing of what it shows.
+settings.register_profile("shares", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shares")
 ROOT = Path(__file__).resolve().parent.parent
 # Nor finds it models of whoever runs it.
 os.environ["HF_HUB_CACHE"] = str(ROOT / "no-cache")

@@ -302,7 +302,7 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
     # Now only the set-up itself dies: its pip works on, and the next start waits for it.
     process = checkout.begin()
     wait_for_line(process, "[4")
-    time.sleep(0.3)
+    wait_for_line(process, "Looking in links")
     os.kill(process.pid, signal.SIGKILL)
     code, out, err = checkout.run()
     kill_session(process)

@@ -345,7 +345,9 @@ def test_without_a_server_it_is_said_and_how_to_get_one(
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(data=st.binary(max_size=300), suffix=st.sampled_from([".json", ".png", ".webp", ".mp4"]))
 def test_any_file_is_for_something_or_a_problem(tmp_path: Path, data: bytes, suffix: str) -> None:

@@ -81,7 +81,9 @@ def bring(ledger: Ledger, job: Job, state: object) -> None:
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(st.sampled_from([*STATES, "form", "young", "nobody"]), max_size=14))
 def test_only_what_nobody_speaks_of_goes(

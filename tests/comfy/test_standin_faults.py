@@ -99,7 +99,7 @@ def test_a_deaf_socket_stays_open_and_hears_again_later(tmp_path):
 
 def test_a_silent_proxy_answers_no_request_either_until_it_wakes(tmp_path):
     with running(tmp_path, SLOW) as server:
-        server.faults.arm("silent_proxy", 0.6, step=5)
+        server.faults.arm("silent_proxy", 3.0, step=5)
         socket = Socket(server.url, "me")
         name = post(server, sampling(40)).json()["prompt_id"]
         socket.until(is_step(4))

@@ -173,7 +173,9 @@ def test_a_bomb_in_a_picture_is_refused(tmp_path: Path) -> None:
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
 def test_damage_anywhere_is_a_problem_or_harmless(tmp_path: Path, data: st.DataObject) -> None:

@@ -39,7 +39,9 @@ def row_of(places: Places, prompt: str, message: str) -> JobRow:
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(
     words=st.lists(WORD, min_size=3, max_size=8), user=WORD, host=WORD, server=WORD,
