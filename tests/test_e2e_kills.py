@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -127,12 +128,22 @@ def creep(worker: psutil.Process, window: psutil.Process) -> None:
             break
 
 
+def workers_of(app: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The engine's process, once it is there: a window starts short-lived ones besides."""
+    found = []
+    for child in psutil.Process(app.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "core.engines.local" in child.cmdline():
+                found.append(child)
+    return found
+
+
 def meet(ledger: Ledger, jobs: list[Job], phase: Phase, app: subprocess.Popen[str]) -> Job:
     """The first job that is met in this phase; its worker stands still in it.
 
     A small clip may be encoded within one step of a busy machine: the next one is met then.
     """
-    window, worker = psutil.Process(app.pid), psutil.Process(app.pid).children(recursive=True)[0]
+    window, (worker,) = psutil.Process(app.pid), workers_of(app)
     deadline = time.monotonic() + 90
     for job in jobs:
         while ledger.row(job.id).state in (JobState.WAITING, JobState.RUNNING):
@@ -186,7 +197,7 @@ def killed_in(
     if phase is Phase.LOAD and family == "test_pattern":
         # There is nothing to load: the phase is over before it can be read in the ledger.
         early = None
-        wait_for(lambda: psutil.Process(app.pid).children(), 40, "a worker")
+        wait_for(lambda: workers_of(app), 40, "a worker")
     else:
         early = phase if phase in (Phase.LOAD, Phase.SAMPLE) else Phase.SAMPLE
         wait_for(lambda: reached(ledger, first.id, early), 40, f"phase {early}")
