@@ -26,6 +26,23 @@ _OPENED = (
     *(".csv", ".tsv", ".txt", ".jsonl"),
 )
 SAVE_AFTER_MS = 1500
+FIRST = (1600, 1000)
+"""Width and height at the first start, pixels."""
+LEAST = (1100, 700)
+"""In which everything still stands."""
+FRAME = (16, 48)
+"""What borders and a title take at most."""
+
+
+def first_size(width: int, height: int) -> tuple[int, int]:
+    """Return the window's width and height at the first start, on a screen with that much room.
+
+    Its frame and title fit too, or the status line would be below the edge. A screen that is
+    smaller than the window can be changes nothing.
+    """
+    if width < LEAST[0] or height < LEAST[1]:
+        return FIRST
+    return min(FIRST[0], width - FRAME[0]), min(FIRST[1], height - FRAME[1])
 
 
 class MainWindow(QMainWindow):
@@ -60,7 +77,8 @@ class MainWindow(QMainWindow):
         self._painted = False
         self.setObjectName("main")
         self.setWindowTitle("Framedeck")
-        self.resize(1600, 1000)
+        room = self.screen().availableSize()
+        self.resize(*first_size(room.width(), room.height()))
         if settings.geometry:
             self.restoreGeometry(_bytes(settings.geometry))
         first = settings.colours if mode == "system" else mode

@@ -18,7 +18,7 @@ from PySide6.QtWidgets import (
 )
 
 from app.controller import Controller
-from app.window import MainWindow
+from app.window import MainWindow, first_size
 from core.events import Finished, MemoryRead, NodeStarted, Noted, Sampled, from_json, to_json
 from core.jobs import JobState
 from core.places import Places
@@ -56,6 +56,20 @@ def test_from_prompt_to_playing_clip_by_keyboard(qtbot: Any, window: MainWindow)
     frames: list[Any] = []
     controller_of(window).clip_frame.connect(frames.append)
     qtbot.waitUntil(lambda: len(frames) == 8, timeout=10_000)
+
+
+@pytest.mark.parametrize(
+    ("room", "size"),
+    [
+        ((3840, 2160), (1600, 1000)),
+        ((1920, 1032), (1600, 984)),  # Full HD above a task bar: the status line is in sight.
+        ((1600, 1000), (1584, 952)),
+        ((1366, 728), (1350, 680)),
+        ((800, 800), (1600, 1000)),
+    ],
+)
+def test_the_first_window_fits_the_screen(room: tuple[int, int], size: tuple[int, int]) -> None:
+    assert first_size(*room) == size
 
 
 def test_an_empty_prompt_is_shown_at_its_field(qtbot: Any, window: MainWindow) -> None:
