@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QByteArray, QTimer, Signal
-from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QPaintEvent, QShowEvent
+from PySide6.QtGui import (
+    QCloseEvent,
+    QDragEnterEvent,
+    QDropEvent,
+    QKeyEvent,
+    QPaintEvent,
+    QShowEvent,
+)
 from PySide6.QtWidgets import QApplication, QFrame, QMainWindow, QWidget
 
 from core.settings import Settings
@@ -117,6 +124,8 @@ class MainWindow(QMainWindow):
             dock.dockLocationChanged.connect(self._touch)
             dock.visibilityChanged.connect(self._touch)
             dock.topLevelChanged.connect(self._touch)
+        # A prompt that was typed but not queued outlives a kill, too.
+        self.panels.compose.edited.connect(self._touch)
 
     def _restore_layout(self) -> None:
         self.restoreState(_bytes(self.settings.layout), LAYOUT_VERSION)
@@ -201,6 +210,21 @@ class MainWindow(QMainWindow):
     def resizeEvent(self, event: object) -> None:
         super().resizeEvent(event)  # type: ignore[arg-type]
         self._touch()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Queue the clip on Ctrl+Return, wherever that key is not taken for something else.
+
+        No shortcut of the window: beside one of a panel, Qt takes both for ambiguous.
+        """
+        from PySide6.QtCore import Qt
+
+        returns = event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter)
+        control = bool(event.modifiers() & Qt.KeyboardModifier.ControlModifier)
+        if returns and control and self.controller and self.panels.compose.isVisible():
+            if not event.isAutoRepeat():
+                self.panels.compose.submit()
+            return
+        super().keyPressEvent(event)
 
     def quit(self) -> None:
         """Close the window, and do not stay behind it in the tray."""

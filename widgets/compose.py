@@ -64,7 +64,7 @@ class ComposePanel(QWidget):
         self._build()
         keys = QKeySequence("Ctrl+Return"), QKeySequence("Ctrl+Enter")
         for key in keys:
-            shortcut = QShortcut(key, self)
+            shortcut = QShortcut(key, self, autoRepeat=False)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(self.submit)
         self.restore(state or {})

@@ -388,6 +388,8 @@ class TimelinePanel(QWidget):
             self.set_span(RANGES[key - Qt.Key.Key_1][1])
         elif key in ZOOMS:
             self.set_span(self._span * ZOOMS[key])
+        elif key in TRACE_KEYS and held & Qt.KeyboardModifier.ControlModifier:
+            return False  # Not ours: it queues the clip.
         else:
             acts = {
                 Qt.Key.Key_End: self.follow_now,

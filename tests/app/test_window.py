@@ -129,6 +129,44 @@ def test_layout_and_form_are_remembered(qtbot: Any, window: MainWindow, tmp_path
     assert again.panels.compose.state() == window.panels.compose.state()
 
 
+def test_a_draft_is_written_without_an_end(qtbot: Any, window: MainWindow, tmp_path: Path) -> None:
+    """A kill asks nobody, and words that were not queued yet are in no ledger."""
+    window.panels.compose.load("starter", {})
+    window.remember()
+    field = prompt_of(window)
+    qtbot.keyClicks(field, "words of a draft")
+
+    def written() -> bool:
+        settings, _ = load(Places.find(tmp_path).settings)
+        return "words of a draft" in str(settings.compose)
+
+    assert not written(), "not at each letter"
+    qtbot.waitUntil(written, timeout=20_000)
+
+
+@pytest.mark.parametrize("place", ["stage", "queue", "memory"])
+def test_a_clip_is_queued_by_its_key_from_every_panel(
+    qtbot: Any, window: MainWindow, place: str
+) -> None:
+    window.activateWindow()
+    controller_of(window).set_paused(True)
+    window.panels.compose.load("test-pattern", {**SMALL, "prompt": "by its key"})
+    panel = window.panels.stage if place == "stage" else window.panels.docks[place]
+    parts = [part for part in panel.findChildren(QWidget) if part.isVisible()]
+    able = [part for part in parts if part.focusPolicy() & Qt.FocusPolicy.TabFocus]
+    assert able
+    for part in able:
+        jobs = sum(controller_of(window).ledger.counts().values())
+        part.setFocus()
+        qtbot.keyClick(part, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+        assert sum(controller_of(window).ledger.counts().values()) == jobs + 1, part
+    window.panels.docks["compose"].hide()
+    jobs = sum(controller_of(window).ledger.counts().values())
+    qtbot.keyClick(panel, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+    after = sum(controller_of(window).ledger.counts().values())
+    assert after == jobs, "nobody sees what it would be"
+
+
 @pytest.mark.parametrize("size", [(1600, 1000), (1100, 700)])
 def test_nothing_is_squeezed(qtbot: Any, window: MainWindow, size: tuple[int, int]) -> None:
     window.resize(*size)

@@ -18,7 +18,7 @@ from core.engines.local import families
 from core.engines.local.client import LocalEngine
 from core.engines.local.kept import key_of
 from core.errors import Category, Problem, ProblemError
-from core.events import Event, Failed, Finished, Noted, PhaseStarted, Stopped
+from core.events import Event, Failed, Finished, Noted, PhaseStarted, Progressed, Stopped
 from core.jobs import Job, Phase, new_job
 from core.outputs import ClipWriter, verify_file
 from core.outputs.behind import MOST_FRAMES, Behind
@@ -413,17 +413,27 @@ def test_an_upscale_model_is_refused_before_the_first_step(
     assert not any(isinstance(event, PhaseStarted) for event in events)
 
 
-def test_a_job_is_cancelled_within_a_frame_of_post(engine: LocalEngine, tmp_path: Path) -> None:
+def test_a_job_is_cancelled_within_a_frame_of_post(tmp_path: Path) -> None:
     job = pattern(
-        tmp_path, width=1920, height=1080, frames=128, inbetween="4", upscale="4", format="gif"
+        tmp_path, width=960, height=544, frames=128, inbetween="4", upscale="4", format="gif"
     )
+    engine = LocalEngine(log=tmp_path / "engine.log", grace_seconds=20.0)
+    made: list[float] = []
     asked = 0.0
-    for event in engine.run(job):
-        if isinstance(event, PhaseStarted) and event.phase is Phase.DECODE and not asked:
-            time.sleep(0.3)
-            asked = time.monotonic()
-            engine.cancel(job.id)
-        ending = event
-    assert isinstance(ending, Stopped), ending
-    assert time.monotonic() - asked < 1.0, "not the grace that a hung worker gets"
+    try:
+        for event in engine.run(job):
+            if isinstance(event, Progressed) and event.phase is Phase.DECODE and not asked:
+                made.append(event.at_seconds)
+                if len(made) == 2:
+                    worker = engine.pid
+                    asked = time.monotonic()
+                    engine.cancel(job.id)
+            ending = event
+        took = time.monotonic() - asked
+        assert isinstance(ending, Stopped), ending
+        assert engine.pid == worker, "one that does not stop in its grace is ended"
+        frame = (made[1] - made[0]) / 4
+        assert took < max(1.0, 2 * frame), "one is made while one is written"
+    finally:
+        engine.close()
     assert [p for p in (tmp_path / "clips").rglob("*") if p.is_file()] == []
