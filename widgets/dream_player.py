@@ -151,6 +151,7 @@ class DreamPlayer(QFrame):
         frame.setProperty("role", "card")
         frame.setProperty("tone", "warning")
         self._says = label("", "small", wrap=True)
+        self._offered: int | None = None
         self.slower = Button("")
         self.slower.clicked.connect(self._on_slower)
         row = QHBoxLayout(frame)
@@ -236,10 +237,8 @@ class DreamPlayer(QFrame):
         self.clock.set_fps(float(fps))
 
     def _on_slower(self) -> None:
-        buffer = self.clock.buffer
-        found = dream_words.slower(buffer) if buffer is not None else None
-        if found is not None:
-            self.fps.setValue(found)
+        if self._offered is not None:
+            self.fps.setValue(self._offered)
 
     # -- full screen ------------------------------------------------------------------
 
@@ -378,6 +377,8 @@ class DreamPlayer(QFrame):
         text, slower = dream_words.warning(buffer), dream_words.slower(buffer)
         if text and self.warning.isHidden():
             self._says.setText(text)
+            # The button does what it says, whatever the source could do by then.
+            self._offered = slower
             self.slower.setText(f"Show {slower} fps" if slower is not None else "")
             self.slower.setVisible(slower is not None)
         self.warning.setVisible(bool(text))
