@@ -20,7 +20,21 @@ ROOT = Path(__file__).resolve().parent.parent
 # import-linter has no `python -m`, and its script need not be on the PATH.
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
-    (0, ("tests/comfy", "tests/app/test_bootstrap.py")),
+    (0, ("tests/comfy",)),
+    (
+        0,
+        (
+            "tests/app/test_bootstrap.py",
+            "tests/app/test_fire_drill.py",
+            "tests/app/test_lighter.py",
+            "tests/app/test_watchdog.py",
+            "tests/comfy/test_app_resume.py",
+            "tests/comfy/test_app_watchdog.py",
+            "tests/core/test_engine_env.py",
+            "tests/test_e2e_kills.py",
+            "tests/test_readme.py",
+        ),
+    ),
     (
         0,
         (
@@ -31,7 +45,6 @@ BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
             "tests/app/test_engine_setup.py",
             "tests/app/test_exporting.py",
             "tests/app/test_model_families.py",
-            "tests/test_readme.py",
         ),
     ),
     (
@@ -78,9 +91,12 @@ BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
     ),
 )
 """Tests that run beside the rest, with the nice level of each share: what mostly waits for
-servers and processes, what asks for few windows of the program, and, in two halves, what only
-computes and is held to no time. What two shares name is run by the one that names it more
-exactly."""
+servers and processes, what takes longest of that, what asks for few windows of the program,
+and, in two halves, what only computes and is held to no time. What two shares name is run by
+the one that names it more exactly."""
+
+MOST_AGAIN = 8
+"""Tests that may be run again alone; where more fail, it is not for want of time."""
 
 CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ruff check", ("-m", "ruff", "check")),
@@ -154,42 +170,68 @@ def checks() -> list[int]:
 
 
 def pytest_in_shares(command: Sequence[str]) -> list[int]:
-    """Run the tests in shares at once, and tell each in turn; returns their exit codes."""
+    """Run the tests in shares at once, and tell each in turn; returns the exit codes of all."""
     with contextlib.ExitStack() as stack:
+        failed = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "failed"
+        environ = {**among_others(), "FRAMEDECK_FAILED_TESTS": str(failed)}
         others = []
         for level, paths in BESIDE:
             told = stack.enter_context(tempfile.TemporaryFile())
-            process = _pytest_beside([*command, *paths, *_named_elsewhere(paths)], level, told)
+            arguments = [*command, *paths, *(f"--ignore={path}" for path in left_out(paths))]
+            process = _pytest_beside(arguments, level, told, environ)
             stack.callback(process.wait)
             stack.callback(process.kill)
             others.append((paths, process, told))
         # They keep but one core busy, so what runs beside does not wait for them.
-        codes = checks()
+        checked = checks()
         left = [f"--ignore={path}" for _, paths in BESIDE for path in paths]
-        codes.append(stage("pytest", [*command, *left], among_others())[0])
+        codes = [stage("pytest", [*command, *left], environ)[0]]
         for paths, process, told in others:
             print(f"\n== pytest {' '.join(paths)}, which ran beside it", flush=True)
             codes.append(process.wait())
             told.seek(0)
             print(told.read().decode("utf-8", "replace"), flush=True)
-    return codes
+        names = failed.read_text("utf-8").splitlines() if failed.is_file() else []
+    return [*checked, *again_alone(command, codes, list(dict.fromkeys(names)))]
 
 
-def _named_elsewhere(paths: Sequence[str]) -> list[str]:
-    """Return what leaves out of folders what another share names."""
+def again_alone(
+    command: Sequence[str], codes: Sequence[int], failed: Sequence[str]
+) -> Sequence[int]:
+    """Run the few tests that failed among others once more with nothing beside them.
+
+    A bound in seconds says something of the program only there. What fails there fails.
+
+    Args:
+        command: Of pytest, without tests.
+        codes: How the shares ended.
+        failed: Names of the tests that failed in them.
+
+    Returns:
+        The exit codes that count.
+    """
+    # Anything but failed tests, such as a crash of Python, stays what it is.
+    if not failed or len(failed) > MOST_AGAIN or not {*codes} <= {0, 1}:
+        return codes
+    code, _ = stage("pytest, what failed beside others once more alone", [*command, *failed])
+    for name in failed if code == 0 else []:
+        print(f"   failed beside others, passed alone: {name}", flush=True)
+    return [code]
+
+
+def left_out(paths: Sequence[str]) -> list[str]:
+    """Return what a share that names `paths` leaves to those which name it more exactly."""
     others = [path for _, theirs in BESIDE if theirs != paths for path in theirs]
-    return [
-        f"--ignore={path}" for path in others if any(path.startswith(f"{one}/") for one in paths)
-    ]
+    return [path for path in others if any(path.startswith(f"{one}/") for one in paths)]
 
 
 def _pytest_beside(
-    arguments: Sequence[str], level: int, told: IO[bytes]
+    arguments: Sequence[str], level: int, told: IO[bytes], environ: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
-        env=among_others(),
+        env=environ,
         stdout=told,
         stderr=subprocess.STDOUT,
     )

@@ -30,6 +30,21 @@ LEAVE_SECONDS = float(os.environ.get("FRAMEDECK_LEAK_SECONDS", "3"))
 REHEARSED = "framedeck-rehearsed-"
 """Shared memory that a test of this file leaves on purpose, while other shares of tests run."""
 REHEARSAL = "FRAMEDECK_LEAK_REHEARSAL" in os.environ
+FAILED = os.environ.pop("FRAMEDECK_FAILED_TESTS", "")
+"""File that takes a line for each test that failed; tests that start pytest have none."""
+
+
+def pytest_collection_finish() -> None:
+    """What was imported so far stays: no later look for garbage needs to walk through it."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Name what failed to who runs the shares."""
+    if report.failed and FAILED:
+        with Path(FAILED).open("a", encoding="utf-8") as file:
+            file.write(f"{report.nodeid}\n")
 
 
 @pytest.fixture

@@ -61,9 +61,12 @@ def build_wheel(
 
 
 class Checkout:
-    """A checkout with the real set-up and tiny requirements. Its path has a space."""
+    """A checkout with the real set-up and tiny requirements. Its path has a space.
 
-    def __init__(self, folder: Path) -> None:
+    Of `files` modules a package is made: many take long enough for a kill to meet them.
+    """
+
+    def __init__(self, folder: Path, files: int = 20) -> None:
         self.root, self.wheels = folder / "a checkout", folder / "wheels"
         self.venv = self.root / ".venv"
         (self.root / "app").mkdir(parents=True)
@@ -76,7 +79,7 @@ class Checkout:
         build_wheel(self.wheels, "torch", "1.9+cpu", needs=("fd-deep",))
         build_wheel(self.wheels, "torch", "2.1")
         build_wheel(self.wheels, "fd-deep", "1")
-        build_wheel(self.wheels, "fd-probe", "1", files=1500)
+        build_wheel(self.wheels, "fd-probe", "1", files=files)
         build_wheel(self.wheels, "fd-engine", "1", needs=("torch",))
         build_wheel(self.wheels, "fd-test", "1")
 
@@ -288,7 +291,7 @@ def test_another_python_underneath_means_a_new_environment(
 
 
 def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
-    checkout = Checkout(tmp_path)
+    checkout = Checkout(tmp_path, files=1500)
     for line, seconds in [("[1", 0), ("[2", 0.2), ("[2", 1.0), ("[3", 0.4), ("[4", 0.5)]:
         process = checkout.begin()
         wait_for_line(process, line)
@@ -326,7 +329,7 @@ def lend_uv(checkout: Checkout) -> None:
 
 
 def test_where_uv_can_be_had_it_installs_and_a_kill_within_it_is_mended(tmp_path: Path) -> None:
-    checkout = Checkout(tmp_path)
+    checkout = Checkout(tmp_path, files=1500)
     lend_uv(checkout)
     process = checkout.begin()
     wait_for_line(process, "[4")
