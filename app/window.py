@@ -220,11 +220,17 @@ class MainWindow(QMainWindow):
 
         returns = event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter)
         control = bool(event.modifiers() & Qt.KeyboardModifier.ControlModifier)
-        if returns and control and self.controller and self.panels.compose.isVisible():
+        if returns and control and self.controller is not None and self._may_queue_by_key():
             if not event.isAutoRepeat():
                 self.panels.compose.submit()
             return
         super().keyPressEvent(event)
+
+    def _may_queue_by_key(self) -> bool:
+        """Return whether the form is in sight and the key is not that of the servers."""
+        within = self.focusWidget()
+        servers = within is not None and self.panels.docks["servers"].isAncestorOf(within)
+        return self.panels.compose.isVisible() and not servers
 
     def quit(self) -> None:
         """Close the window, and do not stay behind it in the tray."""

@@ -160,6 +160,16 @@ def test_a_clip_is_queued_by_its_key_from_every_panel(
         part.setFocus()
         qtbot.keyClick(part, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
         assert sum(controller_of(window).ledger.counts().values()) == jobs + 1, part
+    window.panels.docks["servers"].raise_()
+    qtbot.waitUntil(window.panels.servers.isVisible)
+    parts = [p for p in window.panels.servers.findChildren(QWidget) if p.isVisible()]
+    able = [part for part in parts if part.focusPolicy() & Qt.FocusPolicy.TabFocus]
+    assert able
+    jobs = sum(controller_of(window).ledger.counts().values())
+    for part in able:
+        part.setFocus()
+        qtbot.keyClick(part, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+    assert sum(controller_of(window).ledger.counts().values()) == jobs, "starts a server there"
     window.panels.docks["compose"].hide()
     jobs = sum(controller_of(window).ledger.counts().values())
     qtbot.keyClick(panel, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
