@@ -129,6 +129,12 @@ def test_layout_and_form_are_remembered(qtbot: Any, window: MainWindow, tmp_path
     assert again.panels.compose.state() == window.panels.compose.state()
 
 
+def reached(panel: QWidget) -> list[QWidget]:
+    """Return the parts of `panel` that the Tab key goes to."""
+    parts = [part for part in panel.findChildren(QWidget) if part.isVisible()]
+    return [part for part in parts if part.focusPolicy() & Qt.FocusPolicy.TabFocus]
+
+
 def test_a_draft_is_written_without_an_end(qtbot: Any, window: MainWindow, tmp_path: Path) -> None:
     """A kill asks nobody, and words that were not queued yet are in no ledger."""
     window.panels.compose.load("starter", {})
@@ -152,8 +158,7 @@ def test_a_clip_is_queued_by_its_key_from_every_panel(
     controller_of(window).set_paused(True)
     window.panels.compose.load("test-pattern", {**SMALL, "prompt": "by its key"})
     panel = window.panels.stage if place == "stage" else window.panels.docks[place]
-    parts = [part for part in panel.findChildren(QWidget) if part.isVisible()]
-    able = [part for part in parts if part.focusPolicy() & Qt.FocusPolicy.TabFocus]
+    able = reached(panel)
     assert able
     for part in able:
         jobs = sum(controller_of(window).ledger.counts().values())
@@ -161,10 +166,8 @@ def test_a_clip_is_queued_by_its_key_from_every_panel(
         qtbot.keyClick(part, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
         assert sum(controller_of(window).ledger.counts().values()) == jobs + 1, part
     window.panels.docks["servers"].raise_()
-    qtbot.waitUntil(window.panels.servers.isVisible)
-    parts = [p for p in window.panels.servers.findChildren(QWidget) if p.isVisible()]
-    able = [part for part in parts if part.focusPolicy() & Qt.FocusPolicy.TabFocus]
-    assert able
+    qtbot.waitUntil(lambda: bool(reached(window.panels.docks["servers"])))
+    able = reached(window.panels.docks["servers"])
     jobs = sum(controller_of(window).ledger.counts().values())
     for part in able:
         part.setFocus()
