@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,7 +94,9 @@ class MainWindow(QMainWindow):
         self._first = LIGHT if first == "light" else DARK
         self._sketch: QWidget | None = None
         self._dirty = QTimer(self, singleShot=True, interval=SAVE_AFTER_MS)
-        self._dirty.timeout.connect(self.remember)
+        self._dirty.timeout.connect(self._remember_aside)
+        self._writing = threading.Lock()
+        self._number = self._written = 0
 
     # -- building -----------------------------------------------------------
 
@@ -173,12 +177,29 @@ class MainWindow(QMainWindow):
 
     def remember(self) -> None:
         """Write geometry, layout and the form to the settings file."""
-        self._dirty.stop()
-        if self.controller is None:
-            return  # Nothing stands in the window yet that could be remembered.
-        from core.settings import save
+        write = self._gathered()
+        if self.controller is not None and write is not None:
+            self.controller.guard(write)
+
+    def _remember_aside(self) -> None:
+        """Do so without waiting for the disk: somebody is at work here."""
+        write = self._gathered()
+
+        def source() -> Iterator[object]:
+            if write is not None:
+                write()
+            yield from ()
+
+        if self.controller is not None:
+            self.controller.run_aside(source, "settings", lambda _: None)
+
+    def _gathered(self) -> Callable[[], None] | None:
+        """Take what is to be remembered; returns what writes it, None before there is anything."""
         from widgets.theme import of
 
+        self._dirty.stop()
+        if self.controller is None:
+            return None
         self.settings = replace(
             self.settings,
             colours=of(self).name,
@@ -187,7 +208,17 @@ class MainWindow(QMainWindow):
             layout_version=LAYOUT_VERSION,
             compose=self.panels.compose.state(),
         )
-        self.controller.guard(lambda: save(self.settings_path, self.settings))
+        self._number += 1
+        return partial(self._write, self._number, self.settings)
+
+    def _write(self, number: int, settings: Settings) -> None:
+        """Write `settings` unless later ones were. Runs in any thread."""
+        from core.settings import save
+
+        with self._writing:
+            if number > self._written:
+                save(self.settings_path, settings)
+                self._written = number
 
     # -- Qt overrides -------------------------------------------------------
 

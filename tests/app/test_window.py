@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from app.window import MainWindow, first_size
 from core.events import Finished, MemoryRead, NodeStarted, Noted, Sampled, from_json, to_json
 from core.jobs import JobState
 from core.places import Places
-from core.settings import load
+from core.settings import Settings, load, save
 from tests.widgets.memory_samples import card, reading
 from widgets.queue_words import state_of_queue
 
@@ -148,6 +149,36 @@ def test_a_draft_is_written_without_an_end(qtbot: Any, window: MainWindow, tmp_p
 
     assert not written(), "not at each letter"
     qtbot.waitUntil(written, timeout=20_000)
+
+
+def test_who_types_does_not_wait_for_the_disk(
+    qtbot: Any, window: MainWindow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let, aside = threading.Event(), []
+
+    def slow(path: Path, settings: Settings) -> None:
+        aside.append(threading.current_thread() is not threading.main_thread())
+        assert let.wait(30)
+        save(path, settings)
+
+    monkeypatch.setattr("core.settings.save", slow)
+    window.panels.compose.load("starter", {"prompt": "first words"})
+    qtbot.keyClicks(prompt_of(window), " and more")
+    qtbot.waitUntil(lambda: bool(aside), timeout=20_000)
+    let.set()
+    assert aside == [True]
+    written = window.settings_path
+    qtbot.waitUntil(lambda: "and more" in str(load(written)[0].compose), timeout=20_000)
+
+
+def test_settings_that_come_late_do_not_undo_later_ones(window: MainWindow) -> None:
+    window.panels.compose.load("starter", {"prompt": "earlier"})
+    earlier = window._gathered()
+    assert earlier is not None
+    window.panels.compose.load("starter", {"prompt": "later"})
+    window.remember()
+    earlier()
+    assert "later" in str(load(window.settings_path)[0].compose)
 
 
 @pytest.mark.parametrize("place", ["stage", "queue", "memory"])
