@@ -30,7 +30,10 @@ BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
             "tests/app/test_watchdog.py",
             "tests/comfy/test_app_resume.py",
             "tests/comfy/test_app_watchdog.py",
+            "tests/core/test_decoding.py",
+            "tests/core/test_dream_making.py",
             "tests/core/test_engine_env.py",
+            "tests/core/test_engine_faults.py",
             "tests/test_e2e_kills.py",
             "tests/test_readme.py",
         ),
@@ -41,10 +44,6 @@ BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
             "tests/core",
             "tests/widgets",
             "tests/packaging",
-            "tests/app/test_bench_engine.py",
-            "tests/app/test_engine_setup.py",
-            "tests/app/test_exporting.py",
-            "tests/app/test_model_families.py",
         ),
     ),
     (
@@ -52,7 +51,6 @@ BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
         (
             "tests/core/test_starter.py",
             "tests/core/test_starter_training.py",
-            "tests/core/test_decoding.py",
             "tests/core/test_classify.py",
             "tests/core/test_formats.py",
             "tests/core/test_judge.py",
@@ -68,13 +66,11 @@ BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
         5,
         (
             "tests/core/test_animatediff.py",
-            "tests/core/test_engine_faults.py",
             "tests/core/test_families.py",
             "tests/core/test_bench.py",
             "tests/core/test_caches.py",
             "tests/core/test_cancels.py",
             "tests/core/test_dream.py",
-            "tests/core/test_dream_making.py",
             "tests/core/test_image_prompt.py",
             "tests/core/test_lora.py",
             "tests/core/test_memory_faults.py",
@@ -95,6 +91,13 @@ servers and processes, what takes longest of that, what asks for few windows of 
 and, in two halves, what only computes and is held to no time. What two shares name is run by
 the one that names it more exactly."""
 
+AHEAD = """
+import contextlib
+with contextlib.suppress(ImportError):
+    import aiohttp, av, cv2, hypothesis, pyqtgraph, transformers
+    from diffusers import AnimateDiffPipeline
+"""
+"""Imports what is slow to compile; shares that begin at once would each compile all of it."""
 MOST_AGAIN = 8
 """Tests that may be run again alone; where more fail, it is not for want of time."""
 
@@ -149,7 +152,7 @@ def table(rows: Sequence[tuple[str, int, float]], good: str, bad: str) -> None:
 def run_tests(arguments: Sequence[str]) -> int:
     """Run all checks, then pytest, all of them even when one fails; returns the exit code.
 
-    Without arguments the checks run while the tests beside have begun already.
+    Without arguments the tests run in shares.
     """
     if not any(argument.startswith("-m") for argument in arguments):
         print("Left out: benchmarks (python3 -m tests bench) and what needs a GPU (… -m gpu).")
@@ -172,6 +175,13 @@ def checks() -> list[int]:
 def pytest_in_shares(command: Sequence[str]) -> list[int]:
     """Run the tests in shares at once, and tell each in turn; returns the exit codes of all."""
     with contextlib.ExitStack() as stack:
+        ahead = subprocess.Popen(
+            [sys.executable, "-c", AHEAD], cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL
+        )
+        stack.callback(ahead.wait)
+        stack.callback(ahead.kill)
+        checked = checks()
+        ahead.wait()
         failed = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "failed"
         environ = {**among_others(), "FRAMEDECK_FAILED_TESTS": str(failed)}
         others = []
@@ -182,8 +192,6 @@ def pytest_in_shares(command: Sequence[str]) -> list[int]:
             stack.callback(process.wait)
             stack.callback(process.kill)
             others.append((paths, process, told))
-        # They keep but one core busy, so what runs beside does not wait for them.
-        checked = checks()
         left = [f"--ignore={path}" for _, paths in BESIDE for path in paths]
         codes = [stage("pytest", [*command, *left], environ)[0]]
         for paths, process, told in others:

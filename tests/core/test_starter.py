@@ -107,8 +107,8 @@ def test_the_clip_shows_what_was_asked_for(
 
 @pytest.mark.timeout(900)
 def test_prompts_it_never_saw_are_followed() -> None:
-    """It only computes, so it may have to wait for its turn."""
-    report = fidelity.run(starter.folder(), clips=24)
+    """The bars over 200 clips are those of `bench starter`."""
+    report = fidelity.run(starter.folder(), clips=12)
     told = report.table() + "\n" + "\n".join(report.missed)
     for what, least in (
         ("object colour", 0.9),
