@@ -30,8 +30,6 @@ BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
             "tests/app/test_watchdog.py",
             "tests/comfy/test_app_resume.py",
             "tests/comfy/test_app_watchdog.py",
-            "tests/core/test_decoding.py",
-            "tests/core/test_dream_making.py",
             "tests/core/test_engine_env.py",
             "tests/core/test_engine_faults.py",
             "tests/test_e2e_kills.py",
@@ -44,6 +42,9 @@ BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
             "tests/core",
             "tests/widgets",
             "tests/packaging",
+            "tests/app/test_bench_engine.py",
+            "tests/app/test_engine_setup.py",
+            "tests/app/test_exporting.py",
         ),
     ),
     (
@@ -51,6 +52,8 @@ BESIDE: tuple[tuple[int, tuple[str, ...]], ...] = (
         (
             "tests/core/test_starter.py",
             "tests/core/test_starter_training.py",
+            "tests/core/test_decoding.py",
+            "tests/core/test_dream_making.py",
             "tests/core/test_classify.py",
             "tests/core/test_formats.py",
             "tests/core/test_judge.py",
