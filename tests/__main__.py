@@ -185,10 +185,11 @@ def pytest_in_shares(command: Sequence[str]) -> list[int]:
         stack.callback(ahead.kill)
         checked = checks()
         ahead.wait()
-        failed = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "failed"
-        environ = {**among_others(), "FRAMEDECK_FAILED_TESTS": str(failed)}
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        files = [folder / str(number) for number in range(len(BESIDE) + 1)]
+        environs = [{**among_others(), "FRAMEDECK_FAILED_TESTS": str(file)} for file in files]
         others = []
-        for level, paths in BESIDE:
+        for (level, paths), environ in zip(BESIDE, environs[1:], strict=True):
             told = stack.enter_context(tempfile.TemporaryFile())
             arguments = [*command, *paths, *(f"--ignore={path}" for path in left_out(paths))]
             process = _pytest_beside(arguments, level, told, environ)
@@ -196,18 +197,18 @@ def pytest_in_shares(command: Sequence[str]) -> list[int]:
             stack.callback(process.kill)
             others.append((paths, process, told))
         left = [f"--ignore={path}" for _, paths in BESIDE for path in paths]
-        codes = [stage("pytest", [*command, *left], environ)[0]]
+        codes = [stage("pytest", [*command, *left], environs[0])[0]]
         for paths, process, told in others:
             print(f"\n== pytest {' '.join(paths)}, which ran beside it", flush=True)
             codes.append(process.wait())
             told.seek(0)
             print(told.read().decode("utf-8", "replace"), flush=True)
-        names = failed.read_text("utf-8").splitlines() if failed.is_file() else []
-    return [*checked, *again_alone(command, codes, list(dict.fromkeys(names)))]
+        failed = [file.read_text("utf-8").splitlines() if file.is_file() else [] for file in files]
+    return [*checked, *again_alone(command, codes, failed)]
 
 
 def again_alone(
-    command: Sequence[str], codes: Sequence[int], failed: Sequence[str]
+    command: Sequence[str], codes: Sequence[int], failed: Sequence[Sequence[str]]
 ) -> Sequence[int]:
     """Run the few tests that failed among others once more with nothing beside them.
 
@@ -216,16 +217,18 @@ def again_alone(
     Args:
         command: Of pytest, without tests.
         codes: How the shares ended.
-        failed: Names of the tests that failed in them.
+        failed: Names of the tests that failed, for each share.
 
     Returns:
         The exit codes that count.
     """
+    names = list(dict.fromkeys(name for share in failed for name in share))
     # Anything but failed tests, such as a crash of Python, stays what it is.
-    if not failed or len(failed) > MOST_AGAIN or not {*codes} <= {0, 1}:
+    told = all(code == bool(share) for code, share in zip(codes, failed, strict=True))
+    if not told or not 0 < len(names) <= MOST_AGAIN:
         return codes
-    code, _ = stage("pytest, what failed beside others once more alone", [*command, *failed])
-    for name in failed if code == 0 else []:
+    code, _ = stage("pytest, what failed beside others once more alone", [*command, *names])
+    for name in names if code == 0 else []:
         print(f"   failed beside others, passed alone: {name}", flush=True)
     return [code]
 

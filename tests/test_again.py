@@ -86,7 +86,7 @@ def test_a_share_names_what_failed(some: Path, tmp_path: Path) -> None:
 def test_what_passes_alone_is_good_and_told(some: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run_share(some, some.with_name("failed"), "test_hurried") == 1
     name = f"{some}::test_hurried[of more than one]"
-    assert list(again_alone(COMMAND, [1, 0], [name])) == [0]
+    assert list(again_alone(COMMAND, [1, 0], [[name], []])) == [0]
     told = capfd.readouterr().out
     assert "1 passed" in told
     assert f"failed beside others, passed alone: {name}" in told
@@ -94,29 +94,33 @@ def test_what_passes_alone_is_good_and_told(some: Path, capfd: pytest.CaptureFix
 
 def test_what_fails_alone_fails(some: Path, capfd: pytest.CaptureFixture[str]) -> None:
     some.with_name("once").touch()
-    names = [f"{some}::test_hurried[of more than one]", f"{some}::test_bad"]
-    assert list(again_alone(COMMAND, [0, 1], names)) == [1]
+    names = [[f"{some}::test_hurried[of more than one]"], [f"{some}::test_bad"]]
+    assert list(again_alone(COMMAND, [1, 1], names)) == [1]
     told = capfd.readouterr().out
     assert "1 failed, 1 passed" in told
     assert "passed alone" not in told
 
 
 def test_a_name_that_is_not_there_fails(some: Path) -> None:
-    assert list(again_alone(COMMAND, [1], [f"{some}::test_gone"])) == [4]
+    assert list(again_alone(COMMAND, [1], [[f"{some}::test_gone"]])) == [4]
+
+
+MANY = [f"test_{number}" for number in range(MOST_AGAIN + 1)]
 
 
 @pytest.mark.parametrize(
     ("codes", "failed"),
     [
-        ([0, 0], 0),
-        ([1, 0], 0),  # It failed without a test that did.
-        ([1, 2], 1),  # A share was broken off,
-        ([1, -11], 1),  # or its Python died.
-        ([1, 1], MOST_AGAIN + 1),
+        ([0, 0], [[], []]),
+        ([1, 1], [["test_one"], []]),  # The other share did not fail by a test.
+        ([1, 2], [["test_one"], []]),  # It was broken off,
+        ([1, -11], [["test_one"], ["test_two"]]),  # or its Python died.
+        ([0, 0], [["test_one"], []]),
+        ([1, 1], [MANY[:5], MANY[5:]]),
     ],
 )
 def test_anything_else_stays_what_it_is(
-    codes: list[int], failed: int, capfd: pytest.CaptureFixture[str]
+    codes: list[int], failed: list[list[str]], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert again_alone(COMMAND, codes, [f"test_{number}" for number in range(failed)]) is codes
+    assert again_alone(COMMAND, codes, failed) is codes
     assert capfd.readouterr().out == ""
